@@ -1,0 +1,153 @@
+"""Bank: a folder of generated samples with a manifest; writing is atomic, reading is lazy.
+
+BANK/manifest.json   what made it: config, seed, versions, hashes of its inputs, filter settings
+BANK/samples.jsonl   one line per sample: files and their hashes, latent seed, scores, verdict
+BANK/images/*.png    photographs, 8 bits
+BANK/masks/*.png     index PNGs, the index is the class id
+BANK/pairs/          the labelled pair(s) that the generator learned from
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from synthaug import files
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.sample import ClassMap, Sample
+
+FORMAT = "synthaug-bank-1"
+
+
+class Bank(Sequence[Sample]):
+    """The kept samples of a bank folder, read from disk on access.
+
+    Args:
+        path: the bank folder.
+        include_dropped: also show samples that the filter dropped.
+
+    Raises:
+        InputError: the folder is no bank or its manifest is damaged. Reading a sample whose file
+            is missing or changed raises it too and names the file.
+    """
+
+    def __init__(self, path: str | Path, *, include_dropped: bool = False) -> None:
+        self.path = Path(path)
+        self.include_dropped = include_dropped
+        self.manifest: dict[str, Any] = files.read_json(
+            self.path / "manifest.json", "bank manifest"
+        )
+        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
+            raise InputError(f"{self.path} is not a bank: its manifest.json is of another kind")
+        self.all_records = _read_lines(self.path / "samples.jsonl")
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """Manifest lines of the samples that this view shows."""
+        return [r for r in self.all_records if self.include_dropped or r.get("kept", True)]
+
+    @property
+    def classes(self) -> ClassMap:
+        """Classes of the masks."""
+        value = self.manifest["classes"]
+        return ClassMap(tuple(value["ids"]), tuple(value["names"]))
+
+    def pairs(self) -> list[Sample]:
+        """Read the labelled pair(s) that the generator learned from."""
+        return folder.read_pairs(self.path / "pairs" / "images", self.path / "pairs" / "masks")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        record = self.records[index]
+        for kind in ("image", "mask"):
+            path = self.path / record[kind]
+            if not path.is_file():
+                raise InputError(f"bank file {path} is missing: generate the bank again")
+            if files.sha256_file(path) != record[f"{kind}_sha256"]:
+                raise InputError(
+                    f"bank file {path} is damaged (hash differs from samples.jsonl): "
+                    "generate the bank again"
+                )
+        return folder.read_pair(
+            self.path / record["image"], self.path / record["mask"], record["id"]
+        )
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over the sample lines: identifies what the bank holds."""
+        return files.sha256_file(self.path / "samples.jsonl")
+
+    def rewrite(self, records: Iterable[dict[str, Any]], **manifest: Any) -> None:
+        """Replace the sample lines and update manifest entries (scores, verdicts, settings)."""
+        self.all_records = list(records)
+        self.__dict__.pop("records", None)
+        self.manifest.update(manifest)
+        files.write_text(self.path / "samples.jsonl", _lines(self.all_records))
+        files.write_json(self.path / "manifest.json", self.manifest)
+
+
+def write_bank(
+    path: str | Path,
+    samples: Iterable[tuple[Sample, dict[str, Any]]],
+    pairs: Sequence[Sample],
+    classes: ClassMap,
+    manifest: dict[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Bank:
+    """Write a bank; the folder appears only when every file of it is written.
+
+    Args:
+        path: destination folder.
+        samples: samples with the extra fields of their manifest line (latent seed, hashes).
+        pairs: the labelled pair(s) behind them.
+        classes: classes of the masks.
+        manifest: config, seed, versions and input hashes.
+        overwrite: replace a non-empty folder.
+
+    Returns:
+        The bank, opened.
+
+    Raises:
+        InputError: the folder is in use, or the disk is full (nothing is left behind).
+    """
+    with files.new_directory(path, overwrite=overwrite) as staging:
+        for pair in pairs:
+            folder.write_pair(staging / "pairs", pair.id, pair)
+        records = []
+        for index, (sample, extra) in enumerate(samples):
+            name = f"{index:05d}"
+            written = folder.write_pair(staging, name, sample)
+            records.append({"id": name, **written, **extra, "kept": True})
+        files.write_text(staging / "samples.jsonl", _lines(records))
+        header = {
+            "format": FORMAT,
+            "classes": {"ids": list(classes.ids), "names": list(classes.names)},
+            **manifest,
+        }
+        files.write_json(staging / "manifest.json", header)
+    return Bank(path)
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise InputError(f"bank file {path} is missing: generate the bank again") from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"bank file {path} is damaged ({error}): generate the bank again"
+        ) from error

@@ -1,0 +1,137 @@
+"""Atomic writes and content hashes: nothing is ever left half-written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from synthaug.errors import InputError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the hexadecimal SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_with(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, fsync it, then rename it into place.
+
+    Args:
+        path: destination; its folder is created when missing.
+        write: called with the temporary path (same suffix as ``path``).
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"cannot write {path}: {reason}; free some space or choose another folder"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically. Raises `InputError` as `write_with` does."""
+    write_with(path, lambda temporary: temporary.write_bytes(data))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically as UTF-8. Raises `InputError` as `write_with` does."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` to ``path`` atomically as indented JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """Read a JSON file that synthaug wrote.
+
+    Args:
+        path: the file.
+        what: what it should be, for the error line ("bank manifest").
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"no {what} at {path}: check the folder's name") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"damaged {what} {path}: {error}; make the folder again") from error
+
+
+@contextmanager
+def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a hidden sibling folder and rename it to ``path`` only when all of it is written.
+
+    Args:
+        path: destination folder.
+        overwrite: replace a non-empty destination instead of refusing.
+
+    Yields:
+        The staging folder to write into.
+
+    Raises:
+        InputError: the destination is a file, or is not empty and ``overwrite`` is off.
+    """
+    path = Path(path)
+    check_output_folder(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".partial-{path.name}-"))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    try:
+        yield staging
+        staging.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        staging.rename(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"cannot write {path}: {reason}; free some space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_output_folder(path: str | Path, *, overwrite: bool) -> None:
+    """Raise `InputError` when ``path`` is a file or a non-empty folder without ``overwrite``."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: name a folder with --out")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(f"{path} is not empty: choose another folder or add --overwrite")

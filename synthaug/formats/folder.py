@@ -1,0 +1,200 @@
+"""Image files and index-PNG masks, one by one or folder by folder."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from synthaug import files
+from synthaug.errors import InputError
+from synthaug.sample import Sample
+
+MIN_SIDE_PX = 32
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
+    """Read a photograph.
+
+    Args:
+        path: any file that Pillow reads, 8 bits per channel, grey or colour.
+
+    Returns:
+        (H, W, 3) uint8 RGB, and whether the file is grey.
+
+    Raises:
+        InputError: the file is missing, unreadable, truncated, of 16 bits, or under 32 px a side.
+    """
+    picture = _open(path, "image")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        raise InputError(
+            f"image {path} has more than 8 bits per channel (mode {picture.mode}): "
+            "scale it to 0..255 and save it as an 8-bit PNG"
+        )
+    grey = picture.mode in ("1", "L", "LA")
+    image = np.array(picture.convert("RGB"))
+    if min(image.shape[:2]) < MIN_SIDE_PX:
+        raise InputError(
+            f"image {path} is {image.shape[1]}x{image.shape[0]} px: "
+            f"at least {MIN_SIDE_PX} px a side are needed, enlarge it first"
+        )
+    return image, grey
+
+
+def read_mask(path: str | Path) -> NDArray[np.uint8]:
+    """Read a mask of class ids.
+
+    Args:
+        path: an index PNG: grey (value = id) or palette (index = id); 255 = ignore. An RGB file
+            is accepted when its three channels are equal.
+
+    Returns:
+        (H, W) uint8 ids.
+
+    Raises:
+        InputError: the file is missing, unreadable, or a colour picture.
+    """
+    picture = _open(path, "mask")
+    if picture.mode in ("L", "P"):
+        return np.array(picture)
+    if picture.mode == "1":
+        return np.array(picture.convert("L")) // 255
+    if picture.mode.startswith("I"):
+        ids = np.array(picture)
+        if ids.min() < 0 or ids.max() > 255:
+            raise InputError(
+                f"mask {path} has ids up to {ids.max()}: renumber them into 0..254 (255 = ignore)"
+            )
+        return ids.astype(np.uint8)
+    if picture.mode in ("RGB", "RGBA"):
+        colours = np.array(picture.convert("RGB"))
+        if (colours == colours[..., :1]).all():
+            return np.ascontiguousarray(colours[..., 0])
+        count = len(np.unique(colours.reshape(-1, 3), axis=0))
+        hint = (
+            "Image.open(mask).convert('P', palette=Image.Palette.ADAPTIVE, colors="
+            f"{count}).save('mask.png')"
+            if count <= 64
+            else "export class ids instead of a rendering"
+        )
+        raise InputError(
+            f"mask {path} is a colour picture ({count} colours), not class ids: convert it with {hint}"
+        )
+    raise InputError(f"mask {path} has mode {picture.mode}: save class ids as an 8-bit index PNG")
+
+
+def read_pair(image_path: str | Path, mask_path: str | Path, sample_id: str = "") -> Sample:
+    """Read one labelled pair.
+
+    Raises:
+        InputError: as `read_image` and `read_mask`, or the two differ in size.
+    """
+    image, grey = read_image(image_path)
+    mask = read_mask(mask_path)
+    if image.shape[:2] != mask.shape:
+        raise InputError(
+            f"image {image_path} is {image.shape[1]}x{image.shape[0]} px but mask {mask_path} is "
+            f"{mask.shape[1]}x{mask.shape[0]}: export both at one size"
+        )
+    return Sample(image, mask, sample_id or Path(image_path).stem, grey)
+
+
+def read_pairs(images: str | Path, masks: str | Path) -> list[Sample]:
+    """Read the pairs of two folders, matched by file stem, sorted by name.
+
+    Raises:
+        InputError: a folder is missing or empty, an image has no mask, or `read_pair` refuses one.
+    """
+    by_stem = {path.stem: path for path in list_images(masks, "masks")}
+    pairs = []
+    for path in list_images(images, "images"):
+        if path.stem not in by_stem:
+            raise InputError(f"image {path} has no mask {Path(masks) / path.stem}.png: add it")
+        pairs.append(read_pair(path, by_stem[path.stem]))
+    return pairs
+
+
+def list_images(folder: str | Path, what: str = "images") -> list[Path]:
+    """Return the picture files of a folder, sorted by name.
+
+    Raises:
+        InputError: the folder is missing or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no folder of {what} at {folder}: check the path")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise InputError(f"folder {folder} holds no {what}: expected {', '.join(IMAGE_SUFFIXES)}")
+    return paths
+
+
+def image_png(sample: Sample) -> bytes:
+    """Encode a sample's image as PNG bytes (one channel when it is grey)."""
+    return _png(sample.image[..., 0] if sample.grey else sample.image)
+
+
+def mask_png(mask: NDArray[np.uint8]) -> bytes:
+    """Encode (H, W) uint8 ids as an index PNG: palette for the eye, indices are the ids."""
+    picture = Image.fromarray(mask)
+    picture.putpalette(palette().tobytes())
+    return _encode(picture)
+
+
+def palette() -> NDArray[np.uint8]:
+    """Return 256 distinct colours, (256, 3) uint8, as PASCAL VOC orders them; 255 is light grey."""
+    ids = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            value = (ids >> (3 * bit + channel)) & 1
+            colours[:, channel] |= (value << (7 - bit)).astype(np.uint8)
+    colours[255] = 224
+    return colours
+
+
+def _open(path: str | Path, what: str) -> Image.Image:
+    try:
+        picture = Image.open(path)
+        picture.load()
+    except FileNotFoundError as error:
+        raise InputError(f"no {what} at {path}: check the path") from error
+    except IsADirectoryError as error:
+        raise InputError(
+            f"{path} is a folder, not one {what}: use --images DIR --masks DIR"
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"cannot read {what} {path} ({error}): the file is damaged or not a picture, "
+            "export it again"
+        ) from error
+    return picture
+
+
+def _png(array: NDArray[np.uint8]) -> bytes:
+    return _encode(Image.fromarray(np.ascontiguousarray(array)))
+
+
+def _encode(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def write_pair(folder: Path, name: str, sample: Sample) -> dict[str, str]:
+    """Write ``images/NAME.png`` and ``masks/NAME.png`` below ``folder``.
+
+    Returns:
+        Relative paths and SHA-256 of both files, keys ``image mask image_sha256 mask_sha256``.
+    """
+    record = {}
+    for kind, data in (("image", image_png(sample)), ("mask", mask_png(sample.mask))):
+        relative = f"{kind}s/{name}.png"
+        files.write_bytes(folder / relative, data)
+        record[kind] = relative
+        record[f"{kind}_sha256"] = files.sha256_bytes(data)
+    return record

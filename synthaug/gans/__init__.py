@@ -1,0 +1,1 @@
+"""One room per GAN: its networks and its losses together."""

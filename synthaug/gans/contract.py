@@ -1,0 +1,73 @@
+"""What the training loop needs from a GAN."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatch:
+    """A batch of image+mask pairs as a discriminator sees it.
+
+    Attributes:
+        images: scales from fine to coarse, each (B, 3, H/2^i, W/2^i) float in [-1, 1]; GANs with
+            one scale hold one tensor.
+        mask: (B, N, H, W) float: one-hot for real pairs (all zero where ignored), class
+            probabilities for generated ones; None for image-only GANs.
+        features: intermediate maps of the generator for feature-space regularisers.
+    """
+
+    images: tuple[Tensor, ...]
+    mask: Tensor | None = None
+    features: tuple[Tensor, ...] = ()
+
+    @property
+    def batch_size(self) -> int:
+        """Number of pairs."""
+        return self.images[0].shape[0]
+
+    def detach(self) -> PairBatch:
+        """Return the same pairs without gradient history and without features."""
+        return PairBatch(
+            tuple(image.detach() for image in self.images),
+            None if self.mask is None else self.mask.detach(),
+        )
+
+    def with_pair(self, images: Iterable[Tensor], mask: Tensor | None) -> PairBatch:
+        """Return a copy with other images and mask and the same features."""
+        return replace(self, images=tuple(images), mask=mask)
+
+
+class GAN(nn.Module, ABC):
+    """A generator, a discriminator and their losses.
+
+    Sub-classes set ``generator`` and ``discriminator``. Losses are named terms of shape (B,), one
+    value per sample: the loop (or a plug-in that selects samples) reduces them last. Networks are
+    called through their forward only. Randomness comes from torch's global generator, which the
+    loop seeds anew for every iteration from (seed, rank, iteration).
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent_dim: int
+
+    def latent(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw latents (B, latent_dim) ~ N(0, I) on the CPU, as reproducible as ``generator``."""
+        return torch.randn(batch_size, self.latent_dim, generator=generator)
+
+    @abstractmethod
+    def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
+        """Turn real images (B, 3, H, W) in [-1, 1] and one-hot masks into a `PairBatch`."""
+
+    @abstractmethod
+    def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> dict[str, Tensor]:
+        """Loss terms of the discriminator, each (B,), weights already applied."""
+
+    @abstractmethod
+    def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
+        """Adversarial loss terms of the generator, each (B,), weights already applied."""

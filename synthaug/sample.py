@@ -1,0 +1,88 @@
+"""The words of the data: a sample and the map of its classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.errors import InputError
+
+IGNORE_ID = 255
+MAX_CLASSES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image with its mask.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB; a grey picture is stored three times and marked ``grey``.
+        mask: (H, W) uint8 class ids, 255 = ignore.
+        id: name of the sample, unique in its bank or folder.
+        grey: write the image with one channel.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    id: str = "sample"
+    grey: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.mask.shape[0], self.mask.shape[1]
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The ids found in the masks, in order; their position is the network's channel.
+
+    Attributes:
+        ids: sorted class ids (0..254), the smallest is treated as the background.
+        names: one name per id, for COCO and the report.
+        ignore_id: id of pixels without a label.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...] = field(default=())
+    ignore_id: int = IGNORE_ID
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            object.__setattr__(self, "names", tuple(f"class_{i}" for i in self.ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_masks(cls, masks: list[NDArray[np.uint8]], where: str = "mask") -> ClassMap:
+        """Collect the classes of (H, W) uint8 masks.
+
+        Raises:
+            InputError: fewer than two classes (nothing to segment) or more than 64.
+        """
+        ids = sorted(set(np.unique(np.concatenate([np.unique(m) for m in masks])).tolist()))
+        ids = [int(i) for i in ids if i != IGNORE_ID]
+        if len(ids) < 2:
+            raise InputError(
+                f"{where} holds only one class (ids {ids}): label the object and the "
+                "background with different ids, for example 1 and 0"
+            )
+        if len(ids) > MAX_CLASSES:
+            raise InputError(
+                f"{where} holds {len(ids)} classes, at most {MAX_CLASSES} are supported: "
+                "is it a grey photograph or a soft mask? Save class ids as an index PNG"
+            )
+        return cls(tuple(ids))
+
+    def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Turn ids into channels: (H, W) int64 in [0, N), -1 where ignored or unknown."""
+        table = np.full(256, -1, np.int64)
+        table[list(self.ids)] = np.arange(len(self.ids))
+        return table[mask]
+
+    def decode(self, index: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Turn channels (H, W) in [0, N) back into ids, uint8."""
+        return np.asarray(self.ids, np.uint8)[index]
