@@ -82,7 +82,8 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
             else "export class ids instead of a rendering"
         )
         raise InputError(
-            f"mask {path} is a colour picture ({count} colours), not class ids: convert it with {hint}"
+            f"mask {path} is a colour picture ({count} colours), not class ids: "
+            f"convert it with {hint}"
         )
     raise InputError(f"mask {path} has mode {picture.mode}: save class ids as an 8-bit index PNG")
 
