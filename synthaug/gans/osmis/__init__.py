@@ -1,0 +1,94 @@
+"""OSMIS: image+mask pairs from a single labelled image; SIV-GAN is the same without masks.
+
+After Sushko et al., "One-Shot Synthesis of Images and Segmentation Masks" (WACV 2023) and
+"Generating Novel Scene Compositions from Single Images and Videos" (SIV-GAN), both chapters of
+Sushko's thesis. Where the released implementation and the text differ we follow the former:
+
+- part weights apply to sums over layers divided by the number of discriminator blocks; the text
+  takes means over layers, which would give the branches more weight;
+- the inverse-area class weights enter the generator's loss too; the text: real loss only;
+- the fake object loss is a mean over classes; the text sums;
+- the stem is a learned projection of the latent; the text broadcasts it;
+- the layout branch starts with a residual block of width one, after feature augmentation;
+- the object branch is twice as wide inside; the text does not say so;
+- the stem and the mask head have no spectral norm;
+- the Bernoulli phase of the mask counts iterations; the text says epochs.
+
+`OsmisOptions` switches the behaviours in which we deliberately leave both.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthaug.gans.contract import GAN, PairBatch
+from synthaug.gans.osmis import losses
+from synthaug.gans.osmis.losses import Judgement, LossWeights, OsmisOptions, straight_through_mask
+
+__all__ = [
+    "OSMIS",
+    "Judgement",
+    "LossWeights",
+    "OsmisOptions",
+    "straight_through_mask",
+]
+
+
+class OSMIS(GAN):
+    """A generator of pairs against a discriminator of appearance, objects and layout.
+
+    Args:
+        generator: maps latents (B, latent_dim) to a `PairBatch`.
+        discriminator: maps ``(batch, real, step)`` to a `Judgement`.
+        num_classes: N, the mask's channels, background first; None judges images alone (SIV-GAN).
+        scales: how many image scales the discriminator consumes.
+        latent_dim: length of the latent.
+        options: behaviour switches.
+        weights: weights of the discriminator's parts.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        num_classes: int | None,
+        *,
+        scales: int,
+        latent_dim: int = 64,
+        options: OsmisOptions | None = None,
+        weights: LossWeights | None = None,
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.num_classes = num_classes
+        self.scales = scales
+        self.latent_dim = latent_dim
+        self.options = options or OsmisOptions()
+        self.weights = weights or LossWeights()
+
+    def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
+        """Build the real image pyramid by repeated bilinear halving.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1].
+            masks: (B, N, H, W) one-hot; left out of the batch for an image-only GAN.
+        """
+        pyramid = [images]
+        while len(pyramid) < self.scales:
+            pyramid.append(
+                F.interpolate(pyramid[-1], scale_factor=0.5, mode="bilinear", align_corners=False)
+            )
+        return PairBatch(tuple(pyramid), None if self.num_classes is None else masks)
+
+    def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> dict[str, Tensor]:
+        """Judge real and fake pairs in separate passes; see `losses.discriminator_terms`."""
+        judged_real: Judgement = self.discriminator(real, real=True, step=step)
+        judged_fake: Judgement = self.discriminator(fake.detach(), real=False, step=step)
+        return losses.discriminator_terms(judged_real, judged_fake, self.weights, self.options)
+
+    def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
+        """Judge fake pairs; see `losses.generator_terms`."""
+        judged: Judgement = self.discriminator(fake, real=False, step=step)
+        return losses.generator_terms(judged, self.weights, self.options)
