@@ -96,7 +96,7 @@ def data_uri(image: NDArray[np.uint8], *, lossless: bool = False) -> str:
     if lossless:
         picture.save(buffer, "PNG", optimize=True)
     else:
-        picture.save(buffer, "JPEG", quality=88)
+        picture.save(buffer, "JPEG", quality=88, subsampling=0)
     kind = "png" if lossless else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
