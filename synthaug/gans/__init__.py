@@ -1,1 +1,29 @@
 """One room per GAN: its networks and its losses together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from synthaug.errors import InputError
+
+if TYPE_CHECKING:
+    from synthaug.gans.contract import GAN
+
+
+def build(spec: Mapping[str, Any]) -> GAN:
+    """Build a GAN with fresh weights from its plain description.
+
+    Args:
+        spec: ``name`` of the GAN and the keywords of its own ``build``, all JSON values, as a
+            generator's manifest stores them: ``{"name": "osmis", "preset": "fast", ...}``.
+
+    Raises:
+        InputError: no GAN of that name.
+    """
+    keywords = {key: value for key, value in spec.items() if key != "name"}
+    if spec.get("name") == "osmis":
+        from synthaug.gans import osmis
+
+        return osmis.build(**keywords)
+    raise InputError(f"unknown GAN {spec.get('name')!r}: known are osmis")

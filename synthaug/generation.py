@@ -1,0 +1,276 @@
+"""GENERATE: a fitted generator's folder -> a bank of image+mask pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+
+from synthaug import files, gans
+from synthaug.bank import FORMAT as BANK_FORMAT
+from synthaug.bank import Bank, write_bank
+from synthaug.config import Accelerator, GenerateConfig, make, versions
+from synthaug.errors import InputError
+from synthaug.filtering import filter_bank
+from synthaug.formats import folder
+from synthaug.gans.contract import PairBatch
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.seeding import derive_seed
+
+FORMAT = "synthaug-generator-1"
+INSTANCES = "instances.json"
+
+
+class Generator:
+    """A fitted generator, opened for sampling only.
+
+    Args:
+        path: folder that ``fit`` wrote.
+        accelerator: ``auto`` takes CUDA where it is there.
+
+    Raises:
+        InputError: the folder is no generator, or a file of it is missing or damaged.
+    """
+
+    def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = files.read_json(
+            self.path / "manifest.json", "generator manifest"
+        )
+        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
+            raise InputError(f"{path} is not a generator: its manifest.json is of another kind")
+        classes = self.manifest["classes"]
+        self.classes = ClassMap(tuple(classes["ids"]), tuple(classes["names"]))
+        self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
+        self.grey: bool = self.manifest["grey"]
+        self.hash: str = self.manifest["snapshot_sha256"]
+        self.pairs: list[Sample] = self._read_pairs()
+        self._device = _device(accelerator)
+        self._gan = gans.build(self.manifest["gan"])
+        self._load_snapshot()
+        self._gan.eval().requires_grad_(False)
+        self._network = self._gan.generator.to(self._device)
+        self._network.to(memory_format=torch.channels_last)
+
+    def sample(self, seed: int) -> Sample:
+        """Draw the sample of a latent seed; the same seed gives the same bits.
+
+        Args:
+            seed: seeds the latent z ~ N(0, I).
+
+        Returns:
+            A pair at the training pair's size, (H, W); mask ids as in the training mask.
+        """
+        stream = torch.Generator().manual_seed(seed)
+        with torch.inference_mode():
+            z = self._gan.latent(1, stream).to(self._device)
+            pair: PairBatch = self._network(z)
+            image = self._finish_image(pair.images[0])
+            mask = self._finish_mask(pair.mask)
+        return Sample(image, mask, f"z{seed}", self.grey)
+
+    def samples(self, seeds: Sequence[int]) -> list[Sample]:
+        """Draw the samples of several latent seeds, each as `sample` would draw it.
+
+        They run one by one: on a CPU larger batches are no faster, and the rounding of a
+        convolution depends on the batch size, so that a sample would depend on its neighbours.
+        """
+        return [self.sample(seed) for seed in seeds]
+
+    def _finish_image(self, image: torch.Tensor) -> NDArray[np.uint8]:
+        """(1, 3, h, w) in [-1, 1] -> (H, W, 3) uint8 by bicubic resampling."""
+        value = ((image[0].float() + 1) * 127.5).permute(1, 2, 0).contiguous().cpu().numpy()
+        height, width = self.size
+        if value.shape[:2] != self.size:
+            value = cv2.resize(value, (width, height), interpolation=cv2.INTER_CUBIC)
+        if self.grey:
+            value = np.repeat(value.mean(axis=2, keepdims=True), 3, axis=2)
+        rounded: NDArray[np.uint8] = np.rint(value).clip(0, 255).astype(np.uint8)
+        return rounded
+
+    def _finish_mask(self, mask: torch.Tensor | None) -> NDArray[np.uint8]:
+        """(1, N, h, w) probabilities -> (H, W) ids; resized before the argmax, for smooth edges."""
+        if mask is None:
+            return np.full(self.size, IGNORE_ID, np.uint8)
+        if mask.shape[-2:] != self.size:
+            mask = F.interpolate(mask.float(), self.size, mode="bilinear", align_corners=False)
+        index: NDArray[np.int64] = mask[0].argmax(dim=0).cpu().numpy()
+        return self.classes.decode(index)
+
+    def _read_pairs(self) -> list[Sample]:
+        pairs = []
+        for record in self.manifest["pairs"]:
+            paths = []
+            for kind in ("image", "mask"):
+                path = self.path / "pairs" / record[kind]
+                _verify(path, record[f"{kind}_sha256"])
+                paths.append(path)
+            pairs.append(folder.read_pair(paths[0], paths[1], record["id"]))
+        return pairs
+
+    def _load_snapshot(self) -> None:
+        path = self.path / self.manifest["snapshot"]
+        data = _verify(path, self.hash)
+        try:
+            self._gan.generator.load_state_dict(load_safetensors(data), strict=True)
+        except (SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"snapshot {path} does not fit this version of synthaug ({reason}): fit again"
+            ) from error
+
+
+def load_generator(path: str | Path, *, accelerator: Accelerator = "cpu") -> Generator:
+    """Open the folder that ``fit`` wrote. Raises `InputError` as `Generator` does."""
+    return Generator(path, accelerator=accelerator)
+
+
+def open_source(path: str | Path) -> Bank | Generator:
+    """Open a folder of samples, whichever kind its manifest says it is.
+
+    Raises:
+        InputError: the folder is neither a bank nor a generator, or is damaged.
+    """
+    manifest = files.read_json(Path(path) / "manifest.json", "bank or generator manifest")
+    kind = manifest.get("format") if isinstance(manifest, dict) else None
+    if kind == BANK_FORMAT:
+        return Bank(path)
+    if kind == FORMAT:
+        return Generator(path)
+    raise InputError(f"{path} is neither a bank nor a generator: its manifest.json says {kind!r}")
+
+
+def generate(
+    source: str | Path | Generator,
+    out: str | Path,
+    n: int = 100,
+    seed: int = 0,
+    filter: Literal["sifid"] | None = None,  # noqa: A002
+    drop: float = 0.15,
+    coco: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    accelerator: Accelerator = "auto",
+) -> Bank:
+    """Draw a bank of samples; the folder appears when all of it, scores included, is written.
+
+    Args:
+        source: folder that ``fit`` wrote, or the generator opened.
+        out: folder of the bank.
+        n: number of samples, before the filter.
+        seed: the latent seed of sample i is ``derive_seed(seed, "latent", i)``, so that a larger
+            bank of the same seed begins with the same samples.
+        filter: ``sifid`` scores every sample and drops the worst.
+        drop: share to drop, in [0, 1).
+        coco: also write the kept samples as COCO instances, ``instances.json``.
+        overwrite: replace a bank that is already there.
+        progress: called with (samples done, n), then likewise by the filter.
+        accelerator: where to compute, when ``source`` is a path.
+
+    Returns:
+        The bank; it shows the samples that the filter kept.
+
+    Raises:
+        InputError: an option out of range, a damaged generator, an output folder in use, or a
+            full disk (nothing is left behind).
+    """
+    config = make(
+        GenerateConfig,
+        {
+            "n": n,
+            "seed": seed,
+            "filter": filter,
+            "drop": drop,
+            "coco": coco,
+            "accelerator": accelerator,
+        },
+    )
+    files.check_output_folder(out, overwrite=overwrite)
+    if not isinstance(source, Generator):
+        source = load_generator(source, accelerator=config.accelerator)
+    if source.path.resolve().is_relative_to(Path(out).resolve()):
+        raise InputError(f"{out} holds the generator: choose another folder for the bank")
+    source_hash = _source_hash(source.manifest["pairs"])
+    manifest = {
+        "config": asdict(config),
+        "seed": config.seed,
+        "generator": {"path": str(source.path), "sha256": source.hash, **source.manifest["gan"]},
+        "sources": source.manifest["pairs"],
+        "source_sha256": source_hash,
+        "size": list(source.size),
+        "grey": source.grey,
+        "versions": versions(),
+    }
+
+    def draw(generator: Generator) -> Iterator[tuple[Sample, dict[str, Any]]]:
+        for index in range(config.n):
+            latent_seed = derive_seed(config.seed, "latent", index)
+            yield (
+                generator.sample(latent_seed),
+                {
+                    "latent_seed": latent_seed,
+                    "generator_sha256": generator.hash,
+                    "source_sha256": source_hash,
+                },
+            )
+            if progress is not None:
+                progress(index + 1, config.n)
+
+    with files.new_directory(out, overwrite=overwrite) as staging:
+        bank = write_bank(staging, draw(source), source.pairs, source.classes, manifest)
+        if config.filter is not None:
+            bank = filter_bank(bank, drop=config.drop, progress=progress)
+        if config.coco:
+            write_coco(bank)
+    return Bank(out)
+
+
+def write_coco(bank: Bank) -> Path:
+    """Write the bank's kept samples as COCO instances and return the file's path."""
+    from synthaug.formats.coco import write_instances
+
+    path = bank.path / INSTANCES
+    write_instances(bank, bank.classes, path)
+    return path
+
+
+def _source_hash(pairs: Sequence[dict[str, Any]]) -> str:
+    """One SHA-256 over the hashes of the training pairs' files, in order."""
+    text = "".join(pair["image_sha256"] + pair["mask_sha256"] for pair in pairs)
+    return files.sha256_bytes(text.encode())
+
+
+def _verify(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"generator file {path} cannot be read ({error.strerror}): fit again"
+        ) from error
+    if files.sha256_bytes(data) != sha256:
+        raise InputError(
+            f"generator file {path} is damaged (hash differs from manifest.json): fit again"
+        )
+    return data
+
+
+def _device(accelerator: Accelerator) -> torch.device:
+    if accelerator == "mps":
+        available = torch.backends.mps.is_available()
+    else:
+        available = torch.cuda.is_available()
+    if accelerator == "cpu" or (accelerator == "auto" and not available):
+        return torch.device("cpu")
+    if not available:
+        raise InputError(f"no {accelerator} device here: use --accelerator cpu or auto")
+    return torch.device("mps" if accelerator == "mps" else "cuda")
