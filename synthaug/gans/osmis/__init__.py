@@ -25,12 +25,17 @@ from torch import Tensor, nn
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.gans.osmis import losses
 from synthaug.gans.osmis.losses import Judgement, LossWeights, OsmisOptions, straight_through_mask
+from synthaug.gans.osmis.networks import OsmisDiscriminator, OsmisGenerator, size_rule
 
 __all__ = [
     "OSMIS",
     "Judgement",
     "LossWeights",
+    "OsmisDiscriminator",
+    "OsmisGenerator",
     "OsmisOptions",
+    "build_paper",
+    "size_rule",
     "straight_through_mask",
 ]
 
@@ -92,3 +97,36 @@ class OSMIS(GAN):
         """Judge fake pairs; see `losses.generator_terms`."""
         judged: Judgement = self.discriminator(fake, real=False, step=step)
         return losses.generator_terms(judged, self.weights, self.options)
+
+
+def build_paper(
+    height: int,
+    width: int,
+    num_classes: int | None,
+    max_size: int,
+    base: int = 32,
+    options: OsmisOptions | None = None,
+    bernoulli_steps: int = 15000,
+) -> OSMIS:
+    """Build the published networks for an image of a given size.
+
+    Args:
+        height: height of the training image in pixels.
+        width: width of the training image in pixels.
+        num_classes: N, channels of the mask, background first; None for SIV-GAN.
+        max_size: cap of the longer side in pixels (published: 330 or 640).
+        base: width of the finest blocks (published: 32).
+        options: behaviour switches; default ours, see `OsmisOptions.paper_code`.
+        bernoulli_steps: length of the random phase of the straight-through mask in iterations
+            (published: 15000).
+
+    Returns:
+        The GAN; ``size_rule(height, width, max_size)`` tells its images' size.
+    """
+    size = size_rule(height, width, max_size)
+    options = options or OsmisOptions()
+    generator = OsmisGenerator(size.h0, size.w0, size.depth, num_classes, base)
+    discriminator = OsmisDiscriminator(
+        size.low_blocks, size.branch_blocks, num_classes, base, options, bernoulli_steps
+    )
+    return OSMIS(generator, discriminator, num_classes, scales=size.low_blocks, options=options)
