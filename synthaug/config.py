@@ -206,11 +206,12 @@ def make(cls: type[T], values: Mapping[str, Any], where: Any = None) -> T:
         raise InputError(f"{begin}: {first['msg']}, got {first['input']!r}") from error
 
 
-def dump(config: Any) -> str:
-    """Write a config or recipe as YAML text, options in the order of its class."""
+def dump_stage(stage: str, config: Any) -> str:
+    """Write one stage's config as a recipe, YAML text with the options in their class's order."""
     import yaml
 
-    return yaml.safe_dump(asdict(config), sort_keys=False)
+    text: str = yaml.safe_dump({stage: asdict(config)}, sort_keys=False)
+    return text
 
 
 def versions() -> dict[str, str]:

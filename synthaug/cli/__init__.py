@@ -1,0 +1,77 @@
+"""The command line: each command parses, calls one function of the package, and prints.
+
+Data go to stdout; progress and errors go to stderr. Exit codes: 0 done, 1 a failure inside
+synthaug, 2 bad input (one line says which), 130 interrupted. Heavy imports happen inside the
+commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from synthaug import __version__
+from synthaug.cli.demo import demo
+from synthaug.cli.evaluate import evaluate
+from synthaug.cli.filter import filter_command
+from synthaug.cli.fit import fit
+from synthaug.cli.generate import generate
+from synthaug.cli.info import info
+from synthaug.errors import InputError
+
+
+class _Group(TyperGroup):
+    """Turns what a user can mend into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            print("error:", " ".join(str(error).split()), file=sys.stderr)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+    help="Turn one labelled image into synthetic image+mask pairs for training segmenters.",
+)
+app.command()(demo)
+app.command()(fit)
+app.command()(generate)
+app.command("filter")(filter_command)
+app.command()(evaluate)
+app.command()(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"synthaug {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    # albumentations asks the package index for news at import unless told not to.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,39 @@
+"""``synthaug demo``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthaug.cli import options
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the demonstration.")] = Path(
+        "synthaug-demo"
+    ),
+    seed: options.Seed = None,
+    overwrite: options.Overwrite = False,
+    recipe: options.Recipe = None,
+    overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Run everything on a bundled photo and show it on one HTML page."""
+    from synthaug.config import dump_stage, load_recipe
+
+    config = load_recipe(recipe, overrides or (), {"demo": {"seed": seed}}).demo
+    if dry_run:
+        print(dump_stage("demo", config), end="")
+        return
+    from synthaug.demo import demo as run_demo
+
+    page = run_demo(
+        out,
+        seed=config.seed,
+        overwrite=overwrite,
+        echo=lambda *words: print(*words, file=sys.stderr, flush=True),
+    )
+    print(page)

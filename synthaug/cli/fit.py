@@ -1,0 +1,114 @@
+"""``synthaug fit``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthaug.cli import options
+from synthaug.errors import InputError
+
+
+def fit(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the generator.")],
+    image: Annotated[Path | None, typer.Argument(help="The labelled photograph.")] = None,
+    mask: Annotated[Path | None, typer.Argument(help="Its mask: an index PNG of ids.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of photographs, instead of IMAGE.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks, same file names.")] = None,
+    no_mask: Annotated[
+        bool, typer.Option("--no-mask", help="Learn from photographs alone (SIV-GAN).")
+    ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help="fast, paper or auto (by device and image size). [auto]")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Training steps. [the preset's]", metavar="N")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pairs per step. [the preset's]", metavar="N")
+    ] = None,
+    max_size: Annotated[
+        int | None, typer.Option(help="Longer side in training. [the preset's]", metavar="PX")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror images are plausible. [flip]")
+    ] = None,
+    seed: options.Seed = None,
+    accelerator: options.Accelerator = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes, one per device. [1]", metavar="N")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true, 16-mixed or bf16-mixed. [32-true]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    recipe: options.Recipe = None,
+    overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Fit a generator to one labelled image, a few, or a video."""
+    from synthaug.config import dump_stage, load_recipe
+
+    config = load_recipe(
+        recipe,
+        overrides or (),
+        {
+            "fit": {
+                "preset": preset,
+                "iterations": iterations,
+                "batch_size": batch_size,
+                "max_size": max_size,
+                "flip": flip,
+                "seed": seed,
+                "accelerator": accelerator,
+                "devices": devices,
+                "precision": precision,
+            }
+        },
+    ).fit
+    if dry_run:
+        print(dump_stage("fit", config), end="")
+        return
+    if not resume:
+        _check_inputs(image, mask, images, masks, no_mask)
+    from synthaug.cli.progress import ProgressLine
+    from synthaug.fitting import fit as run_fit
+
+    line = ProgressLine("step")
+    path = run_fit(
+        image,
+        mask,
+        out,
+        images=images,
+        masks=masks,
+        resume=resume,
+        overwrite=overwrite,
+        progress=lambda p: line(p.step, p.total, p.note, p.left_s),
+        config=config,
+    )
+    print(path)
+    print(f"next: synthaug generate {path} -n 100 --out BANK", file=sys.stderr)
+
+
+def _check_inputs(
+    image: Path | None, mask: Path | None, images: Path | None, masks: Path | None, no_mask: bool
+) -> None:
+    if (image is None) == (images is None):
+        raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
+    if (mask is None and masks is None) != no_mask:
+        raise InputError(
+            "give --no-mask without a mask, not with one"
+            if no_mask
+            else "a mask is missing: add MASK (or --masks DIR), or --no-mask to learn from "
+            "photographs alone"
+        )
+    if (image is None and mask is not None) or (images is None and masks is not None):
+        raise InputError("IMAGE goes with MASK, and --images with --masks: do not mix them")

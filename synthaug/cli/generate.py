@@ -1,0 +1,72 @@
+"""``synthaug generate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthaug.cli import options
+
+
+def generate(
+    generator: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank.")],
+    n: Annotated[
+        int | None, typer.Option("-n", help="Samples, before the filter. [100]", metavar="N")
+    ] = None,
+    filter_by: Annotated[
+        str | None, typer.Option("--filter", help="sifid: score the samples, drop the worst.")
+    ] = None,
+    drop: Annotated[
+        float | None, typer.Option(help="Share that the filter drops. [0.15]", metavar="SHARE")
+    ] = None,
+    coco: Annotated[
+        bool | None, typer.Option("--coco", help="Also write COCO instances JSON.")
+    ] = None,
+    seed: options.Seed = None,
+    accelerator: options.Accelerator = None,
+    overwrite: options.Overwrite = False,
+    recipe: options.Recipe = None,
+    overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Draw a bank of image+mask pairs from a fitted generator."""
+    from synthaug.config import dump_stage, load_recipe
+
+    config = load_recipe(
+        recipe,
+        overrides or (),
+        {
+            "generate": {
+                "n": n,
+                "filter": filter_by,
+                "drop": drop,
+                "coco": coco,
+                "seed": seed,
+                "accelerator": accelerator,
+            }
+        },
+    ).generate
+    if dry_run:
+        print(dump_stage("generate", config), end="")
+        return
+    from synthaug.cli.progress import ProgressLine
+    from synthaug.generation import generate as run_generate
+
+    bank = run_generate(
+        generator,
+        out,
+        config.n,
+        config.seed,
+        config.filter,
+        config.drop,
+        config.coco,
+        overwrite,
+        ProgressLine("sample"),
+        accelerator=config.accelerator,
+    )
+    print(f"kept {len(bank)} of {len(bank.all_records)} samples", file=sys.stderr)
+    print(bank.path)

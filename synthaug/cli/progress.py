@@ -1,0 +1,60 @@
+"""One line of progress on stderr with the time left; about ten lines when nobody watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+
+class ProgressLine:
+    """Prints how far a stage is.
+
+    On a terminal one line is rewritten a few times per second; elsewhere (files, CI) a new line
+    appears about every tenth of the way. It uses no colour.
+
+    Args:
+        label: what is counted.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._start = self._printed_at = 0.0
+        self._first = self._last = 0
+        self._tenth = -1
+
+    def __call__(self, done: int, total: int, note: str = "", left_s: float | None = None) -> None:
+        """Show ``done`` of ``total``.
+
+        Args:
+            done: steps done; a smaller number than before starts a new count.
+            total: steps in all.
+            note: words behind the count.
+            left_s: seconds left; None estimates them from the pace so far.
+        """
+        now = time.monotonic()
+        if self._start == 0 or done < self._last:
+            self._start, self._first, self._tenth, self._printed_at = now, done, -1, 0.0
+        self._last = done
+        tenth = 10 * done // max(total, 1)
+        due = now - self._printed_at > 0.2 if self._live else tenth > self._tenth
+        if not due and done < total:
+            return
+        self._tenth, self._printed_at = tenth, now
+        if left_s is None and done > self._first:
+            left_s = (now - self._start) / (done - self._first) * (total - done)
+        left = "" if left_s is None or done >= total else f", {_duration(left_s)} left"
+        line = f"{self.label} {done}/{total}{left}" + (f"  {note}" if note else "")
+        if self._live:
+            print(f"\r\x1b[K{line}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
