@@ -1,0 +1,1 @@
+"""Metrics of images and masks: Frechet distances, perceptual distances, overlap."""
