@@ -3,9 +3,7 @@
 Three identities keep the arithmetic and shrink the cost: a 3x3 convolution after nearest
 up-sampling is one transposed 4x4 convolution of stride 2 (16 products instead of 36 for each four
 pixels); a 3x3 convolution before 2x2 average pooling is one 4x4 convolution of stride 2; and 1x1
-convolutions commute with both, so that shortcuts run at the lower resolution. Spectral norm is
-written out here because a step holds some 150 small normalisations, and the generic
-parametrisation takes more than twice their time.
+convolutions commute with both, so that shortcuts run at the lower resolution.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from synthaug.gans.contract import PairBatch
 from synthaug.gans.osmis.feature_augmentation import augment_content, augment_layout
@@ -85,9 +84,6 @@ class SpectralConv2d(nn.Conv2d):
             (odd sides lose their last row or column); both folded into the convolution.
     """
 
-    u: Tensor
-    v: Tensor
-
     def __init__(
         self,
         in_channels: int,
@@ -102,28 +98,11 @@ class SpectralConv2d(nn.Conv2d):
         )
         self.resample = resample
         nn.init.normal_(self.weight, 0.0, 0.02)
-        rows, columns = self.weight.flatten(1).shape
-        self.register_buffer("u", F.normalize(torch.randn(rows), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn(columns), dim=0))
-        with torch.no_grad():
-            for _ in range(10):
-                self._iterate()
-
-    @torch.no_grad()
-    def _iterate(self) -> None:
-        matrix = self.weight.flatten(1)
-        self.v = F.normalize(matrix.t().mv(self.u), dim=0, eps=1e-12)
-        self.u = F.normalize(matrix.mv(self.v), dim=0, eps=1e-12)
-
-    def normalised(self) -> Tensor:
-        """Return the weight over its largest singular value, as the power iteration has it."""
-        if self.training:
-            self._iterate()
-        return self.weight / self.u.dot(self.weight.flatten(1).mv(self.v))
+        spectral_norm(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, h, w) to (B, out_channels, h', w')."""
-        weight = self.normalised()
+        weight = self.weight  # normalised anew at every access
         if self.kernel_size == (1, 1):
             if self.resample == "down":
                 x = F.avg_pool2d(x, 2)
@@ -199,7 +178,7 @@ class VectorBlock(nn.Module):
 
 def _linear(conv: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(conv, SpectralConv2d)
-    return F.linear(x, conv.normalised().flatten(1), conv.bias)
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
 class OsmisGenerator(nn.Module):

@@ -1,0 +1,55 @@
+"""Diversity regularisation: the features of generated samples are pushed apart."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from synthaug.gans.contract import PairBatch
+from synthaug.plugins.hooks import Plugin
+
+
+class Diversity(Plugin):
+    """Reward the L1 distance between the samples of a batch at every block of the generator.
+
+    After Sushko et al., SIV-GAN (thesis eq. 5.3): features pass through tanh, every pair of
+    latents counts alike however near the latents are.
+
+    Args:
+        weight: strength (published: 0.15).
+        normalisation: ``code`` divides the sum over layers and pairs by L (L - 1) / 2 for L
+            layers, as the released implementation does, which is B (B - 1) / (L - 1) times
+            ``thesis``: the mean over layers and pairs.
+    """
+
+    name = "diversity"
+
+    def __init__(
+        self, weight: float = 0.15, normalisation: Literal["code", "thesis"] = "code"
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.normalisation = normalisation
+
+    def generator_terms(self, fake: PairBatch) -> dict[str, Tensor]:
+        """Return ``{"diversity": (B,)}``, negative; a sample's share is half of its pairs'.
+
+        Args:
+            fake: pairs whose ``features`` hold L maps (B, C, ...); without features, or with a
+                single sample, the term is zero.
+        """
+        B, L = fake.batch_size, len(fake.features)
+        if B < 2 or L == 0:
+            return {"diversity": fake.images[0].new_zeros(B)}
+        total = fake.images[0].new_zeros(B, B)
+        for feature in fake.features:
+            flat = feature.tanh().movedim(1, -1).flatten(1)
+            total = total + torch.cdist(flat, flat, p=1.0) / flat.shape[1]
+        if self.normalisation == "code":
+            scale = 2 / (L * max(1, L - 1))
+        else:
+            scale = 2 / (L * B * (B - 1))
+        # Mean over samples of B / 2 times a row's sum = sum over pairs.
+        return {"diversity": -self.weight * scale * B / 2 * total.sum(1)}
