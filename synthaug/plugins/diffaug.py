@@ -1,4 +1,4 @@
-"""Differentiable augmentation: the discriminator sees real and generated pairs transformed alike."""
+"""Differentiable augmentation: the discriminator sees real and generated pairs through one lens."""
 
 from __future__ import annotations
 

@@ -47,9 +47,7 @@ class Diversity(Plugin):
         for feature in fake.features:
             flat = feature.tanh().movedim(1, -1).flatten(1)
             total = total + torch.cdist(flat, flat, p=1.0) / flat.shape[1]
-        if self.normalisation == "code":
-            scale = 2 / (L * max(1, L - 1))
-        else:
-            scale = 2 / (L * B * (B - 1))
-        # Mean over samples of B / 2 times a row's sum = sum over pairs.
+        pairs = max(1, L - 1) if self.normalisation == "code" else B * (B - 1)
+        scale = 2 / (L * pairs)
+        # The mean over samples of (B / 2) x (a row's sum) is the sum over pairs.
         return {"diversity": -self.weight * scale * B / 2 * total.sum(1)}
