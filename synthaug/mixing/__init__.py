@@ -15,9 +15,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synthaug.mixing.datasets import SynthMix as SynthMix
     from synthaug.mixing.standard import standard_augmentation as standard_augmentation
+    from synthaug.mixing.torchvision import SynthReplace as SynthReplace
+    from synthaug.mixing.transform import SynthAugment as SynthAugment
+    from synthaug.mixing.workers import seed_worker as seed_worker
 
 _ROOMS = {
+    "SynthAugment": "transform",
+    "SynthMix": "datasets",
+    "SynthReplace": "torchvision",
+    "seed_worker": "workers",
     "standard_augmentation": "standard",
 }
 

@@ -1,0 +1,243 @@
+"""SynthMix: a PyTorch dataset that keeps an exact share of synthetic pairs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from synthaug import seeding
+from synthaug.errors import InputError
+from synthaug.mixing.source import Source, open_source_once
+from synthaug.sample import Sample
+
+Position = tuple[int, int]
+"""(epoch, index within the epoch): what the batch sampler asks for."""
+
+
+class SynthMix(Dataset[Any]):
+    """Mix a dataset with the kept samples of a bank at a fixed ratio.
+
+    Of any ``k`` consecutive items of an epoch exactly ``k * ratio`` are synthetic, rounded up or
+    down where that is no whole number. Both sides are shuffled, and neither repeats an item
+    before all of its items have been used, across epochs.
+
+    Load it with the sampler that counts the epochs, so that each epoch goes on where the last
+    one stopped::
+
+        mix = SynthMix(real, "bank", ratio=0.5, transform=standard_augmentation(240, 427))
+        loader = DataLoader(mix, batch_sampler=mix.batch_sampler(8), num_workers=2,
+                            worker_init_fn=seed_worker)
+
+    With a sampler of your own call `set_epoch` before each epoch (before the loader starts its
+    workers), as for a ``DistributedSampler``; otherwise every epoch shows the same items.
+
+    Args:
+        dataset: a map-style dataset of labelled images, each item ``(image, mask)`` or
+            ``{"image": ..., "mask": ...}``; with other items give ``adapt``.
+        bank: the bank's folder, opened on first use, once per process.
+        ratio: share of synthetic items, in [0, 1].
+        seed: seeds the order of both sides.
+        transform: called as ``transform(image=..., mask=...)`` on real and synthetic items alike
+            (an albumentations pipeline).
+        adapt: turns a `Sample` (RGB uint8 image, uint8 ids) into an item as ``dataset`` yields
+            them; the default takes the structure of the first real item, with NumPy arrays.
+        length: items per epoch; by default every real item is used once per epoch:
+            ``floor(len(dataset) / (1 - ratio))``, or ``len(dataset)`` at ``ratio=1``. Set it when
+            there are few real items, for example one.
+        provenance: add where each item comes from, ``"real/3"`` or ``"synthetic/00012"``: under
+            the key ``"provenance"`` of a dict, else at the end of the tuple.
+
+    Raises:
+        InputError: a ratio or length out of range, an empty dataset, a bank that is missing,
+            damaged or without kept samples, or real items that the default ``adapt`` cannot
+            imitate.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        bank: str | os.PathLike[str],
+        ratio: float = 0.5,
+        *,
+        seed: int = 0,
+        transform: Callable[..., dict[str, Any]] | None = None,
+        adapt: Callable[[Sample], Any] | None = None,
+        length: int | None = None,
+        provenance: bool = False,
+    ) -> None:
+        if not 0 <= ratio <= 1:
+            raise InputError(f"ratio is {ratio}: give the share of synthetic items, 0 to 1")
+        if length is not None and length < 1:
+            raise InputError(f"length is {length}: give at least one item per epoch")
+        if len(dataset) == 0:
+            raise InputError("the dataset to mix with is empty: it needs at least one real item")
+        self.dataset = dataset
+        self.bank = os.fspath(bank)
+        self.ratio = ratio
+        self.seed = seed
+        self.transform = transform
+        self.adapt = adapt
+        self.provenance = provenance
+        self.epoch = 0
+        self._share = Fraction(ratio).limit_denominator(1_000_000)
+        real = len(dataset)
+        whole = real if self._share == 1 else math.floor(real / (1 - self._share))
+        self._length = whole if length is None else length
+        self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
+        self._real_keys: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that plain indices refer to."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int | Position) -> Any:
+        """Return an item; an index alone refers to the epoch of `set_epoch`."""
+        is_synthetic, rank = self._locate(index)
+        item = self._synthetic(rank) if is_synthetic else self.dataset[self._real_index(rank)]
+        if self.transform is not None:
+            item = self._transformed(item)
+        if not self.provenance:
+            return item
+        origin = self.origin(index)
+        return {**item, "provenance": origin} if isinstance(item, dict) else (*item, origin)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def origin(self, index: int | Position) -> str:
+        """Say where an item comes from: ``"real/<index>"`` or ``"synthetic/<sample id>"``."""
+        is_synthetic, rank = self._locate(index)
+        if is_synthetic:
+            return f"synthetic/{self._sample_id(rank)}"
+        return f"real/{self._real_index(rank)}"
+
+    def batch_sampler(self, batch_size: int, *, drop_last: bool = False) -> MixBatchSampler:
+        """Return a batch sampler that keeps the ratio in every batch and counts the epochs.
+
+        Args:
+            batch_size: items per batch; the synthetic ones among them are ``batch_size * ratio``
+                where that is a whole number, else the next lower or higher one.
+            drop_last: leave out the last batch when it is not full.
+        """
+        return MixBatchSampler(self, batch_size, drop_last=drop_last)
+
+    def _locate(self, index: int | Position) -> tuple[bool, int]:
+        """Whether the item is synthetic, and its number among its kind since the first epoch."""
+        epoch, place = index if isinstance(index, tuple) else (self.epoch, int(index))
+        if place < 0:
+            place += len(self)
+        if not 0 <= place < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} items")
+        before = math.floor(place * self._share)
+        per_epoch = math.floor(len(self) * self._share)
+        if math.floor((place + 1) * self._share) > before:
+            return True, epoch * per_epoch + before
+        return False, epoch * (len(self) - per_epoch) + place - before
+
+    def _real_index(self, rank: int) -> int:
+        return self._shuffled("real", rank, len(self.dataset))
+
+    def _sample_id(self, rank: int) -> str:
+        ids = self._source().ids
+        return ids[self._shuffled("synthetic", rank, len(ids))]
+
+    def _shuffled(self, kind: str, rank: int, size: int) -> int:
+        """The item at ``rank`` when shuffled passes over ``size`` items follow each other."""
+        number, place = divmod(rank, size)
+        known = self._orders.get(kind)
+        if known is None or known[0] != number or len(known[1]) != size:
+            order = seeding.numpy_stream(self.seed, "mix", kind, number).permutation(size)
+            known = self._orders[kind] = (number, order)
+        return int(known[1][place])
+
+    def _source(self) -> Source:
+        source = open_source_once(self.bank)
+        if not source.ids:
+            raise InputError(f"{self.bank} is a generator: make a bank of it with generate first")
+        return source
+
+    def _synthetic(self, rank: int) -> Any:
+        sample = self._source().fetch({"sample_id": self._sample_id(rank)})
+        if self.adapt is not None:
+            return self.adapt(sample)
+        if self._real_keys is None:
+            self._real_keys = _structure(self.dataset[0])
+        if self._real_keys:
+            return {"image": sample.image, "mask": sample.mask}
+        return sample.image, sample.mask
+
+    def _transformed(self, item: Any) -> Any:
+        assert self.transform is not None
+        if isinstance(item, dict):
+            return {**item, **self.transform(**item)}
+        result = self.transform(image=item[0], mask=item[1])
+        return (result["image"], result["mask"], *item[2:])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_orders": {}}
+
+
+class MixBatchSampler(Sampler[list[Position]]):
+    """Batches of (epoch, index) in the mix's own order; each pass is the next epoch.
+
+    Args:
+        mix: the dataset to sample.
+        batch_size: items per batch.
+        drop_last: leave out the last batch when it is not full.
+
+    Raises:
+        InputError: the batch size is not positive.
+    """
+
+    def __init__(self, mix: SynthMix, batch_size: int, *, drop_last: bool = False) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: give at least 1")
+        self.mix = mix
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass, to resume a training."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.mix), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        for batch in range(len(self)):
+            start = batch * self.batch_size
+            stop = min(start + self.batch_size, len(self.mix))
+            yield [(epoch, index) for index in range(start, stop)]
+
+
+def _structure(item: Any) -> tuple[str, ...]:
+    """Keys of a dict item, () for a tuple; refuse what the default ``adapt`` cannot imitate."""
+    if isinstance(item, dict) and set(item) == {"image", "mask"}:
+        keys, parts = tuple(item), list(item.values())
+    elif isinstance(item, (tuple, list)) and len(item) == 2:
+        keys, parts = (), list(item)
+    else:
+        what = f"keys {sorted(item)}" if isinstance(item, dict) else f"type {type(item).__name__}"
+        raise InputError(
+            f"the dataset's items ({what}) are neither (image, mask) nor a dict of image and mask: "
+            "pass SynthMix(adapt=...), a function from a Sample to such an item"
+        )
+    if not all(isinstance(part, np.ndarray) for part in parts):
+        raise InputError(
+            f"the dataset yields {type(parts[0]).__name__} images, a bank yields NumPy arrays: "
+            "pass SynthMix(adapt=...), a function from a Sample to an item like the dataset's"
+        )
+    return keys

@@ -1,0 +1,171 @@
+"""Where synthetic pairs come from: a bank or a fitted generator, opened once per process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug import files
+from synthaug.bank import FORMAT, Bank
+from synthaug.errors import InputError
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
+
+MAX_OPEN_SOURCES = 8
+LATENT_SEEDS = 2**53
+"""Latent seeds are drawn below this, so that they survive any JSON reader."""
+
+
+class Source:
+    """Synthetic pairs by name: a bank's kept samples, or the latents of a generator.
+
+    Args:
+        path: a bank or a generator folder.
+
+    Raises:
+        InputError: the folder is neither, is damaged, or is a bank without kept samples.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._opened = _open_folder(path)
+        self._index: dict[str, int] = {}
+        if isinstance(self._opened, Bank):
+            self._index = {r["id"]: i for i, r in enumerate(self._opened.records)}
+            if not self._index:
+                raise InputError(f"bank {path} holds no kept sample: generate more or filter less")
+
+    @property
+    def classes(self) -> ClassMap:
+        """Classes of the masks; the first id is the background."""
+        classes: ClassMap = self._opened.classes
+        return classes
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the kept samples of a bank, in order; empty for a generator."""
+        return list(self._index)
+
+    def draw(self, pick: Callable[[int], int]) -> dict[str, Any]:
+        """Choose a pair.
+
+        Args:
+            pick: returns an integer in [0, n); the only randomness used.
+
+        Returns:
+            ``{"sample_id": str}`` or ``{"latent_seed": int}``; `fetch` turns it into the pair.
+        """
+        if self._index:
+            return {"sample_id": self._opened.records[pick(len(self._index))]["id"]}
+        return {"latent_seed": pick(LATENT_SEEDS)}
+
+    def fetch(self, choice: dict[str, Any]) -> Sample:
+        """Read or generate the pair that `draw` chose; the same choice gives the same pair.
+
+        Raises:
+            InputError: the bank has no such kept sample, or its files are damaged.
+        """
+        if not self._index:
+            sample: Sample = self._opened.sample(int(choice["latent_seed"]))
+            return sample
+        name = choice.get("sample_id")
+        if name not in self._index:
+            raise InputError(f"bank {self.path} has no kept sample {name!r}: was it made again?")
+        sample = self._opened[self._index[name]]
+        return sample
+
+
+def _open_folder(path: str) -> Any:
+    manifest = files.read_json(Path(path) / "manifest.json", "bank or generator manifest")
+    if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
+        return Bank(path)  # workers that only read a bank load no GAN code
+    from synthaug.generation import open_source
+
+    return open_source(path)
+
+
+def open_source_once(path: str) -> Source:
+    """Open a bank or generator, or return the one that this process has open already.
+
+    At most `MAX_OPEN_SOURCES` stay open; a folder whose manifest has changed is opened anew, and
+    a forked worker opens its own.
+    """
+    try:
+        status = (Path(path) / "manifest.json").stat()
+        stamp = (status.st_mtime_ns, status.st_size)
+    except OSError:
+        stamp = (0, 0)
+    return _open(str(Path(path).absolute()), stamp, os.getpid())
+
+
+@lru_cache(maxsize=MAX_OPEN_SOURCES)
+def _open(path: str, stamp: tuple[int, int], process: int) -> Source:
+    return Source(path)
+
+
+def resized(sample: Sample, height: int, width: int) -> Sample:
+    """Stretch a pair to a size in pixels.
+
+    The image is averaged over areas when it shrinks and bilinear otherwise; the mask takes the
+    nearest label, with pixel centres aligned to the image's.
+    """
+    if sample.size == (height, width):
+        return sample
+    shrinks = height <= sample.size[0] and width <= sample.size[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    image = cv2.resize(sample.image, (width, height), interpolation=method)
+    mask = cv2.resize(sample.mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return Sample(image, mask, sample.id, sample.grey)
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedObject:
+    """One object of a mask.
+
+    Attributes:
+        id: class id.
+        name: class name.
+        mask: (H, W) bool.
+        box: left, top, right, bottom in pixels; right and bottom are exclusive.
+    """
+
+    id: int
+    name: str
+    mask: NDArray[np.bool_]
+    box: tuple[int, int, int, int]
+
+
+def find_objects(
+    mask: NDArray[np.uint8], classes: ClassMap, *, per: str = "id"
+) -> list[SegmentedObject]:
+    """List the objects of a mask, by ascending id.
+
+    Args:
+        mask: (H, W) uint8 ids.
+        classes: their names; the first id is the background and, like the ignore id, no object.
+        per: ``"id"``: all pixels of an id are one object; ``"component"``: each 8-connected part.
+    """
+    found = []
+    for class_id, name in zip(classes.ids[1:], classes.names[1:], strict=True):
+        region = mask == class_id
+        if class_id == IGNORE_ID or not region.any():
+            continue
+        if per == "id":
+            parts = [region]
+        else:
+            count, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
+            parts = [labels == part for part in range(1, count)]
+        found += [SegmentedObject(class_id, name, part, _box(part)) for part in parts]
+    return found
+
+
+def _box(region: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

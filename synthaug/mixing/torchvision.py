@@ -1,0 +1,145 @@
+"""SynthReplace: what `SynthAugment` does, for torchvision's v2 transforms."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from synthaug.errors import InputError
+from synthaug.mixing.source import SegmentedObject, find_objects, open_source_once, resized
+from synthaug.sample import Sample
+
+
+class SynthReplace(v2.Transform):  # type: ignore[misc]
+    """Replace image, masks, boxes and labels by a synthetic pair from a bank or a generator.
+
+    Works on any nesting of tuples, lists and dicts that holds one ``tv_tensors.Image``. It draws
+    from PyTorch's generator, which differs per `DataLoader` worker and epoch. Put it first.
+
+    - ``Image`` (1 or 3, H, W): uint8 in [0, 255] or float in [0, 1], returned likewise.
+    - ``Mask`` (H, W) or (1, H, W): class ids. Under the key ``"masks"``: (N, H, W), one 0/1 mask
+      per object.
+    - ``BoundingBoxes``: one per object, in the format that came in.
+    - a plain tensor ``"labels"`` beside boxes or masks in a dict: the class ids of the objects.
+      Other tensors beside them with an entry per object (``"area"``) are refused: they would go
+      stale.
+
+    Args:
+        source: a bank or generator folder, opened on the first hit, once per process.
+        p: probability of replacing.
+        objects: ``"id"``: all pixels of a class id are one object; ``"component"``: each
+            8-connected part.
+
+    Raises:
+        InputError: a setting out of range, no single ``tv_tensors.Image`` in the input, a part
+            that cannot be replaced, or a source that is missing or damaged.
+    """
+
+    def __init__(
+        self, source: str | os.PathLike[str], p: float = 0.5, *, objects: str = "id"
+    ) -> None:
+        super().__init__()
+        if not 0 <= p <= 1 or objects not in ("id", "component"):
+            raise InputError(
+                f"SynthReplace(p={p}, objects={objects!r}): p is 0..1, objects id or component"
+            )
+        self.source = os.fspath(source)
+        self.p = p
+        self.objects = objects
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return the input's structure with every label of the image replaced, or unchanged."""
+        structure = inputs if len(inputs) > 1 else inputs[0]
+        images = list(_leaves(structure, tv_tensors.Image))
+        if len(images) != 1:
+            raise InputError(
+                f"SynthReplace found {len(images)} tv_tensors.Image in its input: pass exactly "
+                "one (v2.ToImage() turns pictures and arrays into it)"
+            )
+        if torch.rand(()) >= self.p:
+            return structure
+        source = open_source_once(self.source)
+        choice = source.draw(lambda n: int(torch.randint(n, ())))
+        height, width = images[0].shape[-2:]
+        sample = resized(source.fetch(choice), height, width)
+        objects = find_objects(sample.mask, source.classes, per=self.objects)
+        return _replace(structure, "", sample, objects)
+
+
+def _leaves(value: Any, kind: type) -> list[Any]:
+    if isinstance(value, kind):
+        return [value]
+    children = value.values() if isinstance(value, dict) else value
+    nested = isinstance(value, (dict, tuple, list))
+    return [leaf for child in children for leaf in _leaves(child, kind)] if nested else []
+
+
+def _replace(value: Any, key: str, sample: Sample, objects: list[SegmentedObject]) -> Any:
+    if isinstance(value, dict):
+        _refuse_stale(value)
+        labelled = any(_is_per_object(k, v) for k, v in value.items())
+        return {
+            k: torch.tensor([o.id for o in objects], dtype=v.dtype)
+            if labelled and k == "labels" and isinstance(v, torch.Tensor)
+            else _replace(v, k, sample, objects)
+            for k, v in value.items()
+        }
+    if isinstance(value, (tuple, list)):
+        return type(value)(_replace(v, "", sample, objects) for v in value)
+    if isinstance(value, tv_tensors.Image):
+        return _image(value, sample)
+    if isinstance(value, tv_tensors.Mask):
+        return _mask(value, key, sample, objects)
+    if isinstance(value, tv_tensors.BoundingBoxes):
+        boxes = torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(-1, 4)
+        corners = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=sample.size)
+        converted = v2.functional.convert_bounding_box_format(corners, new_format=value.format)
+        return tv_tensors.wrap(converted.to(value.dtype), like=converted)
+    return value
+
+
+def _is_per_object(key: str, value: Any) -> bool:
+    return isinstance(value, tv_tensors.BoundingBoxes) or (
+        key == "masks" and isinstance(value, tv_tensors.Mask)
+    )
+
+
+def _refuse_stale(target: dict[str, Any]) -> None:
+    counts = {len(v) for k, v in target.items() if _is_per_object(k, v)}
+    for key, value in target.items():
+        plain = isinstance(value, torch.Tensor) and not isinstance(value, tv_tensors.TVTensor)
+        if key not in ("labels", "image_id") and plain and value.ndim > 0 and len(value) in counts:
+            raise InputError(
+                f"target entry {key!r} describes the replaced objects and would go stale: "
+                "drop it before SynthReplace"
+            )
+
+
+def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
+    image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
+    if value.shape[-3] == 1:
+        image = v2.functional.rgb_to_grayscale(image)
+    elif value.shape[-3] != 3 or value.ndim != 3:
+        raise InputError(f"SynthReplace got an image of shape {tuple(value.shape)}: pass (3, H, W)")
+    return tv_tensors.Image(v2.functional.to_dtype(image, value.dtype, scale=True))
+
+
+def _mask(
+    value: tv_tensors.Mask, key: str, sample: Sample, objects: list[SegmentedObject]
+) -> tv_tensors.Mask:
+    if key == "masks":
+        empty = np.zeros((0, *sample.size), np.uint8)
+        stack = np.stack([o.mask for o in objects]) if objects else empty
+    elif value.ndim == 2 or value.shape[0] == 1:
+        stack = np.array(sample.mask if value.ndim == 2 else sample.mask[None])
+    else:
+        raise InputError(
+            f"SynthReplace got a mask of shape {tuple(value.shape)}: pass ids (H, W), or masks of "
+            "objects under the key 'masks'"
+        )
+    return tv_tensors.Mask(torch.from_numpy(stack).to(value.dtype))
