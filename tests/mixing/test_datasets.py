@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from synthaug.bank import Bank
+from synthaug.errors import InputError
+from synthaug.mixing import SynthMix, seed_worker, standard_augmentation
+from synthaug.sample import Sample
+
+KEPT = ["00000", "00001", "00003", "00004", "00005", "00006", "00007"]
+SIZE = (36, 48)
+
+
+def real_items(count: int, *, as_dict: bool = False) -> list[Any]:
+    """Dark images whose value is their number."""
+    items = []
+    for number in range(count):
+        image, mask = np.full((*SIZE, 3), number, np.uint8), np.zeros(SIZE, np.uint8)
+        items.append({"image": image, "mask": mask} if as_dict else (image, mask))
+    return items
+
+
+def origins(mix: SynthMix, epoch: int) -> list[str]:
+    return [mix.origin((epoch, index)) for index in range(len(mix))]
+
+
+def synthetic(names: list[str]) -> list[str]:
+    return [n.removeprefix("synthetic/") for n in names if n.startswith("synthetic/")]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.25, 1 / 3, 0.5, 0.7, 0.9, 1.0])
+@pytest.mark.parametrize("length", [None, 60])
+def test_the_ratio_is_exact(bank: Bank, ratio: float, length: int | None) -> None:
+    mix = SynthMix(real_items(12), bank.path, ratio, length=length)
+    if length is None and ratio < 1:
+        assert len(mix) - len(synthetic(origins(mix, 0))) == 12
+    for epoch in range(3):
+        names = origins(mix, epoch)
+        assert len(synthetic(names)) == pytest.approx(len(mix) * ratio, abs=0.999)
+        if length is not None:
+            assert len(synthetic(names)) == round(60 * ratio)
+        for start in range(0, len(mix) - 9):
+            window = len(synthetic(names[start : start + 10]))
+            assert abs(window - 10 * ratio) < 1
+            if float(10 * ratio).is_integer():
+                assert window == 10 * ratio
+
+
+def test_default_length_uses_each_real_item_once_per_epoch(bank: Bank) -> None:
+    mix = SynthMix(real_items(9), bank.path, 0.25)
+    assert len(mix) == 12
+    for epoch in range(3):
+        real = [n for n in origins(mix, epoch) if n.startswith("real/")]
+        assert sorted(real) == sorted(f"real/{i}" for i in range(9))
+    assert len(SynthMix(real_items(9), bank.path, 1.0)) == 9
+
+
+def test_nothing_repeats_before_everything_was_used(bank: Bank) -> None:
+    mix = SynthMix(real_items(5), bank.path, 0.5, length=6)
+    drawn = [name for epoch in range(14) for name in origins(mix, epoch)]
+    samples = synthetic(drawn)
+    real = [n for n in drawn if n.startswith("real/")]
+    for start in range(0, len(samples) - 6, 7):
+        assert sorted(samples[start : start + 7]) == KEPT
+    for start in range(0, len(real) - 4, 5):
+        assert len(set(real[start : start + 5])) == 5
+    assert max(Counter(samples).values()) - min(Counter(samples).values()) <= 1
+
+
+def test_order_is_seeded_and_changes_with_the_epoch(bank: Bank) -> None:
+    first, again = (SynthMix(real_items(20), bank.path, 0.5, seed=1) for _ in range(2))
+    other = SynthMix(real_items(20), bank.path, 0.5, seed=2)
+    assert origins(first, 3) == origins(again, 3)
+    assert origins(first, 3) != origins(first, 4)
+    assert origins(first, 3) != origins(other, 3)
+
+
+def test_plain_indices_follow_set_epoch(bank: Bank) -> None:
+    mix = SynthMix(real_items(6), bank.path, 0.5)
+    start = [mix.origin(i) for i in range(len(mix))]
+    mix.set_epoch(2)
+    assert [mix.origin(i) for i in range(len(mix))] == origins(mix, 2) != start
+    assert mix.origin(-1) == mix.origin(len(mix) - 1)
+    assert len(list(mix)) == len(mix)
+    with pytest.raises(IndexError):
+        mix[len(mix)]
+
+
+def test_items_are_the_real_ones_and_the_bank_samples(bank: Bank) -> None:
+    mix = SynthMix(real_items(6), str(bank.path), 0.5, provenance=True)
+    stored = {r["id"]: bank[i] for i, r in enumerate(bank.records)}
+    for index in range(len(mix)):
+        image, mask, origin = mix[index]
+        kind, name = origin.split("/")
+        if kind == "real":
+            assert (image == int(name)).all()
+        else:
+            assert np.array_equal(image, stored[name].image)
+            assert np.array_equal(mask, stored[name].mask)
+
+
+def test_dict_items_keep_their_keys(bank: Bank) -> None:
+    mix = SynthMix(real_items(4, as_dict=True), bank.path, 0.5)
+    assert all(set(item) == {"image", "mask"} for item in mix)
+    named = SynthMix(real_items(4, as_dict=True), bank.path, 0.5, provenance=True)
+    assert named[0]["provenance"] == named.origin(0)
+
+
+def test_adapt_imitates_any_other_item(bank: Bank) -> None:
+    class Tensors(list[Any]):
+        pass
+
+    real = Tensors([(torch.zeros(3, *SIZE), torch.zeros(SIZE), "caption")] * 4)
+    with pytest.raises(InputError, match="adapt"):
+        list(SynthMix(real, bank.path, 0.5))
+    with pytest.raises(InputError, match="yields Tensor images"):
+        list(SynthMix([real[0][:2]], bank.path, 0.5))
+    with pytest.raises(InputError, match="adapt"):
+        list(SynthMix([{"image": SIZE, "label": 3}], bank.path, 0.5))
+
+    def adapt(sample: Sample) -> Any:
+        image = torch.from_numpy(sample.image.transpose(2, 0, 1) / np.float32(255))
+        return image, torch.from_numpy(sample.mask).float(), sample.id
+
+    shapes = {tuple(image.shape) for image, _, _ in SynthMix(real, bank.path, 0.5, adapt=adapt)}
+    assert shapes == {(3, *SIZE)}
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_the_transform_treats_both_kinds_alike(bank: Bank, as_dict: bool) -> None:
+    pipeline = standard_augmentation(32, 40)
+    mix = SynthMix(real_items(4, as_dict=as_dict), bank.path, 0.5, transform=pipeline)
+    for item in mix:
+        image, mask = item.values() if as_dict else item
+        assert image.shape == (32, 40, 3)
+        assert mask.shape == (32, 40)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_batches_hold_the_exact_share_and_epochs_go_on_in_workers(
+    bank: Bank, persistent: bool
+) -> None:
+    mix = SynthMix(
+        real_items(9),
+        bank.path,
+        0.5,
+        length=12,
+        provenance=True,
+        transform=standard_augmentation(*SIZE),
+    )
+    loader = DataLoader(
+        mix,
+        batch_sampler=mix.batch_sampler(4),
+        num_workers=2,
+        worker_init_fn=seed_worker,
+        persistent_workers=persistent,
+        multiprocessing_context="fork",
+    )
+    assert len(loader) == 3
+    drawn: list[list[str]] = []
+    for epoch in range(3):
+        names = []
+        for images, masks, batch in loader:
+            assert images.shape == (4, *SIZE, 3)
+            assert masks.shape == (4, *SIZE)
+            assert len(synthetic(batch)) == 2
+            names += batch
+        assert names == origins(mix, epoch)
+        drawn.append(names)
+    assert len(set(map(tuple, drawn))) == 3
+    assert len(set(synthetic(drawn[0] + drawn[1])[:7])) == 7
+
+
+def test_the_last_batch_can_be_dropped_and_a_training_resumed(bank: Bank) -> None:
+    mix = SynthMix(real_items(5), bank.path, 0.5)
+    assert [len(b) for b in mix.batch_sampler(4)] == [4, 4, 2]
+    sampler = mix.batch_sampler(4, drop_last=True)
+    assert [len(b) for b in sampler] == [4, 4]
+    assert len(sampler) == 2
+    sampler.set_epoch(7)
+    assert next(iter(sampler))[0] == (7, 0)
+    assert next(iter(sampler))[0] == (8, 0)
+
+
+def test_the_bank_is_opened_late_and_never_pickled(bank: Bank, tmp_path: Path) -> None:
+    late = SynthMix(real_items(3), tmp_path / "not-there-yet", 0.5)
+    assert len(late) == 6
+    with pytest.raises(InputError, match="not-there-yet"):
+        list(late)
+    mix = SynthMix(real_items(1), bank.path, 0.5, length=10)
+    plain = len(pickle.dumps(mix))
+    list(mix)
+    assert len(pickle.dumps(mix)) <= plain + 50
+    copy = pickle.loads(pickle.dumps(mix))
+    assert origins(copy, 1) == origins(mix, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ratio": 1.2}, "ratio is 1.2"),
+        ({"ratio": -0.1}, "ratio is -0.1"),
+        ({"length": 0}, "length is 0"),
+        ({"dataset": []}, "empty"),
+    ],
+)
+def test_bad_settings_get_one_line(bank: Bank, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SynthMix(**{"dataset": real_items(2), "bank": bank.path, **settings})
+    with pytest.raises(InputError, match="batch_size is 0"):
+        SynthMix(real_items(2), bank.path).batch_sampler(0)
+
+
+def test_a_bank_without_kept_samples_is_refused(empty_bank: Bank) -> None:
+    with pytest.raises(InputError, match="no kept sample"):
+        list(SynthMix(real_items(2), empty_bank.path))

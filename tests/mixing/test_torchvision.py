@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from synthaug.bank import Bank
+from synthaug.errors import InputError
+from synthaug.mixing import SynthReplace
+
+H, W = 36, 48
+
+
+def picture(dtype: torch.dtype = torch.uint8, channels: int = 3) -> tv_tensors.Image:
+    return tv_tensors.Image(torch.ones((channels, H, W), dtype=dtype))
+
+
+def target(box_format: str = "XYWH") -> dict[str, Any]:
+    boxes = torch.tensor([[1.0, 1, 5, 5]] * 4)
+    return {
+        "boxes": tv_tensors.BoundingBoxes(boxes, format=box_format, canvas_size=(H, W)),
+        "masks": tv_tensors.Mask(torch.zeros((4, H, W), dtype=torch.bool)),
+        "labels": torch.tensor([9, 9, 9, 9]),
+        "image_id": torch.tensor([17]),
+    }
+
+
+@pytest.mark.parametrize("shape", [(H, W), (1, H, W)])
+def test_image_and_mask_become_a_sample_of_the_bank(bank: Bank, shape: tuple[int, ...]) -> None:
+    stored = {s.image.tobytes(): s.mask for s in bank}
+    mask = tv_tensors.Mask(torch.zeros(shape, dtype=torch.int64))
+    for _ in range(8):
+        image, ids = SynthReplace(bank.path, p=1.0)(picture(), mask)
+        assert isinstance(image, tv_tensors.Image)
+        assert isinstance(ids, tv_tensors.Mask)
+        assert ids.dtype == torch.int64
+        assert ids.shape == shape
+        expected = stored[np.ascontiguousarray(image.numpy().transpose(1, 2, 0)).tobytes()]
+        assert np.array_equal(ids.numpy().reshape(H, W), expected)
+    assert (mask == 0).all()
+
+
+@pytest.mark.parametrize("box_format", ["XYXY", "XYWH", "CXCYWH"])
+@pytest.mark.parametrize("objects", ["id", "component"])
+def test_boxes_masks_and_labels_agree(bank: Bank, box_format: str, objects: str) -> None:
+    pipeline = v2.Compose(
+        [SynthReplace(bank.path, p=1.0, objects=objects), v2.SanitizeBoundingBoxes()]
+    )
+    _, given = pipeline(picture(), target(box_format))
+    assert given["boxes"].format == tv_tensors.BoundingBoxFormat[box_format]
+    corners = v2.functional.convert_bounding_box_format(given["boxes"], new_format="XYXY")
+    assert len(corners) == len(given["masks"]) == len(given["labels"]) > 0
+    assert set(given["labels"].tolist()) <= {1, 3}
+    assert given["masks"].dtype == torch.bool
+    assert given["image_id"].item() == 17
+    for mask, box in zip(given["masks"], corners, strict=True):
+        rows, columns = torch.nonzero(mask, as_tuple=True)
+        bounds = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert box.tolist() == [int(b) for b in bounds]
+
+
+def test_p_and_pytorchs_seed_decide(bank: Bank) -> None:
+    transform = SynthReplace(bank.path, p=0.4)
+
+    def run(seed: int) -> list[int]:
+        torch.manual_seed(seed)
+        return [int(transform(picture())[0, -1, 0]) for _ in range(100)]
+
+    assert run(1) == run(1) != run(2)
+    assert sum(value > 1 for value in run(1)) == pytest.approx(40, abs=15)
+    image = picture()
+    assert SynthReplace("no/such/bank", p=0.0)(image) is image
+
+
+def test_dtype_channels_and_size_follow_the_image(bank: Bank) -> None:
+    transform = SynthReplace(bank.path, p=1.0)
+    image = transform(picture(torch.float32))
+    assert image.dtype == torch.float32
+    assert 0.5 < float(image.max()) <= 1
+    assert transform(picture(channels=1)).shape == (1, H, W)
+    large = {"image": tv_tensors.Image(torch.zeros((3, 60, 80), dtype=torch.uint8)), "name": "x"}
+    result = transform(large)
+    assert result["image"].shape == (3, 60, 80)
+    assert result["name"] == "x"
+
+
+def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
+    transform = SynthReplace(bank.path, p=1.0)
+    with pytest.raises(InputError, match="'area'"):
+        transform(picture(), {**target(), "area": torch.ones(4)})
+    with pytest.raises(InputError, match="found 0"):
+        transform(torch.zeros(3, H, W), target())
+    with pytest.raises(InputError, match="under the key 'masks'"):
+        transform(picture(), tv_tensors.Mask(torch.zeros(3, H, W)))
+    with pytest.raises(InputError, match="shape"):
+        transform(picture(channels=4))
+    with pytest.raises(InputError, match="p=2"):
+        SynthReplace(bank.path, p=2)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import functools
+import random
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+
+from synthaug.bank import Bank
+from synthaug.errors import InputError
+from synthaug.mixing import SynthAugment, SynthMix, seed_worker
+from synthaug.mixing.workers import find_pipelines
+
+BATCHES, BATCH = 4, 6
+
+
+class Augmented(Dataset[Any]):
+    """The same flat image again and again; an item is what its pipeline made of it."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+
+    def __len__(self) -> int:
+        return BATCHES * BATCH
+
+    def __getitem__(self, index: int) -> int:
+        image = np.full((36, 48, 3), 128, np.uint8)
+        return int(self.pipeline(image=image)["image"].sum(dtype=np.int64))
+
+
+class GlobalDraws(Augmented):
+    def __getitem__(self, index: int) -> int:
+        return int(np.random.randint(10**6)) * 10**6 + random.randrange(10**6)  # noqa: NPY002
+
+
+def neighbour() -> A.Compose:
+    return A.Compose([A.RandomBrightnessContrast(p=1), A.GaussNoise(p=1)], seed=7)
+
+
+def epochs(
+    dataset: Dataset[Any], *, seed: int = 0, count: int = 2, init: Any = seed_worker, **options: Any
+) -> list[list[tuple[int, ...]]]:
+    """Batches of each epoch; with two workers, they prepare the batches in turn."""
+    loader = DataLoader(
+        dataset,
+        batch_size=BATCH,
+        num_workers=2,
+        worker_init_fn=init,
+        multiprocessing_context="fork",
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
+    return [[tuple(batch.tolist()) for batch in loader] for _ in range(count)]
+
+
+def test_without_the_mend_neighbours_repeat_and_with_it_no_batch_does() -> None:
+    plain = epochs(Augmented(neighbour()), init=None)
+    assert plain[0][0] == plain[0][1] == plain[1][0]  # the fault of albumentations 2.0.8
+    mended = epochs(Augmented(neighbour()))
+    assert len({batch for epoch in mended for batch in epoch}) == 2 * BATCHES
+
+
+def test_a_seeded_loader_repeats_the_whole_run() -> None:
+    dataset = Augmented(neighbour())
+    assert epochs(dataset, seed=1) == epochs(dataset, seed=1)
+    assert epochs(dataset, seed=1) != epochs(dataset, seed=2)
+
+
+def test_persistent_workers_differ_between_epochs_and_repeat() -> None:
+    dataset = Augmented(neighbour())
+    first = epochs(dataset, persistent_workers=True)
+    assert len({batch for epoch in first for batch in epoch}) == 2 * BATCHES
+    assert first == epochs(dataset, persistent_workers=True)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_synthaugment_alone_differs_per_worker_and_epoch(bank: Bank, persistent: bool) -> None:
+    dataset = Augmented(A.Compose([SynthAugment(bank.path, p=0.8)], seed=7))
+    run = functools.partial(epochs, dataset, init=None, persistent_workers=persistent, count=3)
+    first = run(seed=3)
+    assert len({batch for epoch in first for batch in epoch}) == 3 * BATCHES
+    assert first == run(seed=3)
+    assert first != run(seed=4)
+
+
+def test_synthaugment_follows_the_stream_that_seed_worker_gave_its_pipeline(bank: Bank) -> None:
+    dataset = Augmented(A.Compose([SynthAugment(bank.path, p=0.8), A.GaussNoise(p=1)]))
+    first = epochs(dataset)
+    assert len({batch for epoch in first for batch in epoch}) == 2 * BATCHES
+    assert first == epochs(dataset)
+
+
+def test_the_workers_global_generators_are_seeded_too() -> None:
+    first = epochs(GlobalDraws(None))
+    assert len({draw for epoch in first for batch in epoch for draw in batch}) == 2 * 24
+    random.seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    assert first == epochs(GlobalDraws(None))
+
+
+def test_pipelines_are_found_wherever_datasets_keep_them(bank: Bank) -> None:
+    made = [neighbour() for _ in range(8)]
+    single = A.HorizontalFlip()
+
+    enclosed = made[4]
+
+    def closure(**data: Any) -> Any:
+        return enclosed(**data)
+
+    class Wrapper:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+            self.names = [str(i) for i in range(1000)]
+            self.itself = self
+
+        def run(self, **data: Any) -> Any:
+            return self.inner(**data)
+
+    real = Augmented({"train": made[0], "all": [made[1], single]})
+    mix = SynthMix(Subset(Augmented(made[2]), [0]), bank.path, transform=made[3])
+    root = ConcatDataset(
+        [
+            real,
+            mix,
+            Augmented(closure),
+            Augmented(functools.partial(made[5], force_apply=True)),
+            Augmented(Wrapper(made[6]).run),
+            Augmented(Wrapper(made[7])),
+            Augmented(made[0]),
+        ]
+    )
+    found = find_pipelines(root)
+    assert len(found) == 9
+    assert {id(p) for p in found} == {id(p) for p in [*made, single]}
+
+
+def test_outside_a_worker_it_says_how_to_use_it() -> None:
+    with pytest.raises(InputError, match="worker_init_fn=seed_worker"):
+        seed_worker(0)
