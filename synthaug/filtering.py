@@ -1,0 +1,299 @@
+"""FILTER: score every sample of a bank, then keep or drop by rules over the scores.
+
+Order of the rules: broken masks, object area, stray blobs and near copies are rejected; the rest
+is ranked by SIFID and the worst share dropped. Dropped samples keep their files; their manifest
+lines say why. Scores are stored in the lines, so that other settings cost no forward pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthaug.bank import Bank
+from synthaug.errors import InputError
+from synthaug.files import sha256_bytes
+from synthaug.quality.features import FeatureNet, Lite0Features, batch_size_for, load_feature_net
+from synthaug.quality.features import Network as Network
+from synthaug.quality.frechet import SifidReference
+from synthaug.quality.perceptual import PerceptualSpace, TrainingSet
+from synthaug.sample import ClassMap, Sample
+
+SIFID_KEYS = ("sifid-1", "sifid-2", "sifid-3", "sifid-4")
+RULES = ("sifid-1234", *SIFID_KEYS)
+NEAR_COPY = "near copy"
+_PROTOCOL = "1"
+_COMPONENT_COVERAGE = 0.99
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """Keep/drop rules.
+
+    Attributes:
+        rule: "sifid-1234" ranks the samples at each of the four depths, averages the ranks
+            (OSMIS' rule) and drops the worst; "sifid-1" to "sifid-4" rank at one depth.
+        drop: share of the ranked samples that is dropped, in [0, 1).
+        min_area_ratio: smallest object area (all classes but the background) relative to the
+            smallest of the training pairs.
+        max_area_ratio: largest object area relative to the largest of the training pairs.
+        max_stray: largest share of object pixels in stray blobs, in [0, 1]: components beyond
+            the number that the training mask has of that class.
+    """
+
+    rule: str = "sifid-1234"
+    drop: float = 0.15
+    min_area_ratio: float = 0.25
+    max_area_ratio: float = 4.0
+    max_stray: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise InputError(f"unknown filter rule {self.rule!r}: choose one of {', '.join(RULES)}")
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop {self.drop} is no share: give a number from 0 to below 1")
+        if not 0 <= self.min_area_ratio <= 1 <= self.max_area_ratio:
+            raise InputError(
+                f"area ratios {self.min_area_ratio} and {self.max_area_ratio} must "
+                "enclose 1, the training pair's own area"
+            )
+        if not 0 <= self.max_stray <= 1:
+            raise InputError(f"max_stray {self.max_stray} is no share: give a number from 0 to 1")
+
+
+def filter_bank(
+    bank: Bank | str | Path,
+    *,
+    rule: str = "sifid-1234",
+    drop: float = 0.15,
+    network: Network = "auto",
+    weights: str | Path | None = None,
+    net: FeatureNet | None = None,
+    min_area_ratio: float = 0.25,
+    max_area_ratio: float = 4.0,
+    max_stray: float = 0.1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Bank:
+    """Score a bank's samples and mark the ones to keep.
+
+    Filtering starts from all samples each time, whatever an earlier filter dropped. Scores are
+    reused when neither the bank's files nor the network changed.
+
+    Writes into every line ``scores`` (``sifid-1`` .. ``sifid-4``; ``rank``, the average rank among
+    the ranked, 0 = best, null when rejected before; ``nearest_training_distance``;
+    ``object_share`` and ``stray``, shares of pixels; ``missing_classes``; ``full``), ``kept`` and
+    ``reasons``, and into the manifest's ``filter`` the settings, the network, the limits derived
+    from the pair, the counts and the number of memorised samples.
+
+    Args:
+        bank: the bank or its folder.
+        rule: see `FilterSettings`.
+        drop: see `FilterSettings`.
+        network: see `synthaug.quality.features.load_feature_net`.
+        weights: InceptionV3 weights file.
+        net: a loaded network, instead of ``network`` and ``weights``.
+        min_area_ratio: see `FilterSettings`.
+        max_area_ratio: see `FilterSettings`.
+        max_stray: see `FilterSettings`.
+        progress: called with (samples scored, samples).
+
+    Returns:
+        The bank, opened anew: it shows the kept samples.
+
+    Raises:
+        InputError: unknown rule or setting out of range, missing weights, empty or damaged bank.
+    """
+    settings = FilterSettings(rule, drop, min_area_ratio, max_area_ratio, max_stray)
+    path = bank.path if isinstance(bank, Bank) else Path(bank)
+    whole = Bank(path, include_dropped=True)
+    if not whole.all_records:
+        raise InputError(f"bank {path} holds no sample: generate some first")
+    net = net or load_feature_net(network, weights)
+    pairs = whole.pairs()
+    key = _score_key(whole, pairs, net)
+    previous = whole.manifest.get("filter", {})
+    if previous.get("score_key") == key and all("scores" in r for r in whole.all_records):
+        scores = [dict(record["scores"]) for record in whole.all_records]
+        near_copy_distance = previous["near_copy_distance"]
+    else:
+        scores, near_copy_distance = _score(whole, pairs, net, progress)
+    areas = [_object_share(pair.mask, whole.classes) for pair in pairs]
+    limits = {
+        "object_share": [min(areas) * min_area_ratio, max(areas) * max_area_ratio],
+        "near_copy_distance": near_copy_distance,
+    }
+    reasons = judge(scores, settings, limits["object_share"], near_copy_distance)
+    records = [
+        {**record, "kept": not why, "reasons": why, "scores": score}
+        for record, score, why in zip(whole.all_records, scores, reasons, strict=True)
+    ]
+    counts = Counter(reason for why in reasons for reason in why)
+    summary = {
+        **asdict(settings),
+        "network": net.name,
+        **limits,
+        "samples": len(records),
+        "kept": sum(not why for why in reasons),
+        "memorised": counts[NEAR_COPY],
+        "reasons": dict(sorted(counts.items())),
+        "score_key": key,
+    }
+    whole.rewrite(records, filter=summary)
+    return Bank(path)
+
+
+def judge(
+    scores: Sequence[dict[str, Any]],
+    settings: FilterSettings,
+    object_share: Sequence[float],
+    near_copy_distance: float,
+) -> list[list[str]]:
+    """Apply the rules to scores; sets each score's ``rank``.
+
+    Args:
+        scores: one dictionary per sample, as `filter_bank` describes.
+        settings: the rules.
+        object_share: smallest and largest share of object pixels allowed.
+        near_copy_distance: nearest-training distance under which a sample is a copy.
+
+    Returns:
+        The reasons to drop each sample; empty lists are kept.
+    """
+    reasons: list[list[str]] = []
+    for score in scores:
+        why = []
+        if score["full"]:
+            why.append("one class fills the mask")
+        elif score["missing_classes"]:
+            why.append("class missing")
+        if score["object_share"] < object_share[0]:
+            why.append("object too small")
+        elif score["object_share"] > object_share[1]:
+            why.append("object too large")
+        if score["stray"] > settings.max_stray:
+            why.append("stray blobs")
+        if score["nearest_training_distance"] < near_copy_distance:
+            why.append(NEAR_COPY)
+        score["rank"] = None
+        reasons.append(why)
+    ranked = [index for index, why in enumerate(reasons) if not why]
+    keys = SIFID_KEYS if settings.rule == "sifid-1234" else (settings.rule,)
+    values = np.array([[scores[i][key] for key in keys] for i in ranked]).reshape(-1, len(keys))
+    ranks = np.mean([np.searchsorted(np.sort(tap), tap) for tap in values.T], axis=0)
+    for index, rank in zip(ranked, ranks, strict=True):
+        scores[index]["rank"] = float(rank)
+    out = int(settings.drop * len(ranked) + 0.5)
+    worst_first = np.argsort(-ranks, kind="stable")  # equal ranks: the earlier sample goes first
+    for position in worst_first[:out]:
+        reasons[ranked[position]].append(f"{settings.rule} rank")
+    return reasons
+
+
+def to_tensor(samples: Sequence[Sample]) -> Tensor:
+    """Stack the images of equally large samples: (B, 3, H, W) float in [0, 1]."""
+    stacked = np.stack([sample.image for sample in samples])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+
+
+def _score(
+    bank: Bank,
+    pairs: Sequence[Sample],
+    net: FeatureNet,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[dict[str, Any]], float]:
+    """Read every sample once and measure it."""
+    reals = [to_tensor([pair])[0] for pair in pairs]
+    reference = SifidReference(reals, net)
+    space = PerceptualSpace(*pairs[0].size, net if isinstance(net, Lite0Features) else None)
+    training = TrainingSet(reals, space)
+    classes = bank.classes
+    shared = set.intersection(*({int(i) for i in np.unique(pair.mask)} for pair in pairs))
+    expected = [i for i in classes.ids if i in shared]
+    components = {i: max(_main_components(p.mask == i) for p in pairs) for i in classes.ids}
+    scores: list[dict[str, Any]] = []
+    for batch in in_batches(bank):
+        images = to_tensor(batch)
+        with torch.inference_mode():
+            maps = net(images)
+            distances = reference.score(maps).tolist()
+            nearest = training.distance(space.embed_with(net, images, maps)).tolist()
+        for sample, sifid, distance in zip(batch, distances, nearest, strict=True):
+            scores.append(
+                {
+                    **dict(zip(SIFID_KEYS, sifid, strict=True)),
+                    "rank": None,
+                    "nearest_training_distance": distance,
+                    **_measure_mask(sample.mask, classes, expected, components),
+                }
+            )
+        if progress is not None:
+            progress(len(scores), len(bank))
+    return scores, training.near_copy_threshold()
+
+
+def in_batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Group consecutive samples of one size into batches that a forward pass can take."""
+    batch: list[Sample] = []
+    for sample in samples:
+        full = batch and len(batch) >= batch_size_for(*batch[0].size)
+        if batch and (full or sample.size != batch[0].size):
+            yield batch
+            batch = []
+        batch.append(sample)
+    if batch:
+        yield batch
+
+
+def _score_key(bank: Bank, pairs: Sequence[Sample], net: FeatureNet) -> str:
+    """Hash what the scores depend on: files, pairs, network, protocol."""
+    parts = [_PROTOCOL, net.name]
+    parts += [r["image_sha256"] + r["mask_sha256"] for r in bank.all_records]
+    parts += [sha256_bytes(array.tobytes()) for p in pairs for array in (p.image, p.mask)]
+    return sha256_bytes("\n".join(parts).encode())
+
+
+def _measure_mask(
+    mask: NDArray[np.uint8],
+    classes: ClassMap,
+    expected: Sequence[int],
+    components: dict[int, int],
+) -> dict[str, Any]:
+    present = {int(i) for i in np.unique(mask)} - {classes.ignore_id}
+    stray = labelled = 0
+    for class_id in classes.ids[1:]:
+        sizes = _component_sizes(mask == class_id)
+        stray += int(sizes[components[class_id] :].sum())
+        labelled += int(sizes.sum())
+    return {
+        "object_share": _object_share(mask, classes),
+        "stray": stray / labelled if labelled else 0.0,
+        "missing_classes": [i for i in expected if i not in present],
+        "full": len(present) < 2,
+    }
+
+
+def _object_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:
+    return float(np.isin(mask, classes.ids[1:]).mean())
+
+
+def _component_sizes(region: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Pixels of each 8-connected component, largest first."""
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+    return np.sort(statistics[1:, cv2.CC_STAT_AREA].astype(np.int64))[::-1]
+
+
+def _main_components(region: NDArray[np.bool_]) -> int:
+    """Count the largest components that together hold 99 % of a region; at least 1."""
+    sizes = _component_sizes(region)
+    if not len(sizes):
+        return 1
+    return int(np.searchsorted(sizes.cumsum(), _COMPONENT_COVERAGE * sizes.sum())) + 1
