@@ -41,7 +41,7 @@ def augment_content(
     row = vectors[0]
     B, C = row.shape
     device = row.device
-    pairs = _Pairs.draw(B, per_sample, device)
+    pairs = Pairs.draw(B, per_sample, device)
     mixed = _channels(B, C, device)[pairs.leader] & _fires(B, p, per_sample, device)[pairs.leader]
     if not swap:
         mixed = mixed & pairs.leads[:, None]
@@ -75,14 +75,14 @@ def augment_layout(
     B, _, h, w = features.shape
     device = features.device
     source = torch.arange(B * h * w, device=device).view(B, h, w)
-    pairs = _Pairs.draw(B, per_sample, device)
+    pairs = Pairs.draw(B, per_sample, device)
     if mask is None:
         inside = _Rectangles.draw(B, 1, h, w, device).inside()[:, 0]
         fire = _fires(B, p, per_sample, device)[..., None]
         source = torch.where((inside & fire)[pairs.leader], source[pairs.partner], source)
     else:
         mask = F.interpolate(mask, (h, w), mode="nearest")
-        rearrange = _Rearrangement(mask, pairs, p, per_sample)
+        rearrange = Rearrangement(mask, pairs, p, per_sample)
         source = rearrange.copy_background(source)
         source = rearrange.swap_background(source)
         source = rearrange.paste_object(source)
@@ -91,12 +91,20 @@ def augment_layout(
     return _take(features, source), mask
 
 
-class _Pairs(NamedTuple):
-    partner: Tensor  # (B,) index of the other sample; oneself for an odd one out
-    leader: Tensor  # (B,) index of the pair's first sample
+class Pairs(NamedTuple):
+    """Samples two by two.
+
+    Attributes:
+        partner: (B,) index of the other sample; oneself for an odd one out.
+        leader: (B,) index of the pair's first sample.
+    """
+
+    partner: Tensor
+    leader: Tensor
 
     @classmethod
-    def draw(cls, B: int, shuffle: bool, device: torch.device) -> _Pairs:
+    def draw(cls, B: int, shuffle: bool, device: torch.device) -> Pairs:
+        """Pair B samples, at random or as neighbours."""
         order = torch.arange(B, device=device)
         partner, leader = order.clone(), order.clone()
         if shuffle:
@@ -108,6 +116,7 @@ class _Pairs(NamedTuple):
 
     @property
     def leads(self) -> Tensor:
+        """Whether a sample is the first of two, (B,)."""
         own = torch.arange(len(self.leader), device=self.leader.device)
         return (self.leader == own) & (self.partner != own)
 
@@ -159,10 +168,17 @@ class _Rectangles(NamedTuple):
         )
 
 
-class _Rearrangement:
-    """The operations of layout augmentation with masks, on maps (B, h, w) of source positions."""
+class Rearrangement:
+    """The operations of layout augmentation with masks, on maps (B, h, w) of source positions.
 
-    def __init__(self, mask: Tensor, pairs: _Pairs, p: float, per_sample: bool) -> None:
+    Args:
+        mask: (B, N, h, w), background first.
+        pairs: who swaps and pastes with whom.
+        p: probability of each operation.
+        per_sample: whether firing is drawn by sample, or once for the batch.
+    """
+
+    def __init__(self, mask: Tensor, pairs: Pairs, p: float, per_sample: bool) -> None:
         self.mask = mask
         self.shape = mask.shape
         self.pairs = pairs
