@@ -102,9 +102,11 @@ class DemoConfig:
 
     Attributes:
         seed: every random draw follows from it.
+        iterations: training steps of the generator, to shorten the run; None = in full.
     """
 
     seed: int = 0
+    iterations: Annotated[int, Ge(1)] | None = None
 
 
 @dataclass(frozen=True)

@@ -104,10 +104,15 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         The staging folder to write into.
 
     Raises:
-        InputError: the destination is a file, or is not empty and ``overwrite`` is off.
+        InputError: the destination is a file, is not empty and ``overwrite`` is off, or holds
+            something else than an earlier output (no ``manifest.json``): that is never removed.
     """
     path = Path(path)
     check_output_folder(path, overwrite=overwrite)
+    if path.exists() and any(path.iterdir()) and not (path / "manifest.json").is_file():
+        raise InputError(
+            f"{path} holds files that synthaug did not write: choose another folder or empty it"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".partial-{path.name}-"))

@@ -93,9 +93,7 @@ def test_bank_lines_say_where_each_sample_comes_from(fitted, tmp_path):
     bank = generate(fitted, tmp_path / "bank", n=3, seed=4)
     generator = load_generator(fitted)
     record = generator.manifest["pairs"][0]
-    expected_source = files.sha256_bytes(
-        (record["image_sha256"] + record["mask_sha256"]).encode()
-    )
+    expected_source = files.sha256_bytes((record["image_sha256"] + record["mask_sha256"]).encode())
     assert len(bank) == 3
     for index, line in enumerate(bank.records):
         assert line["latent_seed"] == derive_seed(4, "latent", index)

@@ -15,6 +15,9 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the demonstration.")] = Path(
         "synthaug-demo"
     ),
+    iterations: Annotated[
+        int | None, typer.Option(help="Training steps, to shorten the run.", metavar="N")
+    ] = None,
     seed: options.Seed = None,
     overwrite: options.Overwrite = False,
     recipe: options.Recipe = None,
@@ -24,7 +27,9 @@ def demo(
     """Run everything on a bundled photo and show it on one HTML page."""
     from synthaug.config import dump_stage, load_recipe
 
-    config = load_recipe(recipe, overrides or (), {"demo": {"seed": seed}}).demo
+    config = load_recipe(
+        recipe, overrides or (), {"demo": {"seed": seed, "iterations": iterations}}
+    ).demo
     if dry_run:
         print(dump_stage("demo", config), end="")
         return
@@ -34,6 +39,7 @@ def demo(
         out,
         seed=config.seed,
         overwrite=overwrite,
-        echo=lambda *words: print(*words, file=sys.stderr, flush=True),
+        echo=lambda line: print(line, file=sys.stderr, flush=True),
+        iterations=config.iterations,
     )
     print(page)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from synthaug.errors import InputError
+from synthaug.formats.coco import read_instances, write_instances
+from synthaug.sample import ClassMap, Sample
+
+CLASSES = ClassMap((2, 7, 9), ("ground", "coin", "hand"))
+
+
+@pytest.fixture
+def samples():
+    first = np.full((40, 56), 2, np.uint8)
+    first[5:20, 6:30] = 7
+    first[10:14, 12:18] = 2  # a hole
+    first[25:35, 40:50] = 7  # a second component
+    first[30:38, 2:9] = 9
+    second = np.full((48, 32), 2, np.uint8)
+    second[0, 0] = 9
+    empty = np.full((33, 35), 2, np.uint8)
+    return [
+        Sample(np.zeros((*mask.shape, 3), np.uint8), mask, f"{i:05d}")
+        for i, mask in enumerate((first, second, empty))
+    ]
+
+
+def test_masks_read_back_unchanged(samples, tmp_path):
+    write_instances(samples, CLASSES, tmp_path / "instances.json")
+    read = list(read_instances(tmp_path / "instances.json"))
+    assert [name for name, _ in read] == [f"images/0000{i}.png" for i in range(3)]
+    for (_, mask), sample in zip(read, samples, strict=True):
+        assert mask.dtype == np.uint8
+        assert np.array_equal(mask, sample.mask)
+
+
+def test_pycocotools_decodes_the_same_masks(samples, tmp_path):
+    write_instances(samples, CLASSES, tmp_path / "instances.json")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(tmp_path / "instances.json")
+    assert {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())} == {7: "coin", 9: "hand"}
+    for image_id, sample in zip(coco.getImgIds(), samples, strict=True):
+        image = coco.loadImgs(image_id)[0]
+        assert (image["height"], image["width"]) == sample.size
+        for class_id in (7, 9):
+            found = np.zeros(sample.size, np.uint8)
+            for annotation in coco.loadAnns(coco.getAnnIds(image_id, class_id)):
+                decoded = coco.annToMask(annotation)
+                assert annotation["area"] == decoded.sum()
+                rows, columns = np.nonzero(decoded)
+                x, y, w, h = annotation["bbox"]
+                assert (x, y) == (columns.min(), rows.min())
+                assert (x + w, y + h) == (columns.max() + 1, rows.max() + 1)
+                found |= decoded
+            assert np.array_equal(found, sample.mask == class_id)
+    assert len(coco.getAnnIds(1, 7)) == 2
+
+
+def test_polygons_crowds_and_plain_run_lengths_are_read(tmp_path):
+    square = [10, 10, 20, 10, 20, 20, 10, 20]
+    value = {
+        "images": [{"id": 4, "file_name": "a.jpg", "height": 40, "width": 50}],
+        "categories": [{"id": 3, "name": "x"}],
+        "annotations": [
+            {"image_id": 4, "category_id": 3, "segmentation": [square], "iscrowd": 0},
+            {
+                "image_id": 4,
+                "category_id": 3,
+                "segmentation": {"size": [40, 50], "counts": [0, 40, 1960]},
+                "iscrowd": 1,
+            },
+        ],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(value))
+    [(name, mask)] = read_instances(tmp_path / "c.json")
+    assert name == "a.jpg"
+    assert (mask[:, 0] == 255).all()
+    assert mask[15, 15] == 3
+    assert (mask == 3).sum() == 100
+    assert mask[30, 30] == 0
+
+
+def test_unreadable_files_are_named(tmp_path):
+    path = tmp_path / "c.json"
+    with pytest.raises(InputError, match="no COCO file"):
+        list(read_instances(path))
+    path.write_text('{"images": []}')
+    with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
+        list(read_instances(path))
+    path.write_text("[]")
+    with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
+        list(read_instances(path))
+    path.write_text('{"images": [], "annotations": [{"category_id": 300, "image_id": 1}]}')
+    with pytest.raises(InputError, match="category id 300"):
+        list(read_instances(path))
+
+
+def test_full_disk_leaves_nothing(samples, tmp_path, monkeypatch):
+    def fsync(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(InputError, match="No space left"):
+        write_instances(samples, CLASSES, tmp_path / "instances.json")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.sample import Sample
+
+
+@pytest.fixture
+def ids():
+    mask = np.zeros((40, 50), np.uint8)
+    mask[10:30, 10:30] = 3
+    mask[0] = 255
+    return mask
+
+
+def _save(path, array):
+    Image.fromarray(array).save(path)
+    return path
+
+
+def _noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_colour_and_grey_pictures(tmp_path):
+    colour, grey = _noise(40, 50, 3), _noise(40, 50)
+    image, is_grey = folder.read_image(_save(tmp_path / "c.png", colour))
+    assert np.array_equal(image, colour)
+    assert not is_grey
+    image, is_grey = folder.read_image(_save(tmp_path / "g.png", grey))
+    assert np.array_equal(image, np.repeat(grey[..., None], 3, axis=2))
+    assert is_grey
+
+
+def test_transparent_picture_loses_its_alpha(tmp_path):
+    image, is_grey = folder.read_image(_save(tmp_path / "a.png", _noise(40, 50, 4)))
+    assert image.shape == (40, 50, 3)
+    assert not is_grey
+
+
+def test_sixteen_bits_are_refused(tmp_path):
+    path = _save(tmp_path / "deep.png", np.zeros((40, 50), np.uint16))
+    with pytest.raises(InputError, match=r"deep.png has more than 8 bits .*8-bit PNG"):
+        folder.read_image(path)
+
+
+def test_small_picture_is_refused(tmp_path):
+    path = _save(tmp_path / "small.png", _noise(31, 60, 3))
+    with pytest.raises(InputError, match=r"small.png is 60x31 px: at least 32"):
+        folder.read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "empty"])
+def test_damaged_picture_is_named(tmp_path, kind):
+    path = _save(tmp_path / "bad.png", _noise(200, 200, 3))
+    data = {"truncated": path.read_bytes()[:9000], "text": b"not a picture", "empty": b""}[kind]
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"cannot read image .*bad.png.*export it again"):
+        folder.read_image(path)
+
+
+def test_missing_file_and_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(InputError, match=r"no image at .*none.png: check the path"):
+        folder.read_image(tmp_path / "none.png")
+    with pytest.raises(InputError, match=r"is a folder, not one image: use --images"):
+        folder.read_image(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["grey", "palette", "rgb", "rgba", "int32"])
+def test_mask_forms_give_the_same_ids(tmp_path, ids, form):
+    path = tmp_path / "m.png"
+    if form == "palette":
+        path.write_bytes(folder.mask_png(ids))
+        assert Image.open(path).mode == "P"
+    elif form in ("rgb", "rgba"):
+        picture = np.repeat(ids[..., None], 4, axis=2)
+        picture[..., 3] = 255
+        Image.fromarray(picture[..., : len(form)]).save(path)
+    elif form == "int32":
+        Image.fromarray(ids.astype(np.uint16)).save(path)
+    else:
+        _save(path, ids)
+    mask = folder.read_mask(path)
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask, ids)
+
+
+def test_bilevel_mask_is_zero_and_one(tmp_path, ids):
+    Image.fromarray(ids == 3).save(tmp_path / "m.png")
+    assert np.array_equal(folder.read_mask(tmp_path / "m.png"), (ids == 3).astype(np.uint8))
+
+
+def test_colour_mask_is_refused_with_the_way_to_convert(tmp_path):
+    rendering = np.zeros((40, 50, 3), np.uint8)
+    rendering[:20] = (255, 0, 0)
+    path = _save(tmp_path / "m.png", rendering)
+    with pytest.raises(InputError, match=r"m.png is a colour picture \(2 colours\).*convert\('P'"):
+        folder.read_mask(path)
+    with pytest.raises(InputError, match="export class ids instead"):
+        folder.read_mask(_save(path, _noise(40, 50, 3)))
+
+
+def test_ids_above_255_are_refused(tmp_path):
+    path = _save(tmp_path / "m.png", np.full((40, 50), 300, np.uint16))
+    with pytest.raises(InputError, match=r"m.png has ids up to 300: renumber"):
+        folder.read_mask(path)
+
+
+def test_pair_of_two_sizes_is_refused(tmp_path, ids):
+    image = _save(tmp_path / "i.png", _noise(40, 51, 3))
+    mask = _save(tmp_path / "m.png", ids)
+    with pytest.raises(InputError, match=r"i.png is 51x40 px but mask .*m.png is 50x40"):
+        folder.read_pair(image, mask)
+
+
+def test_folders_pair_up_by_stem(tmp_path, ids):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for name in ("b", "a"):
+        _save(tmp_path / "images" / f"{name}.jpg", _noise(40, 50, 3))
+        _save(tmp_path / "masks" / f"{name}.png", ids)
+    (tmp_path / "images" / "notes.txt").write_text("not a picture")
+    pairs = folder.read_pairs(tmp_path / "images", tmp_path / "masks")
+    assert [pair.id for pair in pairs] == ["a", "b"]
+    (tmp_path / "masks" / "b.png").unlink()
+    with pytest.raises(InputError, match=r"b.jpg has no mask .*b.png"):
+        folder.read_pairs(tmp_path / "images", tmp_path / "masks")
+    with pytest.raises(InputError, match="no folder of masks"):
+        folder.read_pairs(tmp_path / "images", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        folder.read_pairs(tmp_path / "empty", tmp_path / "masks")
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_written_pair_reads_back(tmp_path, ids, grey):
+    image = np.repeat(_noise(40, 50, 1), 3, axis=2) if grey else _noise(40, 50, 3)
+    record = folder.write_pair(tmp_path, "x", Sample(image, ids, "x", grey))
+    pair = folder.read_pair(tmp_path / record["image"], tmp_path / record["mask"])
+    assert np.array_equal(pair.image, image)
+    assert np.array_equal(pair.mask, ids)
+    assert (pair.id, pair.grey) == ("x", grey)
+
+
+def test_palette_is_that_of_pascal_voc():
+    colours = folder.palette()
+    assert colours[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert len(np.unique(colours, axis=0)) == 256

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from synthaug.bank import Bank, write_bank
+from synthaug.errors import InputError
+from synthaug.sample import ClassMap, Sample
+
+CLASSES = ClassMap((0, 3), ("ground", "coin"))
+
+
+def _sample(seed, name="scene"):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((36, 44), np.uint8)
+    mask[5 : 10 + seed, 8:20] = 3
+    return Sample(rng.integers(0, 256, (36, 44, 3), dtype=np.uint8), mask, name)
+
+
+@pytest.fixture
+def bank(tmp_path):
+    samples = [(_sample(i), {"latent_seed": 100 + i}) for i in range(3)]
+    return write_bank(tmp_path / "bank", samples, [_sample(9)], CLASSES, {"seed": 5})
+
+
+def test_samples_read_back_unchanged(bank):
+    assert len(bank) == 3
+    for index, sample in enumerate(bank):
+        assert np.array_equal(sample.image, _sample(index).image)
+        assert np.array_equal(sample.mask, _sample(index).mask)
+        assert sample.id == f"{index:05d}"
+        assert not sample.grey
+    assert bank.classes == CLASSES
+    assert bank.manifest["seed"] == 5
+    assert bank.records[1]["latent_seed"] == 101
+    assert np.array_equal(bank.pairs()[0].mask, _sample(9).mask)
+
+
+def test_dropped_samples_are_hidden_unless_asked_for(bank):
+    records = [{**r, "kept": i != 1, "reasons": []} for i, r in enumerate(bank.all_records)]
+    before = bank.content_hash
+    bank.rewrite(records, filter={"rule": "test"})
+    assert [r["id"] for r in bank.records] == ["00000", "00002"]
+    again = Bank(bank.path)
+    assert [s.id for s in again] == ["00000", "00002"]
+    assert again.manifest["filter"] == {"rule": "test"}
+    assert len(Bank(bank.path, include_dropped=True)) == 3
+    assert again.content_hash != before
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_changed_or_missing_file_is_named(bank, kind):
+    path = bank.path / kind / "00001.png"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert bank[0].id == "00000"
+    with pytest.raises(InputError, match=f"{kind}/00001.png is damaged"):
+        bank[1]
+    path.unlink()
+    with pytest.raises(InputError, match=f"{kind}/00001.png is missing"):
+        bank[1]
+
+
+def test_damaged_lines_and_manifest_are_named(bank):
+    (bank.path / "samples.jsonl").write_text('{"id": ')
+    with pytest.raises(InputError, match=r"samples.jsonl is damaged"):
+        Bank(bank.path)
+    (bank.path / "samples.jsonl").unlink()
+    with pytest.raises(InputError, match=r"samples.jsonl is missing"):
+        Bank(bank.path)
+    (bank.path / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"damaged bank manifest"):
+        Bank(bank.path)
+    (bank.path / "manifest.json").write_text(json.dumps({"format": "other"}))
+    with pytest.raises(InputError, match="is not a bank"):
+        Bank(bank.path)
+
+
+def test_failing_source_of_samples_leaves_nothing(tmp_path):
+    def samples():
+        yield _sample(0), {}
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        write_bank(tmp_path / "bank", samples(), [_sample(9)], CLASSES, {})
+    assert list(tmp_path.iterdir()) == []

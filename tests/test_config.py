@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import pytest
+
+from synthaug.config import (
+    FilterConfig,
+    FitConfig,
+    GenerateConfig,
+    Recipe,
+    dump_stage,
+    load_recipe,
+    make,
+    versions,
+)
+from synthaug.errors import InputError
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    def write(text):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_no_recipe_is_all_defaults():
+    assert load_recipe() == Recipe()
+    assert load_recipe().fit == FitConfig()
+
+
+def test_recipe_fills_stages_and_keeps_other_defaults(recipe_file):
+    recipe = load_recipe(recipe_file("fit:\n  preset: paper\n  iterations: 50\ngenerate:\n"))
+    assert recipe.fit == FitConfig(preset="paper", iterations=50)
+    assert recipe.generate == GenerateConfig()
+
+
+def test_flags_override_the_file_and_set_overrides_both(recipe_file):
+    path = recipe_file("fit: {seed: 1, iterations: 10, checkpoint_s: 5}")
+    flags = {"fit": {"seed": 2, "iterations": 20, "preset": None}}
+    fit = load_recipe(path, ["fit.seed=3"], flags).fit
+    assert (fit.seed, fit.iterations, fit.checkpoint_s, fit.preset) == (3, 20, 5.0, "auto")
+
+
+@pytest.mark.parametrize(
+    ("item", "value"),
+    [("fit.checkpoint_s=1e-4", 1e-4), ("fit.flip=false", False), ("fit.iterations=null", None)],
+)
+def test_set_values_are_yaml(item, value):
+    option = item.partition("=")[0].partition(".")[2]
+    assert getattr(load_recipe(overrides=[item]).fit, option) == value
+
+
+def test_unknown_option_names_file_option_and_nearest(recipe_file):
+    path = recipe_file("fit:\n  iteration: 5\n")
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert str(caught.value) == (f"{path}: unknown option fit.iteration: did you mean iterations?")
+
+
+def test_unknown_option_far_from_all_lists_the_known(recipe_file):
+    with pytest.raises(InputError, match="unknown option demo.zzz: known are seed, iterations"):
+        load_recipe(recipe_file("demo: {zzz: 1}"))
+
+
+def test_unknown_stage_names_the_nearest(recipe_file):
+    with pytest.raises(InputError, match=r"unknown stage generat: did you mean generate\?"):
+        load_recipe(recipe_file("generat: {n: 5}"))
+    with pytest.raises(InputError, match=r"--set fitt.seed=1: unknown stage fitt"):
+        load_recipe(overrides=["fitt.seed=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fit: {iterations: 0}", "option fit.iterations: .*greater than or equal to 1, got 0"),
+        ("fit: {iterations: many}", "option fit.iterations: .*valid integer.*'many'"),
+        ("fit: {preset: slow}", "option fit.preset: .*'auto', 'fast' or 'paper'"),
+        ("generate: {drop: 1.0}", "option generate.drop: .*less than 1"),
+        ("filter: {rule: sifid-9}", "option filter.rule"),
+        ("filter: {max_stray: -1}", "option filter.max_stray"),
+        ("fit: 3", "stage fit must hold options"),
+        ("- fit", "must hold stages"),
+        ("fit: {", "cannot read recipe"),
+    ],
+)
+def test_wrong_values_are_named_in_one_line(recipe_file, text, words):
+    path = recipe_file(text)
+    with pytest.raises(InputError, match=words) as caught:
+        load_recipe(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_value_names_where_it_came_from(recipe_file):
+    path = recipe_file("fit: {seed: 1}")
+    with pytest.raises(InputError, match=r"^--set fit.iterations=-1: option fit.iterations"):
+        load_recipe(path, ["fit.iterations=-1"])
+    with pytest.raises(InputError, match=r"^command line: option fit.iterations"):
+        load_recipe(path, (), {"fit": {"iterations": -1}})
+
+
+@pytest.mark.parametrize("item", ["fit.seed", "seed=1", "=", "fit.seed=[1"])
+def test_malformed_set_is_explained(item):
+    with pytest.raises(InputError, match="--set"):
+        load_recipe(overrides=[item])
+
+
+def test_missing_or_binary_recipe(tmp_path):
+    with pytest.raises(InputError, match="no recipe at"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(InputError, match="cannot read recipe"):
+        load_recipe(tmp_path / "binary.yaml")
+
+
+def test_resolved_stage_reads_back_as_a_recipe(recipe_file):
+    config = FitConfig(preset="fast", iterations=7, flip=False)
+    assert load_recipe(recipe_file(dump_stage("fit", config))).fit == config
+
+
+def test_make_checks_keywords_of_an_api_call():
+    assert make(GenerateConfig, {"n": 3}) == GenerateConfig(n=3)
+    with pytest.raises(InputError, match="option n"):
+        make(GenerateConfig, {"n": 0})
+
+
+def test_filter_options_are_those_of_filter_bank():
+    import inspect
+    from dataclasses import asdict
+
+    from synthaug.filtering import filter_bank
+
+    parameters = inspect.signature(filter_bank).parameters
+    for name, default in asdict(FilterConfig()).items():
+        assert parameters[name].default == default
+
+
+def test_versions_name_what_decides_results():
+    import torch
+
+    found = versions()
+    assert torch.__version__.startswith(found["torch"])
+    assert {"synthaug", "python", "numpy"} <= set(found)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from synthaug import files
+from synthaug.errors import InputError
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    def fsync(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_hashes_agree(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(b"abc")
+    assert files.sha256_file(path) == files.sha256_bytes(b"abc")
+    assert files.sha256_bytes(b"abc") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_json_round_trip_creates_folders(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    files.write_json(path, {"x": [1, None]})
+    assert files.read_json(path, "test file") == {"x": [1, None]}
+    assert [p.name for p in path.parent.iterdir()] == ["b.json"]
+
+
+def test_full_disk_keeps_the_old_file(tmp_path, full_disk):
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+    with pytest.raises(InputError, match=r"metrics.json: No space left on device; free"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_failed_rename_leaves_no_temporary_file(tmp_path, monkeypatch):
+    def replace(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(InputError, match="No space left"):
+        files.write_bytes(tmp_path / "x.bin", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_json_says_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match=r"no bank manifest at .*m.json"):
+        files.read_json(tmp_path / "m.json", "bank manifest")
+    (tmp_path / "m.json").write_text("{")
+    with pytest.raises(InputError, match=r"damaged bank manifest .*m.json"):
+        files.read_json(tmp_path / "m.json", "bank manifest")
+
+
+def test_new_directory_appears_whole(tmp_path):
+    with files.new_directory(tmp_path / "out") as staging:
+        (staging / "a").write_text("1")
+        assert not (tmp_path / "out").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "a").read_text() == "1"
+
+
+def test_new_directory_vanishes_on_any_error(tmp_path):
+    with pytest.raises(KeyError), files.new_directory(tmp_path / "out") as staging:
+        (staging / "a").write_text("1")
+        raise KeyError("x")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="No space"), files.new_directory(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_new_directory_respects_what_is_there(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with files.new_directory(out) as staging:
+        (staging / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="not empty"), files.new_directory(out):
+        pytest.fail("the folder is in use")
+    with files.new_directory(out, overwrite=True) as staging:
+        (staging / "b").write_text("2")
+    assert [p.name for p in out.iterdir()] == ["b"]
+    with (
+        pytest.raises(InputError, match="is a file"),
+        files.new_directory(out / "b", overwrite=True),
+    ):
+        pytest.fail("a file stands there")
+
+
+def test_overwrite_never_removes_a_strangers_folder(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "holiday.jpg").write_text("dear")
+    with (
+        pytest.raises(InputError, match="did not write"),
+        files.new_directory(photos, overwrite=True),
+    ):
+        pytest.fail("these are not ours to remove")
+    assert (photos / "holiday.jpg").read_text() == "dear"

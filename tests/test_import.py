@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import synthaug
+
+_HEAVY = ("torch", "numpy", "cv2", "pydantic", "albumentations", "rich")
+
+
+def _loaded(statement):
+    code = f"{statement}\nimport sys; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_import_loads_nothing_heavy():
+    assert _loaded("import synthaug; dir(synthaug)").isdisjoint(_HEAVY)
+
+
+def test_help_loads_nothing_heavy():
+    statement = (
+        "import synthaug.cli, sys\nsys.argv = ['synthaug', '--help']\n"
+        "try: synthaug.cli.main()\nexcept SystemExit as stop: assert not stop.code"
+    )
+    loaded = _loaded(statement)
+    assert "synthaug.cli.fit" in loaded
+    assert loaded.isdisjoint(_HEAVY)
+
+
+def test_public_names_are_few_and_listed():
+    assert len(synthaug.__all__) <= 15
+    assert set(synthaug.__all__) <= set(dir(synthaug))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = synthaug.nothing
+
+
+@pytest.mark.parametrize("name", synthaug.__all__)
+def test_public_name_resolves_and_is_documented(name):
+    value = getattr(synthaug, name)
+    if name != "__version__":
+        assert value.__doc__
+        assert callable(value)
+
+
+def test_version_is_the_projects():
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    assert synthaug.__version__ == tomllib.loads(project.read_text())["project"]["version"]
+
+
+def test_module_runs_as_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "synthaug", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"synthaug {synthaug.__version__}\n"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synthaug.errors import InputError
+from synthaug.sample import ClassMap, Sample
+
+
+def _mask(*ids):
+    return np.array([ids], np.uint8)
+
+
+def test_classes_are_the_sorted_ids_without_ignore():
+    classes = ClassMap.from_masks([_mask(9, 255, 0), _mask(9, 4)])
+    assert classes.ids == (0, 4, 9)
+    assert classes.names == ("class_0", "class_4", "class_9")
+    assert len(classes) == 3
+
+
+def test_sparse_ids_survive_the_round_trip():
+    classes = ClassMap((2, 7, 200))
+    mask = _mask(7, 2, 200, 7)
+    assert classes.encode(mask).tolist() == [[1, 0, 2, 1]]
+    assert np.array_equal(classes.decode(classes.encode(mask)), mask)
+    assert classes.decode(classes.encode(mask)).dtype == np.uint8
+
+
+def test_ignored_and_unknown_pixels_have_no_channel():
+    assert ClassMap((0, 1)).encode(_mask(0, 255, 1, 33)).tolist() == [[0, -1, 1, -1]]
+
+
+@pytest.mark.parametrize("ids", [(0, 0), (5, 255)])
+def test_one_class_is_refused(ids):
+    with pytest.raises(InputError, match=r"scene.png holds only one class .*1 and 0"):
+        ClassMap.from_masks([_mask(*ids)], "mask scene.png")
+
+
+def test_more_than_64_classes_are_refused():
+    assert len(ClassMap.from_masks([_mask(*range(64))])) == 64
+    with pytest.raises(InputError, match="holds 65 classes, at most 64"):
+        ClassMap.from_masks([_mask(*range(65))])
+
+
+def test_size_is_height_and_width():
+    sample = Sample(np.zeros((3, 5, 3), np.uint8), np.zeros((3, 5), np.uint8))
+    assert sample.size == (3, 5)
