@@ -60,7 +60,7 @@ def test_unknown_option_names_file_option_and_nearest(recipe_file):
 
 
 def test_unknown_option_far_from_all_lists_the_known(recipe_file):
-    with pytest.raises(InputError, match="unknown option demo.zzz: known are seed, iterations"):
+    with pytest.raises(InputError, match=r"unknown option demo.zzz: known are seed, iterations"):
         load_recipe(recipe_file("demo: {zzz: 1}"))
 
 

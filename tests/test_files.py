@@ -68,13 +68,18 @@ def test_new_directory_appears_whole(tmp_path):
     assert (tmp_path / "out" / "a").read_text() == "1"
 
 
-def test_new_directory_vanishes_on_any_error(tmp_path):
-    with pytest.raises(KeyError), files.new_directory(tmp_path / "out") as staging:
-        (staging / "a").write_text("1")
-        raise KeyError("x")
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(InputError, match="No space"), files.new_directory(tmp_path / "out"):
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [(KeyError("x"), KeyError), (OSError(errno.ENOSPC, "No space left on device"), InputError)],
+)
+def test_new_directory_vanishes_on_any_error(tmp_path, error, seen):
+    def fill():
+        with files.new_directory(tmp_path / "out") as staging:
+            (staging / "a").write_text("1")
+            raise error
+
+    with pytest.raises(seen):
+        fill()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -183,7 +183,7 @@ def test_options_out_of_range_are_named(fitted, tmp_path, options, words):
 
 def test_output_in_use_is_refused_and_replaced_on_request(fitted, tmp_path):
     generate(fitted, tmp_path / "bank", n=2)
-    with pytest.raises(InputError, match="not empty.*--overwrite"):
+    with pytest.raises(InputError, match=r"not empty.*--overwrite"):
         generate(fitted, tmp_path / "bank", n=1)
     assert len(Bank(tmp_path / "bank")) == 2
     assert len(generate(fitted, tmp_path / "bank", n=1, overwrite=True)) == 1

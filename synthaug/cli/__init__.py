@@ -15,12 +15,12 @@ import typer
 from typer.core import TyperGroup
 
 from synthaug import __version__
-from synthaug.cli.demo import demo
-from synthaug.cli.evaluate import evaluate
+from synthaug.cli.demo import demo_command
+from synthaug.cli.evaluate import evaluate_command
 from synthaug.cli.filter import filter_command
-from synthaug.cli.fit import fit
-from synthaug.cli.generate import generate
-from synthaug.cli.info import info
+from synthaug.cli.fit import fit_command
+from synthaug.cli.generate import generate_command
+from synthaug.cli.info import info_command
 from synthaug.errors import InputError
 
 
@@ -31,7 +31,8 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            print("error:", " ".join(str(error).split()), file=sys.stderr)
+            clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # an unfinished progress line
+            print(f"{clear}error: {' '.join(str(error).split())}", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error
@@ -45,12 +46,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Turn one labelled image into synthetic image+mask pairs for training segmenters.",
 )
-app.command()(demo)
-app.command()(fit)
-app.command()(generate)
+app.command("demo")(demo_command)
+app.command("fit")(fit_command)
+app.command("generate")(generate_command)
 app.command("filter")(filter_command)
-app.command()(evaluate)
-app.command()(info)
+app.command("evaluate")(evaluate_command)
+app.command("info")(info_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ import typer
 from synthaug.cli import options
 
 
-def demo(
+def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the demonstration.")] = Path(
         "synthaug-demo"
     ),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synthaug.quality.features import Network
 
 
-def evaluate(
+def evaluate_command(
     bank: Annotated[Path, typer.Argument(help="Folder that generate wrote.")],
     seed: options.Seed = None,
     network: Annotated[

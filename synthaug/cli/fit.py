@@ -12,7 +12,7 @@ from synthaug.cli import options
 from synthaug.errors import InputError
 
 
-def fit(
+def fit_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the generator.")],
     image: Annotated[Path | None, typer.Argument(help="The labelled photograph.")] = None,
     mask: Annotated[Path | None, typer.Argument(help="Its mask: an index PNG of ids.")] = None,

@@ -11,7 +11,7 @@ import typer
 from synthaug.cli import options
 
 
-def generate(
+def generate_command(
     generator: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank.")],
     n: Annotated[

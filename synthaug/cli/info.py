@@ -29,7 +29,7 @@ _OPENCVS = (
 )
 
 
-def info(as_json: options.Json = False) -> None:
+def info_command(as_json: options.Json = False) -> None:
     """Show versions, devices, weights found and package clashes."""
     from synthaug.config import versions
 

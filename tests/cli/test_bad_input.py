@@ -1,0 +1,191 @@
+"""Bad input: one clear line on stderr, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from synthaug.cli import app
+
+
+def _run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def _tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """Run a command that must be refused in one line, leaving the folder as it was."""
+
+    def run(*words):
+        before = _tree(tmp_path)
+        result = _run(*words)
+        assert result.exit_code == 2, result.output
+        assert result.stdout == ""
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert result.stderr.startswith("error: ")
+        assert _tree(tmp_path) == before
+        return result.stderr
+
+    return run
+
+
+@pytest.fixture
+def fitted(make_fit_folder):
+    return make_fit_folder()
+
+
+@pytest.fixture
+def bank(fitted, tmp_path):
+    result = _run("generate", fitted, "-n", 3, "--out", tmp_path / "bank")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "bank"
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    def fsync(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def _damage(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+class TestFit:
+    @pytest.fixture(autouse=True)
+    def _out(self, tmp_path):
+        pytest.importorskip("synthaug.fitting")
+        self.out = tmp_path / "out"
+
+    def _refused_mask(self, refused, pair_files, ids):
+        Image.fromarray(ids).save(pair_files[1])
+        return refused("fit", *pair_files, "--out", self.out)
+
+    def test_missing_file(self, refused, pair_files, tmp_path):
+        assert "no image at" in refused("fit", tmp_path / "no.png", pair_files[1], "-o", self.out)
+        assert "no mask at" in refused("fit", pair_files[0], tmp_path / "no.png", "-o", self.out)
+
+    def test_truncated_image(self, refused, pair_files):
+        pair_files[0].write_bytes(pair_files[0].read_bytes()[:2000])
+        line = refused("fit", *pair_files, "--out", self.out)
+        assert "cannot read image" in line
+        assert str(pair_files[0]) in line
+
+    def test_image_and_mask_of_two_sizes(self, refused, pair_files):
+        line = self._refused_mask(refused, pair_files, np.zeros((40, 64), np.uint8))
+        assert "64x48 px but mask" in line
+        assert "64x40" in line
+
+    def test_colour_mask(self, refused, pair_files):
+        picture = np.zeros((48, 64, 3), np.uint8)
+        picture[:20] = (255, 0, 0)
+        line = self._refused_mask(refused, pair_files, picture)
+        assert "is a colour picture (2 colours)" in line
+        assert "convert" in line
+
+    def test_one_class(self, refused, pair_files):
+        line = self._refused_mask(refused, pair_files, np.ones((48, 64), np.uint8))
+        assert "only one class" in line
+
+    def test_too_many_classes(self, refused, pair_files):
+        ids = np.arange(48 * 64, dtype=np.int64).reshape(48, 64) % 65
+        line = self._refused_mask(refused, pair_files, ids.astype(np.uint8))
+        assert "65 classes, at most 64" in line
+
+    def test_small_image(self, refused, pair_files):
+        for path in pair_files:
+            Image.open(path).crop((0, 0, 31, 48)).save(path)
+        assert "31x48 px: at least 32" in refused("fit", *pair_files, "--out", self.out)
+
+    def test_folder_in_use(self, refused, pair_files):
+        self.out.mkdir()
+        (self.out / "thesis.tex").write_text("years of work")
+        line = refused("fit", *pair_files, "--out", self.out)
+        assert "is not empty" in line
+        assert "--overwrite" in line
+
+    def test_unknown_option_in_a_recipe(self, refused, pair_files, tmp_path):
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text("fit:\n  iteration: 5\n")
+        line = refused("fit", *pair_files, "--out", self.out, "--recipe", recipe)
+        assert f"{recipe}: unknown option fit.iteration: did you mean iterations?" in line
+
+    def test_value_out_of_range(self, refused, pair_files):
+        line = refused("fit", *pair_files, "--out", self.out, "--iterations", 0)
+        assert "fit.iterations" in line
+        assert "fit.preset" in refused("fit", *pair_files, "--out", self.out, "--preset", "slow")
+
+    @pytest.mark.parametrize(
+        ("words", "answer"),
+        [
+            ((), "name what to learn from"),
+            (("I",), "a mask is missing"),
+            (("I", "M", "--images", "d"), "name what to learn from"),
+            (("I", "--masks", "d"), "do not mix them"),
+            (("I", "M", "--no-mask"), "--no-mask without a mask"),
+        ],
+    )
+    def test_inputs_that_do_not_fit_together(self, refused, pair_files, words, answer):
+        files = {"I": pair_files[0], "M": pair_files[1]}
+        assert answer in refused("fit", *(files.get(w, w) for w in words), "--out", self.out)
+
+    def test_full_disk(self, refused, pair_files, full_disk):
+        line = refused("fit", *pair_files, "--out", self.out, "--iterations", 1)
+        assert "No space left on device; free some space" in line
+
+
+class TestGenerate:
+    def test_no_generator(self, refused, tmp_path):
+        line = refused("generate", tmp_path, "--out", tmp_path / "out")
+        assert "no generator manifest" in line
+
+    def test_bank_in_place_of_a_generator(self, refused, bank, tmp_path):
+        assert "is not a generator" in refused("generate", bank, "--out", tmp_path / "out")
+
+    def test_damaged_snapshot(self, refused, fitted, tmp_path):
+        _damage(fitted / "snapshot.safetensors")
+        line = refused("generate", fitted, "--out", tmp_path / "out")
+        assert "snapshot.safetensors is damaged (hash differs" in line
+
+    def test_no_sample(self, refused, fitted, tmp_path):
+        assert "generate.n" in refused("generate", fitted, "-n", 0, "--out", tmp_path / "out")
+
+    def test_folder_in_use(self, refused, fitted, bank):
+        assert "is not empty" in refused("generate", fitted, "--out", bank)
+
+    def test_full_disk(self, refused, fitted, tmp_path, full_disk):
+        line = refused("generate", fitted, "-n", 2, "--out", tmp_path / "out")
+        assert "No space left on device" in line
+
+
+class TestFilter:
+    def test_no_bank(self, refused, tmp_path):
+        assert "no bank manifest" in refused("filter", tmp_path)
+
+    @pytest.mark.parametrize("name", ["images/00001.png", "masks/00002.png"])
+    def test_damaged_sample(self, refused, bank, name):
+        _damage(bank / name)
+        line = refused("filter", bank, "--network", "efficientnet_lite0")
+        assert f"{name} is damaged (hash differs" in line.replace("\\", "/")
+
+    def test_value_out_of_range(self, refused, bank):
+        assert "filter.drop" in refused("filter", bank, "--drop", 1)
+        assert "filter.rule" in refused("filter", bank, "--rule", "fid")
+
+
+class TestEvaluate:
+    def test_no_bank(self, refused, tmp_path):
+        assert "no bank manifest" in refused("evaluate", tmp_path)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from synthaug.bank import Bank
+from synthaug.cli import app
+from synthaug.cli import info as info_room
+from synthaug.config import FitConfig
+
+
+def _run(*words, code=0):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def bank(make_fit_folder, tmp_path):
+    _run("generate", make_fit_folder(), "-n", 6, "--out", tmp_path / "bank", "--coco")
+    return tmp_path / "bank"
+
+
+def test_help_names_every_command():
+    text = _run("--help").stdout
+    for name in ("demo", "fit", "generate", "filter", "evaluate", "info"):
+        assert f"\n  {name} " in text
+
+
+def test_usage_errors_are_exit_code_2():
+    assert "No such option: --foo" in _run("fit", "--foo", code=2).stderr
+
+
+def test_generate_prints_the_bank_and_reports_progress(make_fit_folder, tmp_path):
+    fitted = make_fit_folder()
+    result = _run("generate", fitted, "-n", 2, "--seed", 3, "--out", tmp_path / "bank")
+    assert result.stdout == f"{tmp_path / 'bank'}\n"
+    assert "sample 2/2" in result.stderr
+    bank = Bank(tmp_path / "bank")
+    assert len(bank) == 2
+    assert bank.manifest["seed"] == 3
+
+
+def test_recipe_and_flags_reach_the_bank(make_fit_folder, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("generate: {n: 5, seed: 8, coco: true}\n")
+    out = tmp_path / "bank"
+    _run("generate", make_fit_folder(), "--out", out, "--recipe", recipe, "-n", 2)
+    assert Bank(out).manifest["config"]["seed"] == 8
+    assert len(Bank(out)) == 2
+    assert (out / "instances.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("fit", ["I", "M", "--out", "o"]),
+        ("generate", ["G", "--out", "o"]),
+        ("filter", ["B"]),
+        ("demo", []),
+    ],
+)
+def test_dry_run_prints_a_recipe_and_does_nothing(command, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = _run(command, *words, "--dry-run", "--set", f"{command}.{_option(command)}").stdout
+    assert set(yaml.safe_load(text)) == {command}
+    name, _, value = _option(command).partition("=")
+    assert yaml.safe_load(text)[command][name] == yaml.safe_load(value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _option(command):
+    return "drop=0.5" if command == "filter" else "seed=9"
+
+
+def test_filter_drops_prints_reasons_and_renews_the_coco_file(bank):
+    result = _run("filter", bank, "--drop", 0.5, "--network", "efficientnet_lite0")
+    filtered = Bank(bank)
+    assert f"kept {len(filtered)} of 6 samples" in result.stderr
+    dropped = [r for r in filtered.all_records if not r["kept"]]
+    assert dropped
+    for reason in {reason for record in dropped for reason in record["reasons"]}:
+        assert reason in result.stdout
+    images = json.loads((bank / "instances.json").read_text())["images"]
+    assert [i["file_name"] for i in images] == [r["image"] for r in filtered.records]
+
+
+def test_filter_prints_json(bank):
+    result = _run("filter", bank, "--json", "--network", "efficientnet_lite0")
+    assert json.loads(result.stdout)["samples"] == 6
+
+
+def test_evaluate_prints_a_table_and_json(bank, monkeypatch):
+    pytest.importorskip("synthaug.evaluation")
+    words = ("evaluate", bank, "--network", "efficientnet_lite0", "--no-agreement")
+    table = _run(*words).stdout
+    value = json.loads(_run(*words, "--json").stdout)
+    assert value["samples"] == 6
+    assert f"{value['sifid']['bank'][0]:.3f}" in table
+    assert "mask agreement" not in table
+
+
+def test_fit_hands_over_what_was_asked(pair_files, tmp_path, monkeypatch):
+    fitting = pytest.importorskip("synthaug.fitting")
+    seen = {}
+
+    def fit(image, mask, out, **options):
+        seen.update(options, image=image, mask=mask, out=out)
+        return out
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    words = ["--iterations", 9, "--no-flip", "--seed", 4, "--set", "fit.checkpoint_s=5"]
+    result = _run("fit", *pair_files, "--out", tmp_path / "out", *words)
+    assert result.stdout == f"{tmp_path / 'out'}\n"
+    assert (seen["image"], seen["mask"]) == pair_files
+    assert seen["config"] == FitConfig(iterations=9, flip=False, seed=4, checkpoint_s=5)
+    assert not seen["resume"]
+    assert not seen["overwrite"]
+
+
+def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("synthaug.generation.generate", stop)
+    _run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=130)
+
+
+def test_info_shows_versions_devices_and_weights():
+    value = json.loads(_run("info", "--json").stdout)
+    assert "torch" in value["versions"]
+    assert "cores" in value["devices"]["cpu"]
+    assert value["weights"]["efficientnet_lite0"] == "bundled, hash verified"
+    assert "torch" in _run("info").stdout
+
+
+def test_info_detects_two_opencvs(monkeypatch):
+    versions = {"opencv-python-headless": "5.0", "opencv-python": "4.14"}
+    monkeypatch.setattr(
+        info_room, "_installed", lambda names: {n: versions[n] for n in names if n in versions}
+    )
+    [problem] = info_room.find_problems()
+    assert problem.startswith("opencv-python-headless and opencv-python overwrite")
+    versions.popitem()
+    assert info_room.find_problems() == []
+    versions["albumentationsx"] = "2.5"
+    assert "albumentationsx replaces" in info_room.find_problems()[0]
