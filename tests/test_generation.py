@@ -89,6 +89,12 @@ def test_generator_without_masks_marks_every_pixel_as_unlabelled(make_fit_folder
     assert (sample.mask == 255).all()
 
 
+def test_filter_needs_masks(make_fit_folder, tmp_path):
+    with pytest.raises(InputError, match="images without masks"):
+        generate(make_fit_folder(masks=False), tmp_path / "bank", n=2, filter="sifid")
+    assert not (tmp_path / "bank").exists()
+
+
 def test_bank_lines_say_where_each_sample_comes_from(fitted, tmp_path):
     bank = generate(fitted, tmp_path / "bank", n=3, seed=4)
     generator = load_generator(fitted)
