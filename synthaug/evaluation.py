@@ -1,0 +1,288 @@
+"""Quality of a bank, next to the same figures for standard augmentation of its training pair."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from synthaug.bank import Bank
+from synthaug.errors import InputError
+from synthaug.filtering import in_batches, to_tensor
+from synthaug.mixing import standard_augmentation
+from synthaug.quality.features import FeatureNet, Lite0Features, Network, load_feature_net
+from synthaug.quality.frechet import SifidReference
+from synthaug.quality.overlap import confusion_matrix, iou_per_class, mean_iou
+from synthaug.quality.perceptual import Diversity, PerceptualSpace, TrainingSet
+from synthaug.sample import ClassMap, Sample
+from synthaug.seeding import derive_seed, numpy_stream
+from synthaug.segmenters.semantic import build_segmenter, predict, train_segmenter
+
+AGREEMENT_SIDE_PX = 192
+_FLIP_P, _SHIFT_P, _SHIFT_RANGE = 0.15, 0.3, (0.05, 0.3)
+
+
+def evaluate(
+    bank: Bank | str | Path,
+    *,
+    seed: int = 0,
+    network: Network = "auto",
+    weights: str | Path | None = None,
+    max_samples: int = 100,
+    agreement_steps: int = 150,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure the kept samples of a bank.
+
+    Args:
+        bank: the bank or its folder.
+        seed: seed of the augmentations and of the segmenter.
+        network: network of SIFID, see `synthaug.quality.features.load_feature_net`; the
+            perceptual figures always use the bundled one.
+        weights: InceptionV3 weights file.
+        max_samples: look at no more than this many kept samples, the first ones; standard
+            augmentation is drawn as often.
+        agreement_steps: training steps of the mask-agreement segmenter; 0 leaves it out.
+        progress: called with the name of each part as it starts.
+
+    Returns:
+        Plain JSON values: ``samples``; ``network``; ``sifid`` (``bank`` and ``standard``: means at
+        the four depths); ``diversity`` (mean pairwise perceptual distance of ``bank``,
+        ``standard``, ``bank_and_standard``, and ``ratio`` and ``combined_ratio``, both relative to
+        ``standard``); ``nearest_training_distance`` (``bank`` and ``standard``: mean and min);
+        ``memorised`` (near copies among the samples looked at: ``bank`` and ``standard``; among
+        all that the filter saw: ``filtered``, null without a filter; ``threshold``);
+        ``mask_agreement`` (see `mask_agreement`, null when left out); ``seconds`` per part.
+
+    Raises:
+        InputError: fewer than two kept samples, a damaged bank, or missing weights.
+    """
+    bank = Bank(bank.path if isinstance(bank, Bank) else bank)
+    count = min(len(bank), max_samples)
+    if count < 2:
+        raise InputError(
+            f"bank {bank.path} keeps {len(bank)} sample(s): generate more or filter less strictly"
+        )
+    seconds: dict[str, float] = {}
+    with _Clock("load", seconds, progress):
+        pairs = bank.pairs()
+        meter = _Meter.build(pairs, load_feature_net(network, weights))
+    height, width = pairs[0].size
+    with _Clock("bank", seconds, progress):
+        ours = meter.measure(islice(bank, count))
+    with _Clock("standard augmentation", seconds, progress):
+        augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "standard"))
+        standard = meter.measure(islice(_augmented(cycle(pairs), augment), count))
+    with _Clock("bank and standard augmentation", seconds, progress):
+        augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "both"))
+        both = meter.measure(_augmented(islice(bank, count), augment), with_sifid=False)
+    agreement = None
+    if agreement_steps:
+        with _Clock("mask agreement", seconds, progress):
+            agreement = mask_agreement(
+                islice(bank, count), pairs, bank.classes, steps=agreement_steps, seed=seed
+            )
+    filtered = bank.manifest.get("filter", {}).get("memorised")
+    return {
+        "samples": count,
+        "network": meter.net.name,
+        "sifid": {"bank": ours.sifid, "standard": standard.sifid},
+        "diversity": {
+            "bank": ours.diversity,
+            "standard": standard.diversity,
+            "bank_and_standard": both.diversity,
+            "ratio": ours.diversity / standard.diversity,
+            "combined_ratio": both.diversity / standard.diversity,
+        },
+        "nearest_training_distance": {
+            name: {"mean": float(np.mean(m.nearest)), "min": float(np.min(m.nearest))}
+            for name, m in (("bank", ours), ("standard", standard))
+        },
+        "memorised": {
+            "bank": sum(d < meter.near_copy_distance for d in ours.nearest),
+            "standard": sum(d < meter.near_copy_distance for d in standard.nearest),
+            "filtered": filtered,
+            "threshold": meter.near_copy_distance,
+        },
+        "mask_agreement": agreement,
+        "seconds": seconds,
+    }
+
+
+def mask_agreement(
+    samples: Iterable[Sample],
+    pairs: Sequence[Sample],
+    classes: ClassMap,
+    *,
+    steps: int = 150,
+    batch_size: int = 8,
+    tests: int = 32,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a segmenter on generated samples alone, test it on the real pair.
+
+    OSMIS' protocol (Sushko et al. 2023): a U-Net, both sides mildly augmented. Differences: the
+    bundled EfficientNet-Lite0 encoder, a working size of at most 192 px on the long side, and
+    true IoU from one confusion matrix over all test images, absent classes excluded.
+
+    Args:
+        samples: generated samples.
+        pairs: the training pairs of the generator.
+        classes: classes of the masks.
+        steps: training steps.
+        batch_size: samples per step.
+        tests: augmented versions of the pairs to test on, taken in turn.
+        seed: seed of weights, order and augmentation.
+
+    Returns:
+        ``foreground_iou`` (mean over all classes but the background), ``miou`` (with it),
+        ``iou`` per class id (null when absent), ``final_loss``.
+    """
+    height, width = _working_size(*pairs[0].size)
+    training = [_resized(sample, height, width) for sample in samples]
+    real = [_resized(pair, height, width) for pair in pairs]
+    model = build_segmenter("unet", len(classes), seed=seed)
+    losses = train_segmenter(
+        model,
+        _MildlyAugmented(training, numpy_stream(seed, "agreement", "train")),
+        classes,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    stream = numpy_stream(seed, "agreement", "test")
+    shown = [mild_augmentation(pair, stream) for pair in islice(cycle(real), tests)]
+    predictions = predict(model, [sample.image for sample in shown])
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    for sample, prediction in zip(shown, predictions, strict=True):
+        confusion += confusion_matrix(classes.encode(sample.mask), prediction, len(classes))
+    values = [None if np.isnan(value) else float(value) for value in iou_per_class(confusion)]
+    return {
+        "foreground_iou": mean_iou(confusion, background=False),
+        "miou": mean_iou(confusion),
+        "iou": {str(i): value for i, value in zip(classes.ids, values, strict=True)},
+        "final_loss": float(np.mean(losses[-10:])),
+    }
+
+
+def mild_augmentation(sample: Sample, stream: np.random.Generator) -> Sample:
+    """Mirror left-right (p 0.15), shift down or up and sideways (p 0.3 each), border mirrored.
+
+    Shifts are 5 % to 30 % of the side, in a random direction; the image keeps its size.
+    """
+    image, mask = sample.image, sample.mask
+    if stream.random() < _FLIP_P:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    for axis in (0, 1):
+        if stream.random() < _SHIFT_P:
+            step = round(float(stream.uniform(*_SHIFT_RANGE)) * mask.shape[axis])
+            before = bool(stream.random() < 0.5)
+            image, mask = (_shifted(array, step, axis, before) for array in (image, mask))
+    return replace(sample, image=np.ascontiguousarray(image), mask=np.ascontiguousarray(mask))
+
+
+@dataclass
+class _Figures:
+    sifid: list[float] = field(default_factory=list)
+    diversity: float = float("nan")
+    nearest: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _Meter:
+    """Real statistics, computed once for all sets of images."""
+
+    net: FeatureNet
+    reference: SifidReference
+    space: PerceptualSpace
+    training: TrainingSet
+    near_copy_distance: float
+
+    @classmethod
+    def build(cls, pairs: Sequence[Sample], net: FeatureNet) -> _Meter:
+        reals = [to_tensor([pair])[0] for pair in pairs]
+        space = PerceptualSpace(*pairs[0].size, net if isinstance(net, Lite0Features) else None)
+        training = TrainingSet(reals, space)
+        threshold = training.near_copy_threshold()
+        return cls(net, SifidReference(reals, net), space, training, threshold)
+
+    def measure(self, samples: Iterable[Sample], *, with_sifid: bool = True) -> _Figures:
+        distances, diversity, figures = [], Diversity(), _Figures()
+        for batch in in_batches(samples):
+            images = to_tensor(batch)
+            with torch.inference_mode():
+                if with_sifid:
+                    maps = self.net(images)
+                    distances.append(self.reference.score(maps))
+                    embedded = self.space.embed_with(self.net, images, maps)
+                else:
+                    embedded = self.space.embed(images)
+                diversity.add(embedded)
+                figures.nearest += self.training.distance(embedded).tolist()
+        if with_sifid:
+            figures.sifid = torch.cat(distances).mean(0).tolist()
+        figures.diversity = diversity.value()
+        return figures
+
+
+class _MildlyAugmented:
+    """A dataset that augments on every access."""
+
+    def __init__(self, samples: Sequence[Sample], stream: np.random.Generator) -> None:
+        self.samples = samples
+        self.stream = stream
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return mild_augmentation(self.samples[index], self.stream)
+
+
+class _Clock:
+    def __init__(
+        self, name: str, seconds: dict[str, float], progress: Callable[[str], None] | None
+    ) -> None:
+        self.name, self.seconds, self.progress = name, seconds, progress
+
+    def __enter__(self) -> None:
+        if self.progress is not None:
+            self.progress(self.name)
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.name] = round(time.perf_counter() - self.start, 3)
+
+
+def _augmented(samples: Iterable[Sample], augment: Any) -> Iterator[Sample]:
+    for sample in samples:
+        out = augment(image=sample.image, mask=sample.mask)
+        yield replace(sample, image=out["image"], mask=out["mask"])
+
+
+def _shifted(array: Any, step: int, axis: int, before: bool) -> Any:
+    padding = [(0, 0)] * array.ndim
+    padding[axis] = (step, 0) if before else (0, step)
+    padded = np.pad(array, padding, mode="reflect")
+    start = 0 if before else step
+    return padded.take(range(start, start + array.shape[axis]), axis=axis)
+
+
+def _working_size(height: int, width: int) -> tuple[int, int]:
+    scale = min(1.0, AGREEMENT_SIDE_PX / max(height, width))
+    return max(32, round(height * scale)), max(32, round(width * scale))
+
+
+def _resized(sample: Sample, height: int, width: int) -> Sample:
+    if sample.size == (height, width):
+        return sample
+    image = cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(sample.mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    return replace(sample, image=image, mask=mask)

@@ -1,0 +1,1 @@
+"""Downstream segmenters that measure what synthetic data is worth."""
