@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+
+from synthaug.errors import InputError
+from synthaug.sample import ClassMap, Sample
+from synthaug.segmenters.semantic import (
+    build_segmenter,
+    collate,
+    predict,
+    segmentation_loss,
+    train_segmenter,
+)
+from synthaug.weights import efficientnet_lite0_state
+
+CLASSES = ClassMap((0, 3))
+
+
+def disc(seed: int, height: int = 48, width: int = 64) -> Sample:
+    """A bright disc on noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    cy, cx = rng.uniform(14, height - 14), rng.uniform(14, width - 14)
+    inside = (y - cy) ** 2 + (x - cx) ** 2 < 100
+    image = rng.integers(0, 120, (height, width, 3)).astype(np.uint8)
+    image[inside] += 120
+    return Sample(image, np.where(inside, 3, 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize("arch", ["unet", "deeplabv3", "deeplabv3plus"])
+@pytest.mark.parametrize("size", [(33, 61), (64, 96)])
+def test_any_size_goes_in_and_comes_out(arch: str, size: tuple[int, int]) -> None:
+    model = build_segmenter(arch, 3).eval()  # type: ignore[arg-type]
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, *size)).shape == (1, 3, *size)
+
+
+def test_encoder_starts_from_the_bundled_weights() -> None:
+    encoder = build_segmenter("unet", 2).net.encoder.model
+    state = efficientnet_lite0_state()
+    assert torch.equal(encoder.conv_stem.weight.contiguous(), state["conv_stem.weight"])
+    last = "blocks.6.0.conv_pwl.weight"
+    assert torch.equal(encoder.state_dict()[last].contiguous(), state[last])
+
+
+def test_unknown_architecture_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown architecture"):
+        build_segmenter("linear", 2)  # type: ignore[arg-type]
+
+
+def test_learns_and_repeats_exactly() -> None:
+    data = [disc(seed) for seed in range(6)]
+    runs = []
+    for _ in range(2):
+        model = build_segmenter("unet", 2, seed=1)
+        losses = train_segmenter(model, data, CLASSES, steps=12, batch_size=4, seed=1)
+        runs.append((losses, predict(model, [disc(99).image])[0]))
+    assert runs[0][0] == runs[1][0]
+    assert np.array_equal(runs[0][1], runs[1][1])
+    assert np.mean(runs[0][0][-3:]) < 0.7 * runs[0][0][0]
+    truth = CLASSES.encode(disc(99).mask)
+    both = ((truth == 1) & (runs[0][1] == 1)).sum()
+    assert both / ((truth == 1) | (runs[0][1] == 1)).sum() > 0.6
+
+
+@pytest.mark.parametrize("arch", ["deeplabv3", "deeplabv3plus"])
+def test_deeplab_trains_from_one_sample(arch: str) -> None:
+    model = build_segmenter(arch, 2)  # type: ignore[arg-type]
+    losses = train_segmenter(model, [disc(0)], CLASSES, steps=1, batch_size=2)
+    assert np.isfinite(losses).all()
+
+
+def test_wrong_training_sets_are_refused() -> None:
+    model = build_segmenter("unet", 2)
+    with pytest.raises(InputError, match="batch size 1"):
+        train_segmenter(model, [disc(0)], CLASSES, steps=1, batch_size=1)
+    with pytest.raises(InputError, match="empty"):
+        train_segmenter(model, [], CLASSES, steps=1)
+    mixed = [disc(0), disc(1, 40, 64)]
+    with pytest.raises(InputError, match="sizes"):
+        train_segmenter(model, mixed, CLASSES, steps=1, batch_size=2)
+
+
+def test_ignored_pixels_have_no_influence() -> None:
+    logits = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(1, 4, 4, dtype=torch.int64)
+    target[0, :2] = 1
+    target[0, 3] = -1
+    changed = logits.clone()
+    changed[..., 3, :] = 50
+    assert segmentation_loss(logits, target) == pytest.approx(
+        float(segmentation_loss(changed, target))
+    )
+    assert float(segmentation_loss(logits, torch.full_like(target, -1))) == 0
+
+
+def test_collate_takes_samples_and_tuples() -> None:
+    sample = disc(0)
+    mask = sample.mask.copy()
+    mask[0] = 255
+    images, masks = collate([sample, (sample.image, mask)], CLASSES)
+    assert images.shape == (2, 3, 48, 64)
+    assert float(images.max()) <= 1
+    assert set(masks[1].unique().tolist()) == {-1, 0, 1}
+
+
+def test_predict_keeps_order_across_sizes() -> None:
+    model = build_segmenter("unet", 2)
+    images = [disc(0).image, disc(1, 40, 64).image, disc(2).image]
+    together = predict(model, images)
+    assert [m.shape for m in together] == [(48, 64), (40, 64), (48, 64)]
+    assert np.array_equal(together[2], predict(model, [images[2]])[0])
