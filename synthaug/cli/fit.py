@@ -91,7 +91,7 @@ def fit_command(
         masks=masks,
         resume=resume,
         overwrite=overwrite,
-        progress=lambda p: line(p.step, p.total, p.note, p.left_s),
+        progress=lambda p: line(p.step, p.total, left_s=p.left_s),
         config=config,
     )
     print(path)
