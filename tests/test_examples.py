@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 
 
 def run(name, *arguments):
@@ -13,7 +14,7 @@ def run(name, *arguments):
         [sys.executable, EXAMPLES / name, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"},
+        env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": str(ROOT)},
         timeout=200,
         check=False,
     )
