@@ -135,6 +135,7 @@ def demo(
             out / "generator",
             overwrite=overwrite,
             progress=lambda p: progress(p.step, p.total, p.left_s),
+            echo=echo,
             config=config,
         )
     n = 12 if quick else SAMPLES
