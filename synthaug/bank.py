@@ -21,6 +21,7 @@ from synthaug.formats import folder
 from synthaug.sample import ClassMap, Sample
 
 FORMAT = "synthaug-bank-1"
+GENERATOR_FORMAT = "synthaug-generator-1"
 
 
 class Bank(Sequence[Sample]):

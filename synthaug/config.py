@@ -33,7 +33,8 @@ class FitConfig:
         seed: every random draw follows from it.
         accelerator: where to train.
         devices: number of processes, one per device.
-        precision: arithmetic, as Lightning Fabric names it.
+        precision: arithmetic, as Lightning Fabric names it; ``auto`` takes bf16-mixed where the
+            processor computes it natively, and 32-true elsewhere.
         flip: mirror images of the pair are plausible and may be learned from.
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
@@ -46,7 +47,7 @@ class FitConfig:
     seed: int = 0
     accelerator: Accelerator = "auto"
     devices: Annotated[int, Ge(1)] = 1
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     flip: bool = True
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0

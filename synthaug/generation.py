@@ -14,19 +14,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
+from torch import nn
 
 from synthaug import files, gans
 from synthaug.bank import FORMAT as BANK_FORMAT
+from synthaug.bank import GENERATOR_FORMAT as FORMAT
 from synthaug.bank import Bank, write_bank
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.formats import folder
-from synthaug.gans.contract import PairBatch
+from synthaug.gans.contract import GAN, PairBatch
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 from synthaug.seeding import derive_seed
 
-FORMAT = "synthaug-generator-1"
 INSTANCES = "instances.json"
 
 
@@ -70,13 +71,26 @@ class Generator:
         Returns:
             A pair at the training pair's size, (H, W); mask ids as in the training mask.
         """
+        classes = self.classes if self.classes.ids else None
+        return self.draw(self._gan, self._network, seed, self.size, classes, self.grey)
+
+    @staticmethod
+    def draw(
+        gan: GAN,
+        network: nn.Module,
+        seed: int,
+        size: tuple[int, int],
+        classes: ClassMap | None,
+        grey: bool,
+    ) -> Sample:
+        """Draw one sample of any network that generates for ``gan``; see `sample`."""
+        device = next(network.parameters()).device
         stream = torch.Generator().manual_seed(seed)
         with torch.inference_mode():
-            z = self._gan.latent(1, stream).to(self._device)
-            pair: PairBatch = self._network(z)
-            image = self._finish_image(pair.images[0])
-            mask = self._finish_mask(pair.mask)
-        return Sample(image, mask, f"z{seed}", self.grey)
+            pair: PairBatch = network(gan.latent(1, stream).to(device))
+            image = _finish_image(pair.images[0], size, grey)
+            mask = _finish_mask(pair.mask, size, classes)
+        return Sample(image, mask, f"z{seed}", grey)
 
     def samples(self, seeds: Sequence[int]) -> list[Sample]:
         """Draw the samples of several latent seeds, each as `sample` would draw it.
@@ -85,26 +99,6 @@ class Generator:
         convolution depends on the batch size, so that a sample would depend on its neighbours.
         """
         return [self.sample(seed) for seed in seeds]
-
-    def _finish_image(self, image: torch.Tensor) -> NDArray[np.uint8]:
-        """(1, 3, h, w) in [-1, 1] -> (H, W, 3) uint8 by bicubic resampling."""
-        value = ((image[0].float() + 1) * 127.5).permute(1, 2, 0).contiguous().cpu().numpy()
-        height, width = self.size
-        if value.shape[:2] != self.size:
-            value = cv2.resize(value, (width, height), interpolation=cv2.INTER_CUBIC)
-        if self.grey:
-            value = np.repeat(value.mean(axis=2, keepdims=True), 3, axis=2)
-        rounded: NDArray[np.uint8] = np.rint(value).clip(0, 255).astype(np.uint8)
-        return rounded
-
-    def _finish_mask(self, mask: torch.Tensor | None) -> NDArray[np.uint8]:
-        """(1, N, h, w) probabilities -> (H, W) ids; resized before the argmax, for smooth edges."""
-        if mask is None:
-            return np.full(self.size, IGNORE_ID, np.uint8)
-        if mask.shape[-2:] != self.size:
-            mask = F.interpolate(mask.float(), self.size, mode="bilinear", align_corners=False)
-        index: NDArray[np.int64] = mask[0].argmax(dim=0).cpu().numpy()
-        return self.classes.decode(index)
 
     def _read_pairs(self) -> list[Sample]:
         pairs = []
@@ -127,6 +121,30 @@ class Generator:
             raise InputError(
                 f"snapshot {path} does not fit this version of synthaug ({reason}): fit again"
             ) from error
+
+
+def _finish_image(image: torch.Tensor, size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
+    """(1, 3, h, w) in [-1, 1] -> (H, W, 3) uint8 by bicubic resampling."""
+    value = ((image[0].float() + 1) * 127.5).permute(1, 2, 0).contiguous().cpu().numpy()
+    height, width = size
+    if value.shape[:2] != size:
+        value = cv2.resize(value, (width, height), interpolation=cv2.INTER_CUBIC)
+    if grey:
+        value = np.repeat(value.mean(axis=2, keepdims=True), 3, axis=2)
+    rounded: NDArray[np.uint8] = np.rint(value).clip(0, 255).astype(np.uint8)
+    return rounded
+
+
+def _finish_mask(
+    mask: torch.Tensor | None, size: tuple[int, int], classes: ClassMap | None
+) -> NDArray[np.uint8]:
+    """(1, N, h, w) probabilities -> (H, W) ids; resized before the argmax, for smooth edges."""
+    if mask is None or classes is None:
+        return np.full(size, IGNORE_ID, np.uint8)
+    if mask.shape[-2:] != size:
+        mask = F.interpolate(mask.float(), size, mode="bilinear", align_corners=False)
+    index: NDArray[np.int64] = mask[0].argmax(dim=0).cpu().numpy()
+    return classes.decode(index)
 
 
 def load_generator(path: str | Path, *, accelerator: Accelerator = "cpu") -> Generator:

@@ -44,7 +44,7 @@ def fit_command(
         int | None, typer.Option(help="Processes, one per device. [1]", metavar="N")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="32-true, 16-mixed or bf16-mixed. [32-true]")
+        str | None, typer.Option(help="auto, 32-true or bf16-mixed. [auto]")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")

@@ -20,11 +20,16 @@ class PairBatch:
         mask: (B, N, H, W) float: one-hot for real pairs (all zero where ignored), class
             probabilities for generated ones; None for image-only GANs.
         features: intermediate maps of the generator for feature-space regularisers.
+        layout: what the generator was asked to draw, coarse image (B, 3, h, w) and mask
+            (B, N, h, w) or None, for GANs that start from a layout.
+        seen: features of the pairs in a frozen network, for GANs that look through one.
     """
 
     images: tuple[Tensor, ...]
     mask: Tensor | None = None
     features: tuple[Tensor, ...] = ()
+    layout: tuple[Tensor, Tensor | None] | None = None
+    seen: tuple[Tensor, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -36,6 +41,7 @@ class PairBatch:
         return PairBatch(
             tuple(image.detach() for image in self.images),
             None if self.mask is None else self.mask.detach(),
+            seen=tuple(feature.detach() for feature in self.seen),
         )
 
     def with_pair(self, images: Iterable[Tensor], mask: Tensor | None) -> PairBatch:
@@ -50,11 +56,35 @@ class GAN(nn.Module, ABC):
     value per sample: the loop (or a plug-in that selects samples) reduces them last. Networks are
     called through their forward only. Randomness comes from torch's global generator, which the
     loop seeds anew for every iteration from (seed, rank, iteration).
+
+    Attributes:
+        latent_dim: length of z.
+        pretrain_steps: iterations at the start in which the generator alone learns, from
+            `pretrain_terms`.
+        real_scale: real images are handed to `prepare` at this multiple of the generator's size,
+            so that a close-up of them is sharp.
     """
 
     generator: nn.Module
     discriminator: nn.Module
     latent_dim: int
+    pretrain_steps: int = 0
+    real_scale: int = 1
+
+    def initialise(self, images: Tensor, masks: Tensor | None) -> None:
+        """Look at all training pairs once, before the first step; see `prepare` for the shapes."""
+
+    def look(self, batch: PairBatch, step: int) -> PairBatch:
+        """Add what both steps see alike and no trained weight changes, such as frozen features."""
+        return batch
+
+    def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
+        """Loss terms of the generator in the first `pretrain_steps` iterations, each (B,)."""
+        return {}
+
+    def layout_terms(self, fake: PairBatch) -> dict[str, Tensor]:
+        """Loss terms that compare un-transformed fakes with their layout, each (B,)."""
+        return {}
 
     def latent(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw latents (B, latent_dim) ~ N(0, I) on the CPU, as reproducible as ``generator``."""

@@ -19,9 +19,12 @@ Sushko's thesis. Where the released implementation and the text differ we follow
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.gans.osmis import losses
 from synthaug.gans.osmis.losses import Judgement, LossWeights, OsmisOptions, straight_through_mask
@@ -34,6 +37,7 @@ __all__ = [
     "OsmisDiscriminator",
     "OsmisGenerator",
     "OsmisOptions",
+    "build",
     "build_paper",
     "size_rule",
     "straight_through_mask",
@@ -130,3 +134,19 @@ def build_paper(
         size.low_blocks, size.branch_blocks, num_classes, base, options, bernoulli_steps
     )
     return OSMIS(generator, discriminator, num_classes, scales=size.low_blocks, options=options)
+
+
+def build(preset: str, **settings: Any) -> OSMIS:
+    """Build from the plain settings that a generator's manifest keeps.
+
+    Args:
+        preset: ``paper`` (settings as `build_paper`) or ``fast`` (as `fast.FastOSMIS`).
+        **settings: the preset's keywords.
+    """
+    if preset == "paper":
+        return build_paper(**settings)
+    if preset == "fast":
+        from synthaug.gans.osmis.fast import FastOSMIS
+
+        return FastOSMIS(**settings)
+    raise InputError(f"unknown OSMIS preset {preset!r}: fast or paper")

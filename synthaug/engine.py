@@ -1,0 +1,116 @@
+"""Devices, precision and processes: the only importer of Lightning Fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from synthaug.errors import InputError
+
+
+class Engine:
+    """One process's view of the devices that train together.
+
+    Every process holds the whole GAN and steps it with the mean gradient of all processes. The
+    gradients travel as one flat tensor after the backward pass, so that any order of generator and
+    discriminator passes is allowed.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        devices: number of processes, one per device.
+        precision: ``auto``, or a precision of Lightning Fabric's; ``auto`` takes bf16-mixed where
+            the processor computes it natively (AVX512-BF16, AMX, or CUDA 8.0 and up).
+
+    Raises:
+        InputError: the accelerator or that many devices are not there.
+    """
+
+    def __init__(
+        self, accelerator: str = "auto", devices: int = 1, precision: str = "auto"
+    ) -> None:
+        if precision == "auto":
+            precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
+        self.precision = precision
+        try:
+            self._fabric = Fabric(
+                accelerator=accelerator,
+                devices=devices,
+                precision=precision,  # type: ignore[arg-type]
+                strategy="ddp_spawn" if devices > 1 else "auto",
+            )
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(
+                f"cannot train on {devices} x {accelerator} ({reason}): use --accelerator cpu"
+            ) from error
+
+    def launch(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run ``function(engine, *args)`` in every process; returns the main process's result."""
+        if self._fabric.world_size == 1:
+            return function(self, *args)
+        return self._fabric.launch(_call, self, function, *args)
+
+    @property
+    def device(self) -> torch.device:
+        """This process's device."""
+        return self._fabric.device
+
+    @property
+    def rank(self) -> int:
+        """This process's number, 0 is the main one."""
+        return self._fabric.global_rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self._fabric.world_size
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context in which forward passes run at the chosen precision."""
+        return self._fabric.autocast()
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Replace every gradient of ``module`` by its mean over the processes."""
+        if self.world_size == 1:
+            return
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        mean = self._fabric.all_reduce(flat, reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        for gradient, part in zip(
+            gradients, mean.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.world_size == 1:
+            return flag
+        total = self._fabric.all_reduce(
+            torch.tensor(float(flag), device=self.device), reduce_op="sum"
+        )
+        assert isinstance(total, Tensor)
+        return bool(total > 0)
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self._fabric.barrier()
+
+
+def native_bf16(accelerator: str) -> bool:
+    """Whether the device computes bfloat16 in hardware."""
+    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        return torch.cuda.get_device_capability()[0] >= 8
+    if accelerator not in ("auto", "cpu"):
+        return False
+    supports: Iterable[str] = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in supports)
+
+
+def _call(engine: Engine, function: Callable[..., Any], *args: Any) -> Any:
+    return function(engine, *args)

@@ -1,0 +1,162 @@
+"""The folder that FIT writes: snapshot, checkpoint, metrics, sample grids and the manifest."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from synthaug import files
+from synthaug.bank import GENERATOR_FORMAT
+from synthaug.config import versions
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.sample import ClassMap, Sample
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class FitFolder:
+    """Writes one fit's files, each atomically.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def create(self, pairs: Sequence[Sample], *, overwrite: bool) -> list[dict[str, str]]:
+        """Start an empty folder with a copy of the pairs; returns their manifest lines."""
+        files.check_output_folder(self.path, overwrite=overwrite)
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        target = self.path / "pairs"
+        return [{"id": p.id, **folder.write_pair(target, p.id, p)} for p in pairs]
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Read the manifest of an earlier run to go on with.
+
+        Raises:
+            InputError: there is none, or it is not a generator's.
+        """
+        manifest = files.read_json(self.path / "manifest.json", "generator manifest to resume")
+        if manifest.get("format") != GENERATOR_FORMAT:
+            raise InputError(
+                f"{self.path} is not a generator: its manifest.json is of another kind"
+            )
+        return dict(manifest)
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """Load the resumable state.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = self.path / CHECKPOINT
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"no checkpoint at {path}: fit again without --resume") from error
+        expected = (self.path / f"{CHECKPOINT}.sha256").read_text().strip()
+        if files.sha256_bytes(data) != expected:
+            raise InputError(f"checkpoint {path} is damaged (hash differs): fit again")
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return state
+
+    def write_checkpoint(self, state: dict[str, Any]) -> None:
+        """Save the resumable state beside its hash."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getvalue()
+        files.write_bytes(self.path / CHECKPOINT, data)
+        files.write_text(self.path / f"{CHECKPOINT}.sha256", files.sha256_bytes(data) + "\n")
+
+    def write_snapshot(
+        self,
+        weights: dict[str, Tensor],
+        manifest: dict[str, Any],
+        step: int,
+        chosen: dict[str, Any],
+    ) -> None:
+        """Save the generator to sample from, then the manifest that names it, then tidy up."""
+        name = f"snapshot-{step:06d}.safetensors"
+        plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+        data = save_safetensors(plain)
+        files.write_bytes(self.path / name, data)
+        manifest = {
+            **manifest,
+            "snapshot": name,
+            "snapshot_sha256": files.sha256_bytes(data),
+            "snapshot_step": step,
+            "chosen_by": chosen,
+        }
+        files.write_json(self.path / "manifest.json", manifest)
+        for old in self.path.glob("snapshot-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def write_metrics(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Write all lines of ``metrics.jsonl`` so far."""
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        files.write_text(self.path / "metrics.jsonl", text)
+
+    def read_metrics(self, step: int) -> list[dict[str, Any]]:
+        """Return the lines up to a step, to go on from there."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [line for line in map(json.loads, lines) if line["step"] <= step]
+
+    def write_grid(
+        self, samples: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], step: int
+    ) -> None:
+        """Save ``samples/STEP.png``: images, and under each its mask over it."""
+        colours = folder.palette()
+        tiles = []
+        for image, mask in samples:
+            over = image.copy()
+            labelled = (mask > 0) & (mask < 255)
+            over[labelled] = over[labelled] // 2 + colours[mask[labelled]] // 2
+            tiles.append(np.concatenate([image, over]))
+        columns = max(1, min(8, len(tiles)))
+        rows = [np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)]
+        rows = [row for row in rows if row.shape == rows[0].shape]
+        buffer = io.BytesIO()
+        Image.fromarray(np.concatenate(rows)).save(buffer, "PNG")
+        files.write_bytes(self.path / "samples" / f"{step:06d}.png", buffer.getvalue())
+
+
+def manifest_header(
+    gan: dict[str, Any],
+    classes: ClassMap | None,
+    pairs: list[dict[str, str]],
+    first: Sample,
+    config: dict[str, Any],
+    precision: str,
+) -> dict[str, Any]:
+    """Collect what a generator's manifest says before there are weights."""
+    return {
+        "format": GENERATOR_FORMAT,
+        "gan": gan,
+        "classes": {
+            "ids": list(classes.ids) if classes else [],
+            "names": list(classes.names) if classes else [],
+        },
+        "pairs": pairs,
+        "size": list(first.size),
+        "grey": first.grey,
+        "config": config,
+        "precision": precision,
+        "seed": config["seed"],
+        "versions": versions(),
+    }

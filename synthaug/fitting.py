@@ -1,0 +1,356 @@
+"""FIT: a labelled pair (or a few, or a video) -> a folder with a generator."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synthaug import gans
+from synthaug.config import FitConfig
+from synthaug.engine import Engine
+from synthaug.errors import InputError
+from synthaug.fit_folder import FitFolder, manifest_header
+from synthaug.formats import folder
+from synthaug.generation import Generator
+from synthaug.monitoring import Monitor, Verdict
+from synthaug.presets import Plan, make_plan
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.seeding import derive_seed
+from synthaug.training import TrainingState, train
+
+LOG_EVERY = 10
+GRID_SAMPLES = 15
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fit is.
+
+    Attributes:
+        step: steps done.
+        total: steps in all.
+        left_s: estimated seconds left.
+        note: words on quality and diversity.
+    """
+
+    step: int
+    total: int
+    left_s: float
+    note: str
+
+
+def fit(
+    image: str | Path | None = None,
+    mask: str | Path | None = None,
+    out: str | Path = "generator",
+    *,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    echo: Callable[[str], object] = lambda line: print(line, file=sys.stderr),
+    config: FitConfig | None = None,
+) -> Path:
+    """Fit a generator to one labelled image, a few of one size, or the frames of a video.
+
+    Args:
+        image: photograph, 8 bits, grey or colour, from 32 px a side.
+        mask: its index PNG; without masks the generator learns pictures alone (SIV-GAN).
+        out: folder to write; see `synthaug.fit_folder`.
+        images: folder of photographs, instead of ``image``.
+        masks: folder of their masks, same file stems.
+        resume: go on from the checkpoint in ``out``, with the settings and pairs kept there.
+        overwrite: replace a folder that is already there.
+        progress: called after every step.
+        echo: takes the line that says which preset was chosen and why.
+        config: settings; default `FitConfig`.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: bad input, an output folder in use, or a full disk.
+        KeyboardInterrupt: Ctrl-C, after the checkpoint is saved.
+    """
+    target = FitFolder(out)
+    if resume:
+        manifest = target.read_manifest()
+        config = FitConfig(**manifest["config"])
+        pairs = _kept_pairs(target, manifest)
+    else:
+        config = config or FitConfig()
+        pairs = read_training_pairs(image, mask, images, masks)
+    classes = None
+    if (pairs[0].mask != IGNORE_ID).any() or mask is not None or masks is not None:
+        named = mask or masks or target.path
+        classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}")
+    plan = make_plan(config, pairs[0].size, len(classes) if classes else None, len(pairs))
+    batch = plan.loop.batch_size
+    if batch % config.devices:
+        whole = config.devices * -(-batch // config.devices)
+        raise InputError(
+            f"a batch of {batch} pairs cannot be shared by {config.devices} devices: "
+            f"use --batch-size {whole}"
+        )
+    engine = Engine(config.accelerator, config.devices, config.precision)
+    echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {plan.loop.iterations} steps")
+    if not resume:
+        lines = target.create(pairs, overwrite=overwrite)
+        manifest = manifest_header(
+            plan.gan, classes, lines, pairs[0], asdict(config), engine.precision
+        )
+    run = _Run(target, manifest, pairs, classes, plan, config, resume)
+    interrupted = engine.launch(_run, run, progress)
+    if interrupted:
+        echo(f"stopped; the checkpoint is saved. Go on with: synthaug fit --resume --out {out}")
+        raise KeyboardInterrupt
+    return target.path
+
+
+def read_training_pairs(
+    image: str | Path | None,
+    mask: str | Path | None,
+    images: str | Path | None,
+    masks: str | Path | None,
+) -> list[Sample]:
+    """Read what to learn from; pictures without masks get masks of 255.
+
+    Raises:
+        InputError: nothing or too much is named, a file is unusable, or the sizes differ.
+    """
+    if (image is None) == (images is None):
+        raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
+    if image is not None:
+        return [folder.read_pair(image, mask) if mask is not None else _unlabelled(image)]
+    assert images is not None
+    if masks is not None:
+        pairs = folder.read_pairs(images, masks)
+    else:
+        pairs = [_unlabelled(path) for path in folder.list_images(images)]
+    for pair in pairs:
+        if pair.size != pairs[0].size:
+            raise InputError(
+                f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
+                f"{pairs[0].size[1]}x{pairs[0].size[0]}: bring all images of {images} to one size"
+            )
+    return pairs
+
+
+def _unlabelled(path: str | Path) -> Sample:
+    image, grey = folder.read_image(path)
+    mask = torch.full(image.shape[:2], IGNORE_ID, dtype=torch.uint8).numpy()
+    return Sample(image, mask, Path(path).stem, grey)
+
+
+def _kept_pairs(target: FitFolder, manifest: dict[str, Any]) -> list[Sample]:
+    root = target.path / "pairs"
+    pairs = [
+        folder.read_pair(root / r["image"], root / r["mask"], r["id"]) for r in manifest["pairs"]
+    ]
+    return pairs
+
+
+@dataclass
+class _Run:
+    """What every process of a fit needs; the main process also writes."""
+
+    target: FitFolder
+    manifest: dict[str, Any]
+    pairs: Sequence[Sample]
+    classes: ClassMap | None
+    plan: Plan
+    config: FitConfig
+    resume: bool
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None) -> bool:
+    """Train in one process; returns whether it was interrupted."""
+    plan, main = run.plan, engine.rank == 0
+    rng = torch.random.get_rng_state()
+    torch.manual_seed(derive_seed(run.config.seed, "fit", "initial weights"))
+    gan = gans.build(plan.gan)
+    images, masks = training_tensors(run.pairs, run.classes, plan.size, gan.real_scale)
+    gan.initialise(images, masks)
+    gan.to(engine.device)
+    if engine.device.type == "cpu":
+        gan.to(memory_format=torch.channels_last)
+    state = TrainingState(gan, plan.plugins(), plan.loop)
+    keeper = _Keeper(run, state, Monitor(images, plan.size, run.config.seed)) if main else None
+    if run.resume:
+        checkpoint = run.target.read_checkpoint()
+        state.load_state_dict(checkpoint["training"])
+        if keeper is not None:
+            keeper.load_state_dict(checkpoint)
+    elif keeper is not None:
+        keeper.save()
+    start, first = time.monotonic(), state.step
+
+    with _interruptible() as interrupted:
+
+        def after_step(terms: dict[str, Tensor]) -> bool:
+            stop = engine.any(interrupted())
+            if keeper is None:
+                return stop
+            last = state.step == plan.loop.iterations
+            keeper.after_step(terms, last=last, stop=stop)
+            if progress is not None:
+                pace = (time.monotonic() - start) / (state.step - first)
+                left = pace * (plan.loop.iterations - state.step)
+                progress(Progress(state.step, plan.loop.iterations, left, keeper.note))
+            return stop
+
+        if state.step < plan.loop.iterations:
+            train(state, images.to(engine.device), _to(masks, engine.device), engine, after_step)
+    engine.barrier()
+    torch.random.set_rng_state(rng)
+    return state.step < plan.loop.iterations
+
+
+class _Keeper:
+    """Logs, draws, watches and saves, in the main process.
+
+    Saving happens between steps and draws nothing from the training's random stream, so that a
+    resumed run equals an uninterrupted one.
+    """
+
+    def __init__(self, run: _Run, state: TrainingState, monitor: Monitor) -> None:
+        self.run = run
+        self.state = state
+        self.monitor = monitor
+        self.best: Verdict | None = None
+        self.best_weights: dict[str, Tensor] = {}
+        self.best_step = 0
+        self.metrics: list[dict[str, Any]] = []
+        self.note = ""
+        self._saved_at = time.monotonic()
+        self._started = time.monotonic()
+
+    def after_step(self, terms: dict[str, Tensor], *, last: bool, stop: bool) -> None:
+        """Do what is due after a step."""
+        step, plan = self.state.step, self.run.plan
+        if step % LOG_EVERY == 0 or last:
+            seconds = round(time.monotonic() - self._started, 3)
+            values = {name: round(float(term), 5) for name, term in terms.items()}
+            self.metrics.append({"step": step, "seconds": seconds, **values})
+        if (step % plan.watch_every == 0 and step > self.state.gan.pretrain_steps) or last:
+            self._watch()
+        if step % plan.sample_every == 0 or last:
+            self._draw()
+        if last or stop or time.monotonic() - self._saved_at > self.run.config.checkpoint_s:
+            self.save()
+
+    def save(self) -> None:
+        """Write metrics, the best snapshot so far, and the checkpoint."""
+        self.run.target.write_metrics(self.metrics)
+        weights = self.best_weights or self.state.ema.state_dict()
+        chosen = asdict(self.best) if self.best is not None else {}
+        self.run.target.write_snapshot(
+            weights, self.run.manifest, self.best_step or self.state.step, chosen
+        )
+        self.run.target.write_checkpoint(
+            {
+                "training": self.state.state_dict(),
+                "best": chosen,
+                "best_step": self.best_step,
+                "best_weights": self.best_weights,
+            }
+        )
+        self._saved_at = time.monotonic()
+
+    def load_state_dict(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what `save` wrote into the checkpoint."""
+        self.best = Verdict(**checkpoint["best"]) if checkpoint["best"] else None
+        self.best_step = int(checkpoint["best_step"])
+        self.best_weights = dict(checkpoint["best_weights"])
+        self.metrics = self.run.target.read_metrics(self.state.step)
+
+    def _watch(self) -> None:
+        verdict = self.monitor.judge(self.state.gan, self.state.ema)
+        self.metrics.append({"step": self.state.step, **asdict(verdict)})
+        self.note = f"quality {verdict.quality:.3f}, diversity {verdict.diversity:.2f}"
+        if self.best is None or verdict.score < self.best.score:
+            self.best, self.best_step = verdict, self.state.step
+            self.best_weights = {k: v.clone() for k, v in self.state.ema.state_dict().items()}
+
+    def _draw(self) -> None:
+        pair = self.run.pairs[0]
+        ids = self.run.manifest["classes"]["ids"]
+        classes = ClassMap(tuple(ids)) if ids else None
+        grid = [(pair.image, pair.mask)]
+        for index in range(GRID_SAMPLES):
+            seed = derive_seed(self.run.config.seed, "grid", index)
+            sample = Generator.draw(
+                self.state.gan, self.state.ema, seed, pair.size, classes, pair.grey
+            )
+            grid.append((sample.image, sample.mask))
+        self.run.target.write_grid(grid, self.state.step)
+
+
+def training_tensors(
+    pairs: Sequence[Sample], classes: ClassMap | None, size: tuple[int, int], scale: int
+) -> tuple[Tensor, Tensor | None]:
+    """Bring pairs to the training size.
+
+    Args:
+        pairs: P pairs of one size.
+        classes: their classes; None without masks.
+        size: height and width in training, px.
+        scale: multiple of that size.
+
+    Returns:
+        Images (P, 3, h, w) in [-1, 1] and masks (P, N, h, w), one-hot shares of each pixel's area
+        per class, zero where ignored; None without masks.
+    """
+    target = (size[0] * scale, size[1] * scale)
+    images, masks = [], []
+    for pair in pairs:
+        image = torch.from_numpy(pair.image).permute(2, 0, 1)[None].float() / 127.5 - 1
+        images.append(
+            F.interpolate(image, target, mode="bilinear", antialias=True, align_corners=False)
+        )
+        if classes is not None:
+            index = torch.from_numpy(classes.encode(pair.mask))
+            one_hot = F.one_hot(index.clamp_min(0), len(classes)) * (index >= 0)[..., None]
+            share = one_hot.permute(2, 0, 1)[None].float()
+            masks.append(
+                F.interpolate(share, target, mode="bilinear", antialias=True, align_corners=False)
+            )
+    return torch.cat(images).clamp(-1, 1), torch.cat(masks) if masks else None
+
+
+def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag that is looked at between steps; a second one raises."""
+    pressed = threading.Event()
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

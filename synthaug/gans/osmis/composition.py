@@ -1,0 +1,180 @@
+"""Compositions of a labelled pair: its objects, moved, over its inpainted background.
+
+The fast preset's generator starts from a coarse composition, as SinGAN starts from a coarse
+picture, and its discriminator accepts compositions as real layouts.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthaug.gans.osmis.inpainting import inpaint
+
+MAX_OBJECTS = 6
+MIN_OBJECT_AREA = 0.001
+MAX_OBJECT_AREA = 0.4
+BACKGROUND_DRAWS = 5
+OBJECT_DRAWS = 6
+DRAWS = BACKGROUND_DRAWS + OBJECT_DRAWS * MAX_OBJECTS
+
+
+class Composition(nn.Module):
+    """Draws compositions of P training pairs.
+
+    An object is a connected component of a class other than the background that covers between
+    0.1 % and 40 % of its picture; the six largest move on their own, everything else stays with
+    the background. Buffers hold the parts, so that a snapshot carries them.
+
+    Args:
+        height: height of the parts in pixels.
+        width: width of the parts in pixels.
+        num_classes: N, the background first; None for pictures without masks.
+        num_pairs: P.
+        flip: whether mirror images are plausible.
+    """
+
+    pictures: Tensor
+    backgrounds: Tensor
+    alphas: Tensor
+    classes: Tensor
+    centres: Tensor
+
+    def __init__(
+        self, height: int, width: int, num_classes: int | None, num_pairs: int = 1, *, flip: bool
+    ) -> None:
+        super().__init__()
+        self.size = (height, width)
+        self.channels = num_classes or 1
+        self.flip = flip
+        P, K, N = num_pairs, MAX_OBJECTS, self.channels
+        self.register_buffer("pictures", torch.zeros(P, 3, height, width))
+        self.register_buffer("backgrounds", torch.zeros(P, 3 + N, height, width))
+        self.register_buffer("alphas", torch.zeros(P, K, height, width))
+        self.register_buffer("classes", torch.full((P, K), -1, dtype=torch.long))
+        self.register_buffer("centres", torch.zeros(P, K, 2))
+
+    def learn(self, images: Tensor, masks: Tensor | None) -> None:
+        """Take pairs apart.
+
+        Args:
+            images: (P, 3, H, W) in [-1, 1].
+            masks: (P, N, H, W) one-hot, zero where ignored; None without masks.
+        """
+        if masks is None:
+            masks = torch.ones_like(images[:, :1])
+        for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            self._learn_pair(index, image, mask)
+
+    def _learn_pair(self, index: int, image: Tensor, mask: Tensor) -> None:
+        size = self.size
+        image = F.interpolate(image[None], size, mode="area")[0]
+        share = F.interpolate(mask[None], size, mode="area")[0]
+        self.pictures[index] = image
+        labels = share.argmax(0)
+        objects = _components(labels, self.channels)
+        hole = torch.zeros(size, dtype=torch.bool)
+        ground = share.clone()
+        for label, component, _ in objects:
+            around = _grow(component, 3)
+            hole |= around
+            ground[label] *= ~around
+        ground[0] += (share.sum(0) - ground.sum(0)).clamp_min(0)
+        self.backgrounds[index] = torch.cat([inpaint(image, hole), ground])
+        for slot, (label, component, _) in enumerate(objects):
+            self.classes[index, slot] = label
+            self.alphas[index, slot] = share[label] * _grow(component, 1)
+            self.centres[index, slot] = _centre(component)
+
+    def forward(self, draws: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Compose.
+
+        Args:
+            draws: (B, DRAWS) standard normal numbers that choose the places.
+            pair: (B,) index of the pair each composition is made from.
+
+        Returns:
+            Images (B, 3, H, W) in [-1, 1] and masks (B, N, H, W).
+        """
+        u = torch.special.ndtr(draws)
+        image, mask = self._ground(u[:, :BACKGROUND_DRAWS], pair)
+        for slot in range(MAX_OBJECTS):
+            if not bool((self.classes[:, slot] >= 0).any()):
+                break
+            first = BACKGROUND_DRAWS + OBJECT_DRAWS * slot
+            image, mask = self._paste(image, mask, u[:, first : first + OBJECT_DRAWS], pair, slot)
+        return image, mask
+
+    def _ground(self, u: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Crop the background by a factor of up to 1.3, mirrored half the time."""
+        size = 1 / (1 + 0.3 * u[:, 1])
+        theta = torch.zeros(len(u), 2, 3, device=u.device)
+        theta[:, 0, 0] = size * self._mirror(u[:, 0])
+        theta[:, 1, 1] = size
+        theta[:, 0, 2] = (1 - size) * (2 * u[:, 2] - 1)
+        theta[:, 1, 2] = (1 - size) * (2 * u[:, 3] - 1)
+        whole = _warp(self.backgrounds[pair], theta, "reflection")
+        return whole[:, :3], whole[:, 3:]
+
+    def _paste(
+        self, image: Tensor, mask: Tensor, u: Tensor, pair: Tensor, slot: int
+    ) -> tuple[Tensor, Tensor]:
+        """Paste one object mirrored, scaled by 0.74-1.35, turned by up to 0.2 rad and shifted."""
+        height, width = self.size
+        centre = self.centres[pair, slot]
+        reach = torch.tensor([0.5, 0.25], device=u.device)
+        place = ((2 * u[:, 3:5] - 1) * reach + centre).clamp(-0.8, 0.8)
+        scale = torch.exp((2 * u[:, 1] - 1) * 0.3)
+        angle = (2 * u[:, 2] - 1) * 0.2
+        mirror = self._mirror(u[:, 0])
+        cos, sin = angle.cos() / scale, angle.sin() / scale
+        row_x = torch.stack([cos * mirror, -sin * mirror * height / width], 1)
+        row_y = torch.stack([sin * width / height, cos], 1)
+        linear = torch.stack([row_x, row_y], 1)  # (B, 2, 2)
+        offset = centre - (linear @ place[..., None])[..., 0]
+        theta = torch.cat([linear, offset[..., None]], 2)
+        part = torch.cat([self.pictures[pair], self.alphas[pair, slot, None]], 1)
+        part = _warp(part, theta, "zeros")
+        alpha = part[:, 3:]
+        label = self.classes[pair, slot].clamp_min(0)
+        of_class = F.one_hot(label, self.channels).to(mask.dtype)[..., None, None]
+        return image + alpha * (part[:, :3] - image), mask + alpha * (of_class - mask)
+
+    def _mirror(self, u: Tensor) -> Tensor:
+        sign = torch.where(u < 0.5, -1.0, 1.0)
+        return sign if self.flip else torch.ones_like(sign)
+
+
+def _components(labels: Tensor, num_classes: int) -> list[tuple[int, Tensor, int]]:
+    """Return (class, (H, W) bool, pixels) of the movable objects, largest first."""
+    found = []
+    area = labels.numel()
+    for label in range(1, num_classes):
+        binary = (labels == label).numpy().astype(np.uint8)
+        count, numbered, stats, _ = cv2.connectedComponentsWithStats(binary)
+        for number in range(1, count):
+            pixels = int(stats[number, cv2.CC_STAT_AREA])
+            if MIN_OBJECT_AREA * area <= pixels <= MAX_OBJECT_AREA * area:
+                found.append((label, torch.from_numpy(numbered == number), pixels))
+    return sorted(found, key=lambda item: -item[2])[:MAX_OBJECTS]
+
+
+def _grow(component: Tensor, by: int) -> Tensor:
+    return F.max_pool2d(component[None, None].float(), 2 * by + 1, 1, by)[0, 0] > 0
+
+
+def _centre(component: Tensor) -> Tensor:
+    """Centre of mass in [-1, 1], (x, y)."""
+    rows, columns = component.nonzero().float().unbind(1)
+    height, width = component.shape
+    x = (columns.mean() + 0.5) / width * 2 - 1
+    y = (rows.mean() + 0.5) / height * 2 - 1
+    return torch.stack([x, y])
+
+
+def _warp(maps: Tensor, theta: Tensor, padding: str) -> Tensor:
+    grid = F.affine_grid(theta, [len(theta), 1, *maps.shape[2:]], align_corners=False)
+    return F.grid_sample(maps, grid, padding_mode=padding, align_corners=False)

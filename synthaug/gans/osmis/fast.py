@@ -1,0 +1,172 @@
+"""The fast preset: OSMIS over frozen pre-trained features, minutes on a laptop CPU.
+
+What stays of OSMIS: low-level, object (masked content attention with N + 1 classes) and layout
+logits, feature augmentation of real pairs, diversity regularisation, differentiable augmentation,
+straight-through masks with a Bernoulli warm-up, EMA. What is new, each for speed:
+
+- the discriminator is a set of small heads over a frozen ImageNet EfficientNet-Lite0 (the idea of
+  Projected GAN, Sauer et al. 2021, arXiv:2111.01007), plus one small head over pixels;
+- the generator starts from a coarse composition of the pair's own parts, as SinGAN (Shaham et al.
+  2019, arXiv:1905.01164) starts from a coarse picture, and paints it anew under a texture latent;
+- it first learns to paint compositions by plain regression, then against the discriminator, which
+  takes compositions for real half of the time; a weak loss holds each sample to its layout, so
+  that the diversity of layouts cannot collapse;
+- every class has its own colours, mixed by the mask: image and mask cannot disagree.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synthaug.gans.contract import PairBatch
+from synthaug.gans.osmis import OSMIS
+from synthaug.gans.osmis.fast_networks import LATENT_DIM, FastDiscriminator, FastGenerator
+from synthaug.gans.osmis.frozen import FrozenView
+from synthaug.gans.osmis.losses import LossWeights, OsmisOptions, straight_through_mask
+
+WEIGHTS = LossWeights(low=1.8, content=2.25, layout=2.25)
+"""Per part these are a mean over layers times 1, 1 and 0.5 (five low and four object layers)."""
+
+
+class FastOSMIS(OSMIS):
+    """The fast generator against heads over frozen features.
+
+    Args:
+        height: height of the samples in pixels, a multiple of 8.
+        width: width of the samples in pixels, a multiple of 8.
+        num_classes: N, background first; None for pictures without masks.
+        num_pairs: number of training pairs.
+        flip: whether mirror images are plausible.
+        pretrain_steps: iterations of plain regression at the start.
+        bernoulli_steps: iterations (from the start) with random instead of argmax masks.
+        layout_weight: strength of the loss that holds a sample to its layout.
+        composed_share: share of compositions among the pairs shown as real.
+        pretrained: False takes random frozen features, for tests.
+    """
+
+    real_scale = 2
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        num_classes: int | None,
+        num_pairs: int = 1,
+        *,
+        flip: bool = True,
+        pretrain_steps: int = 150,
+        bernoulli_steps: int = 250,
+        layout_weight: float = 1.0,
+        composed_share: float = 0.5,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__(
+            FastGenerator(height, width, num_classes, num_pairs, flip=flip),
+            FastDiscriminator(num_classes),
+            num_classes,
+            scales=1,
+            latent_dim=LATENT_DIM,
+            options=OsmisOptions(),
+            weights=WEIGHTS,
+        )
+        self.size = (height, width)
+        self.pretrain_steps = pretrain_steps
+        self.bernoulli_steps = bernoulli_steps
+        self.layout_weight = layout_weight
+        self.composed_share = composed_share
+        self._frozen = FrozenView(pretrained=pretrained)
+
+    def initialise(self, images: Tensor, masks: Tensor | None) -> None:
+        """Take the pairs apart and measure what features and areas to expect."""
+        generator, heads = self._parts()
+        generator.composition.learn(images, masks)
+        seen = self._frozen(F.interpolate(images, self.size, mode="area"))
+        heads.spread.copy_(torch.stack([features.std() for features in seen]))
+        if masks is not None:
+            heads.area.copy_(masks.mean((0, 2, 3)).clamp_min(1e-3))
+
+    def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
+        """Replace a random share of the real pairs by compositions of them."""
+        generator, _ = self._parts()
+        B, size = len(images), images.shape[2:]
+        z = self.latent(B).to(images.device)
+        with torch.no_grad():
+            composed, composed_masks = generator.compose(z, full=True)
+            composed = F.interpolate(composed, size, mode="bilinear", align_corners=False)
+        choose = (torch.rand(B, device=images.device) < self.composed_share)[:, None, None, None]
+        images = torch.where(choose, composed, images)
+        if masks is None or self.num_classes is None:
+            return PairBatch((images,), None)
+        composed_masks = F.interpolate(composed_masks, size, mode="bilinear", align_corners=False)
+        return PairBatch((images,), torch.where(choose, composed_masks, masks))
+
+    def look(self, batch: PairBatch, step: int) -> PairBatch:
+        """Bring real pairs to the samples' size, harden generated masks, add frozen features."""
+        image, mask = batch.images[0], batch.mask
+        generated = bool(batch.features)
+        if tuple(image.shape[2:]) != self.size:
+            image = F.interpolate(image, self.size, mode="area")
+            mask = None if mask is None else F.interpolate(mask, self.size, mode="area")
+        if generated and mask is not None:
+            mask = straight_through_mask(mask, step, self.bernoulli_steps)
+        seen = self._frozen(image)
+        return PairBatch((image,), mask, batch.features, batch.layout, seen)
+
+    def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> dict[str, Tensor]:
+        """As OSMIS, on batches that have been looked at."""
+        return super().discriminator_terms(self._looked(real, step), self._looked(fake, step), step)
+
+    def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
+        """As OSMIS, on a batch that has been looked at."""
+        return super().generator_terms(self._looked(fake, step), step)
+
+    def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
+        """Regression onto the compositions: pixels, classes, and frozen features."""
+        assert fake.layout is not None
+        _, heads = self._parts()
+        image, mask = fake.layout
+        weight = 1.0 if mask is None else 1 + 3 * mask[:, 1:].sum(1, keepdim=True)
+        pixels = ((fake.images[0] - image).abs() * weight).mean((1, 2, 3))
+        terms = {"pixels": pixels, "features": 0.3 * self._feature_distance(fake.images[0], image)}
+        if mask is not None and fake.mask is not None:
+            terms["classes"] = 0.5 * _cross_entropy(fake.mask, mask, heads.area)
+        return terms
+
+    def layout_terms(self, fake: PairBatch) -> dict[str, Tensor]:
+        """Hold coarse colours and class shares of 8 x 8 px cells to the composition's."""
+        assert fake.layout is not None
+        _, heads = self._parts()
+        image, mask = fake.layout
+        coarse = F.avg_pool2d(fake.images[0], 8) - F.avg_pool2d(image, 8)
+        loss = coarse.abs().mean((1, 2, 3))
+        if mask is not None and fake.mask is not None:
+            shares = F.avg_pool2d(fake.mask, 8), F.avg_pool2d(mask, 8)
+            loss = loss + 0.5 * _cross_entropy(*shares, heads.area)
+        return {"layout_kept": self.layout_weight * loss}
+
+    def _feature_distance(self, image: Tensor, target: Tensor) -> Tensor:
+        _, heads = self._parts()
+        with torch.no_grad():
+            wanted = self._frozen(target)
+        distances = [
+            (a.float() - b.float()).abs().mean((1, 2, 3)) / spread
+            for a, b, spread in zip(self._frozen(image), wanted, heads.spread, strict=True)
+        ]
+        return torch.stack(distances).mean(0)
+
+    def _looked(self, batch: PairBatch, step: int) -> PairBatch:
+        return batch if batch.seen else self.look(batch, step)
+
+    def _parts(self) -> tuple[FastGenerator, FastDiscriminator]:
+        assert isinstance(self.generator, FastGenerator)
+        assert isinstance(self.discriminator, FastDiscriminator)
+        return self.generator, self.discriminator
+
+
+def _cross_entropy(soft: Tensor, target: Tensor, area: Tensor) -> Tensor:
+    """Cross-entropy (B,) of probabilities (B, N, h, w), rare classes weighted up."""
+    weight = 1 / (area + 0.05)
+    weight = (weight / weight.mean())[:, None, None]
+    return -(target * (soft + 1e-4).log() * weight).sum(1).mean((1, 2))

@@ -1,0 +1,258 @@
+"""Networks of the fast preset: a painter of compositions and heads over frozen features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthaug.backbone import TAP_CHANNELS
+from synthaug.gans.contract import PairBatch
+from synthaug.gans.osmis.composition import DRAWS, Composition
+from synthaug.gans.osmis.feature_augmentation import augment_content, augment_layout
+from synthaug.gans.osmis.losses import Judgement
+
+STRIDE = 8
+AREA_PX = 96 * 168
+TEXTURE_DIM = 64
+LATENT_DIM = TEXTURE_DIM + DRAWS + 1
+TEXTURE_MAPS = 16
+
+
+def fast_size(height: int, width: int, max_size: int | None = None) -> tuple[int, int]:
+    """Return the training size: about 96 x 168 pixels in all, sides multiples of 8 from 32 up.
+
+    Args:
+        height: height of the picture in pixels.
+        width: width of the picture in pixels.
+        max_size: longer side in pixels instead of the area rule.
+    """
+    scale = math.sqrt(AREA_PX / (height * width))
+    if max_size is not None:
+        scale = max_size / max(height, width)
+    sides = [max(32, round(side * scale / STRIDE) * STRIDE) for side in (height, width)]
+    return sides[0], sides[1]
+
+
+class PaintBlock(nn.Module):
+    """Residual block; up-samples by nearest neighbour between its two 3x3 convolutions.
+
+    Shapes: (B, c_in, h, w) -> (B, c_out, 2h, 2w), or (B, c_out, h, w) without ``up``.
+    """
+
+    def __init__(self, c_in: int, c_out: int, *, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.first = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.second = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return half the energy of both paths' sum."""
+        y, x = self.first(F.leaky_relu(x, 0.2)), self.shortcut(x)
+        if self.up:
+            y, x = F.interpolate(y, scale_factor=2.0), F.interpolate(x, scale_factor=2.0)
+        y = self.second(F.leaky_relu(y, 0.2))
+        return (x + y) * math.sqrt(0.5)
+
+
+class FastGenerator(nn.Module):
+    """Paints compositions: latent (B, 106) -> pairs of one scale.
+
+    A latent is 64 numbers of texture, those that place the parts, and one that picks the pair.
+
+    Args:
+        height: height of the samples in pixels, a multiple of 8.
+        width: width of the samples in pixels, a multiple of 8.
+        num_classes: N, background first; None for pictures without masks.
+        num_pairs: number of training pairs.
+        flip: whether mirror images are plausible.
+        widths: channels of the blocks at strides 8, 4, 2 and 1.
+    """
+
+    position: Tensor
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        num_classes: int | None,
+        num_pairs: int = 1,
+        *,
+        flip: bool = True,
+        widths: tuple[int, int, int, int] = (192, 128, 64, 32),
+    ) -> None:
+        super().__init__()
+        self.size = (height, width)
+        self.num_classes = num_classes
+        self.num_pairs = num_pairs
+        self.coarse = (height // STRIDE, width // STRIDE)
+        N = num_classes or 1
+        self.composition = Composition(2 * height, 2 * width, num_classes, num_pairs, flip=flip)
+        self.layout_in = nn.Conv2d(3 + N + 2, widths[0], 3, padding=1)
+        self.texture = nn.Linear(TEXTURE_DIM, TEXTURE_MAPS * math.prod(self.coarse))
+        self.texture_in = nn.Conv2d(TEXTURE_MAPS, widths[0], 1)
+        channels = (widths[0], *widths)
+        self.blocks = nn.ModuleList(
+            [PaintBlock(widths[0], widths[0], up=False)]
+            + [PaintBlock(channels[i], channels[i + 1], up=i > 0) for i in range(len(widths))]
+        )
+        self.head = nn.Conv2d(widths[-1], 3 * N + (num_classes or 0), 3, padding=1)
+        axes = [torch.linspace(-1, 1, side) for side in self.coarse]
+        position = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+        self.register_buffer("position", position[None], persistent=False)
+        _initialise(self)
+        nn.init.normal_(self.texture.weight, 0, 1 / math.sqrt(TEXTURE_DIM))
+        with torch.no_grad():
+            self.head.weight.mul_(0.5)
+        self.to(memory_format=torch.channels_last)
+
+    def compose(self, z: Tensor, *, full: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the composition of latents: image (B, 3, H, W), mask (B, N, H, W).
+
+        Args:
+            z: (B, 106).
+            full: at twice the samples' size, as the parts are kept.
+        """
+        with torch.no_grad():
+            choice = torch.special.ndtr(z[:, -1]) * self.num_pairs
+            pair = choice.long().clamp(0, self.num_pairs - 1)
+            image, mask = self.composition(z[:, TEXTURE_DIM:-1], pair)
+            if full:
+                return image, mask
+            return F.avg_pool2d(image, 2), F.avg_pool2d(mask, 2)
+
+    def forward(self, z: Tensor) -> PairBatch:
+        """Paint latents (B, 106); features are the blocks' outputs, layout the composition."""
+        B = len(z)
+        image, mask = self.compose(z)
+        coarse = F.avg_pool2d(torch.cat([image, mask], 1), STRIDE)
+        coarse = torch.cat([coarse, self.position.expand(B, -1, -1, -1)], 1)
+        texture = self.texture(z[:, :TEXTURE_DIM]).view(B, TEXTURE_MAPS, *self.coarse)
+        x = self.layout_in(coarse.contiguous(memory_format=torch.channels_last))
+        x = x + self.texture_in(texture.contiguous(memory_format=torch.channels_last))
+        features = []
+        for block in self.blocks:
+            x = block(x)
+            features.append(x)
+        painted = self.head(F.leaky_relu(x, 0.2)).float()
+        if self.num_classes is None:
+            return PairBatch((painted.tanh(),), None, tuple(features), (image, None))
+        soft = painted[:, : self.num_classes].softmax(1)
+        colours = painted[:, self.num_classes :].tanh().unflatten(1, (self.num_classes, 3))
+        mixed = (soft[:, :, None] * colours).sum(1)  # (B, N, 3, H, W) -> (B, 3, H, W)
+        return PairBatch((mixed,), soft, tuple(features), (image, mask))
+
+
+class FastDiscriminator(nn.Module):
+    """Heads over the four frozen feature maps and over pixels.
+
+    Args:
+        num_classes: N, background first; None judges images alone.
+        width: channels that the feature maps are projected to.
+        augment_features: probability of each feature augmentation of real pairs.
+    """
+
+    spread: Tensor
+    area: Tensor
+
+    def __init__(
+        self, num_classes: int | None, width: int = 64, augment_features: float = 0.4
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.augment_features = augment_features
+        N = num_classes or 1
+        logits = 1 if num_classes is None else N + 1
+        taps = len(TAP_CHANNELS)
+        self.register_buffer("spread", torch.ones(taps))
+        self.register_buffer("area", torch.full((N,), 1 / N))
+        self.project = nn.ModuleList([nn.Conv2d(c, width, 1) for c in TAP_CHANNELS])
+        self.low = nn.ModuleList([_patch_head(width) for _ in range(taps)])
+        self.content = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Linear(width + 1, width), nn.LeakyReLU(0.2), nn.Linear(width, logits)
+                )
+                for _ in range(taps)
+            ]
+        )
+        self.squeeze = nn.ModuleList([nn.Conv2d(width, 1, 1) for _ in range(2)])
+        self.layout = nn.ModuleList([_layout_head() for _ in range(2)])
+        self.pixels = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(32, 32, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(32, 1, 3, padding=1),
+        )
+        _initialise(self)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, batch: PairBatch, real: bool, step: int) -> Judgement:
+        """Judge pairs whose ``seen`` holds the frozen features; see `Judgement`."""
+        image, mask = batch.images[0], batch.mask
+        if mask is None:
+            mask = torch.ones_like(image[:, :1])
+        low, content, layout = [self.pixels(image).float()], [], []
+        for tap, features in enumerate(batch.seen):
+            projected = self.project[tap](features / self.spread[tap])
+            low.append(self.low[tap](projected).float())
+            share = F.adaptive_avg_pool2d(mask, projected.shape[2:])
+            content.append(self._objects(tap, projected.float(), share, real).float())
+            if tap >= 2:
+                squeezed = self.squeeze[tap - 2](projected).float()
+                if real:
+                    squeezed, _ = augment_layout(squeezed, None, self.augment_features)
+                layout.append(self.layout[tap - 2](squeezed).float())
+        if self.num_classes is None:
+            return Judgement(low, content, layout)
+        areas = mask.detach().float().mean((2, 3)).T  # (N, B)
+        return Judgement(low, content, layout, areas > 1e-4, areas)
+
+    def _objects(self, tap: int, projected: Tensor, share: Tensor, real: bool) -> Tensor:
+        """Masked content attention: (B, C, h, w), (B, N, h, w) -> logits (N, B, K).
+
+        The mean of a class's features is taken over its own area, and that area, relative to the
+        training pairs', is told beside it: the published mean over all positions carries both in
+        one number, which leaves small objects without a voice.
+        """
+        size = projected.shape[2] * projected.shape[3]
+        total = torch.einsum("bnhw,bchw->nbc", share.float(), F.leaky_relu(projected, 0.2)) / size
+        area = share.float().mean((2, 3)).T[..., None]  # (N, B, 1)
+        vectors = total / (area + 0.2 * self.area[:, None, None])
+        if real:
+            vectors = augment_content(vectors, self.augment_features)
+        relative = area / self.area[:, None, None]
+        logits: Tensor = self.content[tap](torch.cat([vectors, relative], 2))
+        return logits
+
+
+def _patch_head(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 1, 1),
+    )
+
+
+def _layout_head() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(16, 1, 1),
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(part.weight, a=0.2)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -1,0 +1,192 @@
+"""FIT: the one training loop. It knows the GAN contract and the plug-in hooks, nothing else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from synthaug.engine import Engine
+from synthaug.gans.contract import GAN, PairBatch
+from synthaug.plugins.hooks import Plugin
+from synthaug.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the loop needs beside the GAN and its plug-ins.
+
+    Attributes:
+        iterations: number of steps.
+        batch_size: pairs per step over all processes.
+        lr_generator: Adam's learning rate of the generator.
+        lr_discriminator: Adam's learning rate of the discriminator.
+        lr_pretrain: learning rate of the generator in the GAN's pre-training steps.
+        betas: Adam's betas.
+        ema: decay of the averaged generator per step; early on (step + 1) / (step + 10) if less.
+        share_fakes: the discriminator's fakes serve the generator's step as well; off: fresh
+            latents, as published.
+        seed: every draw of step t in process r follows from (seed, r, t).
+    """
+
+    iterations: int
+    batch_size: int
+    lr_generator: float
+    lr_discriminator: float
+    lr_pretrain: float
+    betas: tuple[float, float]
+    ema: float
+    share_fakes: bool
+    seed: int
+
+
+class TrainingState:
+    """Everything that changes while training, and therefore everything a checkpoint holds.
+
+    Args:
+        gan: the GAN, on its device.
+        plugins: the plug-ins in the order in which they act.
+        settings: the loop's settings.
+    """
+
+    def __init__(self, gan: GAN, plugins: Sequence[Plugin], settings: LoopSettings) -> None:
+        self.gan = gan
+        self.plugins = list(plugins)
+        self.settings = settings
+        self.ema = copy.deepcopy(gan.generator).requires_grad_(False).eval()
+        self.optimizer_g = _adam(gan.generator, settings.lr_generator, settings.betas)
+        self.optimizer_d = _adam(gan.discriminator, settings.lr_discriminator, settings.betas)
+        self.step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain values only: loads with ``weights_only=True``."""
+        return {
+            "step": self.step,
+            "gan": self.gan.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer_g": self.optimizer_g.state_dict(),
+            "optimizer_d": self.optimizer_d.state_dict(),
+            "plugins": {plugin.name: plugin.state_dict() for plugin in self.plugins},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, strictly."""
+        self.step = int(state["step"])
+        self.gan.load_state_dict(state["gan"], strict=True)
+        self.ema.load_state_dict(state["ema"], strict=True)
+        self.optimizer_g.load_state_dict(state["optimizer_g"])
+        self.optimizer_d.load_state_dict(state["optimizer_d"])
+        for plugin in self.plugins:
+            plugin.load_state_dict(state["plugins"][plugin.name], strict=True)
+
+
+def train(
+    state: TrainingState,
+    images: Tensor,
+    masks: Tensor | None,
+    engine: Engine,
+    after_step: Callable[[dict[str, Tensor]], bool],
+) -> None:
+    """Train until the last iteration, or until ``after_step`` says stop.
+
+    One step, in order:
+
+    1. seed torch from (seed, process, step); pick real pairs;
+    2. generate fakes; in the GAN's pre-training steps go to 5 with its own terms;
+    3. transform real and fake alike, let the GAN look at them;
+    4. discriminator step on detached fakes;
+    5. generator step (discriminator frozen) on the same fakes, or fresh ones; plug-ins add terms;
+    6. average the generator (EMA); hand the terms to ``after_step``.
+
+    Args:
+        state: continues at ``state.step``.
+        images: (P, 3, H, W) in [-1, 1], all real pictures on the device.
+        masks: (P, N, H, W) one-hot, zero where ignored; None without masks.
+        engine: device, precision and the other processes.
+        after_step: called with the mean of every loss term; True stops the training.
+    """
+    gan, settings = state.gan, state.settings
+    share = max(1, settings.batch_size // engine.world_size)
+    gan.train()
+    while state.step < settings.iterations:
+        torch.manual_seed(derive_seed(settings.seed, "fit", engine.rank, state.step))
+        pick = torch.randint(len(images), (share,), device=images.device)
+        pretraining = state.step < gan.pretrain_steps
+        with engine.autocast():
+            fake = _generate(gan, share, engine)
+            if pretraining:
+                terms = _prefixed("pretrain", gan.pretrain_terms(fake))
+            else:
+                terms = {}
+                real = gan.prepare(images[pick], None if masks is None else masks[pick])
+                real = gan.look(_transform(state, real), state.step)
+                seen = gan.look(_transform(state, fake), state.step)
+                d_terms = gan.discriminator_terms(real, seen.detach(), state.step)
+                _descend(state.optimizer_d, gan.discriminator, d_terms, engine)
+                if not settings.share_fakes:
+                    fake = _generate(gan, share, engine)
+                    seen = gan.look(_transform(state, fake), state.step)
+                gan.discriminator.requires_grad_(False)
+                g_terms = gan.generator_terms(seen, state.step) | gan.layout_terms(fake)
+                for plugin in state.plugins:
+                    g_terms |= plugin.generator_terms(fake)
+                gan.discriminator.requires_grad_(True)
+                terms = _prefixed("d", d_terms)
+        rate = settings.lr_pretrain if pretraining else settings.lr_generator
+        for group in state.optimizer_g.param_groups:
+            group["lr"] = rate
+        if pretraining:
+            _descend(state.optimizer_g, gan.generator, terms, engine)
+        else:
+            _descend(state.optimizer_g, gan.generator, g_terms, engine)
+            terms |= _prefixed("g", g_terms)
+        _average(state)
+        state.step += 1
+        if after_step({name: term.detach().mean() for name, term in terms.items()}):
+            return
+
+
+def _generate(gan: GAN, batch_size: int, engine: Engine) -> PairBatch:
+    fake: PairBatch = gan.generator(gan.latent(batch_size).to(engine.device))
+    return fake
+
+
+def _transform(state: TrainingState, batch: PairBatch) -> PairBatch:
+    for plugin in state.plugins:
+        batch = plugin.transform(batch)
+    return batch
+
+
+def _descend(
+    optimizer: torch.optim.Optimizer, module: nn.Module, terms: dict[str, Tensor], engine: Engine
+) -> None:
+    """One optimiser step down the sum of the terms' means over the batch."""
+    with torch.autocast(engine.device.type, enabled=False):
+        loss = torch.stack([term.float().mean() for term in terms.values()]).sum()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    engine.average_gradients(module)
+    optimizer.step()
+
+
+@torch.no_grad()
+def _average(state: TrainingState) -> None:
+    """Move the EMA towards the generator; buffers are copied."""
+    decay = min(state.settings.ema, (state.step + 1) / (state.step + 10))
+    averaged, current = list(state.ema.parameters()), list(state.gan.generator.parameters())
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+    for target, source in zip(state.ema.buffers(), state.gan.generator.buffers(), strict=True):
+        target.copy_(source)
+
+
+def _adam(module: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, foreach=True)
+
+
+def _prefixed(prefix: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": term for name, term in terms.items()}
