@@ -22,7 +22,12 @@ from torch import Tensor
 
 from synthaug.gans.contract import PairBatch
 from synthaug.gans.osmis import OSMIS
-from synthaug.gans.osmis.fast_networks import LATENT_DIM, FastDiscriminator, FastGenerator
+from synthaug.gans.osmis.fast_networks import (
+    LATENT_DIM,
+    LAYOUT_PX,
+    FastDiscriminator,
+    FastGenerator,
+)
 from synthaug.gans.osmis.frozen import FrozenView
 from synthaug.gans.osmis.losses import LossWeights, OsmisOptions, straight_through_mask
 
@@ -42,6 +47,7 @@ class FastOSMIS(OSMIS):
         pretrain_steps: iterations of plain regression at the start.
         bernoulli_steps: iterations (from the start) with random instead of argmax masks.
         layout_weight: strength of the loss that holds a sample to its layout.
+        feature_weight: strength of the loss that holds its frozen features to the layout's.
         composed_share: share of compositions among the pairs shown as real.
         pretrained: False takes random frozen features, for tests.
     """
@@ -59,6 +65,7 @@ class FastOSMIS(OSMIS):
         pretrain_steps: int = 150,
         bernoulli_steps: int = 250,
         layout_weight: float = 1.0,
+        feature_weight: float = 1.0,
         composed_share: float = 0.5,
         pretrained: bool = True,
     ) -> None:
@@ -75,6 +82,7 @@ class FastOSMIS(OSMIS):
         self.pretrain_steps = pretrain_steps
         self.bernoulli_steps = bernoulli_steps
         self.layout_weight = layout_weight
+        self.feature_weight = feature_weight
         self.composed_share = composed_share
         self._frozen = FrozenView(pretrained=pretrained)
 
@@ -135,16 +143,20 @@ class FastOSMIS(OSMIS):
         return terms
 
     def layout_terms(self, fake: PairBatch) -> dict[str, Tensor]:
-        """Hold coarse colours and class shares of 8 x 8 px cells to the composition's."""
+        """Hold coarse colours and class shares of 4 x 4 px cells to the composition's."""
         assert fake.layout is not None
         _, heads = self._parts()
         image, mask = fake.layout
-        coarse = F.avg_pool2d(fake.images[0], 8) - F.avg_pool2d(image, 8)
+        coarse = F.avg_pool2d(fake.images[0], LAYOUT_PX) - F.avg_pool2d(image, LAYOUT_PX)
         loss = coarse.abs().mean((1, 2, 3))
         if mask is not None and fake.mask is not None:
-            shares = F.avg_pool2d(fake.mask, 8), F.avg_pool2d(mask, 8)
-            loss = loss + 0.5 * _cross_entropy(*shares, heads.area)
-        return {"layout_kept": self.layout_weight * loss}
+            shares = F.avg_pool2d(fake.mask, LAYOUT_PX), F.avg_pool2d(mask, LAYOUT_PX)
+            loss = loss + 2 * _cross_entropy(*shares, heads.area)
+        terms = {"layout_kept": self.layout_weight * loss}
+        if self.feature_weight > 0:
+            distance = self._feature_distance(fake.images[0], image)
+            terms["features_kept"] = self.feature_weight * distance
+        return terms
 
     def _feature_distance(self, image: Tensor, target: Tensor) -> Tensor:
         _, heads = self._parts()

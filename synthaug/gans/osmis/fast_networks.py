@@ -14,7 +14,8 @@ from synthaug.gans.osmis.composition import DRAWS, Composition
 from synthaug.gans.osmis.feature_augmentation import augment_content, augment_layout
 from synthaug.gans.osmis.losses import Judgement
 
-STRIDE = 8
+GRID_PX = 8
+LAYOUT_PX = 4
 AREA_PX = 96 * 168
 TEXTURE_DIM = 64
 LATENT_DIM = TEXTURE_DIM + DRAWS + 1
@@ -32,7 +33,7 @@ def fast_size(height: int, width: int, max_size: int | None = None) -> tuple[int
     scale = math.sqrt(AREA_PX / (height * width))
     if max_size is not None:
         scale = max_size / max(height, width)
-    sides = [max(32, round(side * scale / STRIDE) * STRIDE) for side in (height, width)]
+    sides = [max(32, round(side * scale / GRID_PX) * GRID_PX) for side in (height, width)]
     return sides[0], sides[1]
 
 
@@ -54,7 +55,7 @@ class PaintBlock(nn.Module):
         y, x = self.first(F.leaky_relu(x, 0.2)), self.shortcut(x)
         if self.up:
             y, x = F.interpolate(y, scale_factor=2.0), F.interpolate(x, scale_factor=2.0)
-        y = self.second(F.leaky_relu(y, 0.2))
+        y = self.second(F.leaky_relu(_unit(y), 0.2))
         return (x + y) * math.sqrt(0.5)
 
 
@@ -69,7 +70,7 @@ class FastGenerator(nn.Module):
         num_classes: N, background first; None for pictures without masks.
         num_pairs: number of training pairs.
         flip: whether mirror images are plausible.
-        widths: channels of the blocks at strides 8, 4, 2 and 1.
+        widths: channels of the blocks at strides 4, 2 and 1.
     """
 
     position: Tensor
@@ -82,17 +83,18 @@ class FastGenerator(nn.Module):
         num_pairs: int = 1,
         *,
         flip: bool = True,
-        widths: tuple[int, int, int, int] = (192, 128, 64, 32),
+        widths: tuple[int, int, int] = (128, 64, 32),
     ) -> None:
         super().__init__()
         self.size = (height, width)
         self.num_classes = num_classes
         self.num_pairs = num_pairs
-        self.coarse = (height // STRIDE, width // STRIDE)
+        self.coarse = (height // LAYOUT_PX, width // LAYOUT_PX)
+        self.texture_size = (height // GRID_PX, width // GRID_PX)
         N = num_classes or 1
         self.composition = Composition(2 * height, 2 * width, num_classes, num_pairs, flip=flip)
         self.layout_in = nn.Conv2d(3 + N + 2, widths[0], 3, padding=1)
-        self.texture = nn.Linear(TEXTURE_DIM, TEXTURE_MAPS * math.prod(self.coarse))
+        self.texture = nn.Linear(TEXTURE_DIM, TEXTURE_MAPS * math.prod(self.texture_size))
         self.texture_in = nn.Conv2d(TEXTURE_MAPS, widths[0], 1)
         channels = (widths[0], *widths)
         self.blocks = nn.ModuleList(
@@ -106,7 +108,7 @@ class FastGenerator(nn.Module):
         _initialise(self)
         nn.init.normal_(self.texture.weight, 0, 1 / math.sqrt(TEXTURE_DIM))
         with torch.no_grad():
-            self.head.weight.mul_(0.5)
+            self.head.weight.mul_(0.1)
         self.to(memory_format=torch.channels_last)
 
     def compose(self, z: Tensor, *, full: bool = False) -> tuple[Tensor, Tensor]:
@@ -128,20 +130,24 @@ class FastGenerator(nn.Module):
         """Paint latents (B, 106); features are the blocks' outputs, layout the composition."""
         B = len(z)
         image, mask = self.compose(z)
-        coarse = F.avg_pool2d(torch.cat([image, mask], 1), STRIDE)
-        coarse = torch.cat([coarse, self.position.expand(B, -1, -1, -1)], 1)
-        texture = self.texture(z[:, :TEXTURE_DIM]).view(B, TEXTURE_MAPS, *self.coarse)
-        x = self.layout_in(coarse.contiguous(memory_format=torch.channels_last))
-        x = x + self.texture_in(texture.contiguous(memory_format=torch.channels_last))
+        coarse = F.avg_pool2d(torch.cat([image, mask], 1), LAYOUT_PX)  # (B, 3 + N, h, w)
+        base = F.interpolate(coarse, self.size, mode="bilinear", align_corners=False)
+        layout = torch.cat([coarse, self.position.expand(B, -1, -1, -1)], 1)
+        texture = self.texture(z[:, :TEXTURE_DIM]).view(B, TEXTURE_MAPS, *self.texture_size)
+        texture = self.texture_in(texture.contiguous(memory_format=torch.channels_last))
+        x = self.layout_in(layout.contiguous(memory_format=torch.channels_last))
+        x = x + F.interpolate(texture, self.coarse)
         features = []
         for block in self.blocks:
             x = block(x)
             features.append(x)
         painted = self.head(F.leaky_relu(x, 0.2)).float()
+        start = torch.atanh(0.97 * base[:, None, :3])
+        colours = start + painted[:, : 3 * mask.shape[1]].unflatten(1, (-1, 3))
+        colours = colours.tanh()  # (B, N, 3, H, W)
         if self.num_classes is None:
-            return PairBatch((painted.tanh(),), None, tuple(features), (image, None))
-        soft = painted[:, : self.num_classes].softmax(1)
-        colours = painted[:, self.num_classes :].tanh().unflatten(1, (self.num_classes, 3))
+            return PairBatch((colours[:, 0],), None, tuple(features), (image, None))
+        soft = ((base[:, 3:] + 0.02).log() + painted[:, 3 * self.num_classes :]).softmax(1)
         mixed = (soft[:, :, None] * colours).sum(1)  # (B, N, 3, H, W) -> (B, 3, H, W)
         return PairBatch((mixed,), soft, tuple(features), (image, mask))
 
@@ -228,6 +234,11 @@ class FastDiscriminator(nn.Module):
         relative = area / self.area[:, None, None]
         logits: Tensor = self.content[tap](torch.cat([vectors, relative], 2))
         return logits
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Scale every position's channels to mean square 1 (Karras et al. 2018): keeps Adam stable."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
 
 
 def _patch_head(width: int) -> nn.Module:
