@@ -40,7 +40,7 @@ class Engine:
             self._fabric = Fabric(
                 accelerator=accelerator,
                 devices=devices,
-                precision=precision,  # type: ignore[arg-type]
+                precision=precision,
                 strategy="ddp_spawn" if devices > 1 else "auto",
             )
         except (RuntimeError, ValueError) as error:
@@ -58,21 +58,23 @@ class Engine:
     @property
     def device(self) -> torch.device:
         """This process's device."""
-        return self._fabric.device
+        device: torch.device = self._fabric.device
+        return device
 
     @property
     def rank(self) -> int:
         """This process's number, 0 is the main one."""
-        return self._fabric.global_rank
+        return int(self._fabric.global_rank)
 
     @property
     def world_size(self) -> int:
         """Number of processes."""
-        return self._fabric.world_size
+        return int(self._fabric.world_size)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context in which forward passes run at the chosen precision."""
-        return self._fabric.autocast()
+        context: AbstractContextManager[Any] = self._fabric.autocast()
+        return context
 
     def average_gradients(self, module: nn.Module) -> None:
         """Replace every gradient of ``module`` by its mean over the processes."""
@@ -83,7 +85,7 @@ class Engine:
         mean = self._fabric.all_reduce(flat, reduce_op="mean")
         assert isinstance(mean, Tensor)
         for gradient, part in zip(
-            gradients, mean.split([g.numel() for g in gradients]), strict=True
+            gradients, torch.split(mean, [g.numel() for g in gradients]), strict=True
         ):
             gradient.copy_(part.view_as(gradient))
 

@@ -65,7 +65,8 @@ class Monitor:
         z = gan.latent(SAMPLES, torch_stream(self.seed, "monitor", "latent"))
         device = next(generator.parameters()).device
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-            images = torch.cat([generator(part.to(device)).images[0].cpu() for part in z.split(4)])
+            parts = torch.split(z.to(device), 4)
+            images = torch.cat([generator(part).images[0].cpu() for part in parts])
             images = ((images.float() + 1) / 2).clamp(0, 1)
             diversity = pairwise_diversity(images, self.space) / max(self.reference, 1e-9)
             quality = self._quality(images)

@@ -68,7 +68,8 @@ def make_plan(
         num_classes: N; None without masks.
         num_pairs: number of training pairs.
     """
-    preset, why = config.preset, f"preset {config.preset}: as asked"
+    preset: str = config.preset
+    why = f"preset {config.preset}: as asked"
     if preset == "auto":
         preset, why = _choose(config, size)
     return (_paper if preset == "paper" else _fast)(config, why, size, num_classes, num_pairs)

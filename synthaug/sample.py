@@ -85,4 +85,5 @@ class ClassMap:
 
     def decode(self, index: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Turn channels (H, W) in [0, N) back into ids, uint8."""
-        return np.asarray(self.ids, np.uint8)[index]
+        ids: NDArray[np.uint8] = np.asarray(self.ids, np.uint8)[index]
+        return ids

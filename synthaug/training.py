@@ -168,7 +168,7 @@ def _descend(
     with torch.autocast(engine.device.type, enabled=False):
         loss = torch.stack([term.float().mean() for term in terms.values()]).sum()
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     engine.average_gradients(module)
     optimizer.step()
 
@@ -177,7 +177,8 @@ def _descend(
 def _average(state: TrainingState) -> None:
     """Move the EMA towards the generator; buffers are copied."""
     decay = min(state.settings.ema, (state.step + 1) / (state.step + 10))
-    averaged, current = list(state.ema.parameters()), list(state.gan.generator.parameters())
+    averaged: list[Tensor] = list(state.ema.parameters())
+    current: list[Tensor] = list(state.gan.generator.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
     for target, source in zip(state.ema.buffers(), state.gan.generator.buffers(), strict=True):
         target.copy_(source)

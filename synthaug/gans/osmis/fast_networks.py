@@ -56,7 +56,8 @@ class PaintBlock(nn.Module):
         if self.up:
             y, x = F.interpolate(y, scale_factor=2.0), F.interpolate(x, scale_factor=2.0)
         y = self.second(F.leaky_relu(_unit(y), 0.2))
-        return (x + y) * math.sqrt(0.5)
+        out: Tensor = (x + y) * math.sqrt(0.5)
+        return out
 
 
 class FastGenerator(nn.Module):

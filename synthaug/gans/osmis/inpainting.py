@@ -71,7 +71,7 @@ def _vote(image: Tensor, unknown: Tensor, rounds: int) -> Tensor:
         known = patches[sources]
         norms = known.square().sum(1)
         nearest = torch.cat(
-            [(norms - 2 * patches[part] @ known.T).argmin(1) for part in targets.split(2048)]
+            [(norms - 2 * patches[part] @ known.T).argmin(1) for part in torch.split(targets, 2048)]
         )
         chosen = torch.zeros(C * PATCH_PX**2, h * w)
         chosen[:, targets] = known[nearest].T
