@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+import functools
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -53,7 +56,31 @@ class Engine:
         """Run ``function(engine, *args)`` in every process; returns the main process's result."""
         if self._fabric.world_size == 1:
             return function(self, *args)
-        return self._fabric.launch(_call, self, function, *args)
+        return self._fabric.launch(functools.partial(_call, self, function, args))
+
+    @contextmanager
+    def relay(self, callback: Callable[[Any], object] | None) -> Iterator[Any]:
+        """Yield a stand-in for ``callback`` that may be handed to `launch`.
+
+        Spawned processes cannot be given any function: theirs sends its argument to this process,
+        where a thread calls ``callback`` with it.
+        """
+        if callback is None or self.world_size == 1:
+            yield callback
+            return
+        queue = multiprocessing.get_context("spawn").SimpleQueue()
+
+        def listen() -> None:
+            while (message := queue.get()) is not None:
+                callback(message)
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            yield queue.put
+        finally:
+            queue.put(None)
+            thread.join()
 
     @property
     def device(self) -> torch.device:
@@ -114,5 +141,5 @@ def native_bf16(accelerator: str) -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in supports)
 
 
-def _call(engine: Engine, function: Callable[..., Any], *args: Any) -> Any:
+def _call(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...], _: Fabric) -> Any:
     return function(engine, *args)

@@ -94,7 +94,8 @@ def fit(
         config = config or FitConfig()
         pairs = read_training_pairs(image, mask, images, masks)
     classes = None
-    if (pairs[0].mask != IGNORE_ID).any() or mask is not None or masks is not None:
+    labelled = any((pair.mask != IGNORE_ID).any() for pair in pairs)
+    if labelled or mask is not None or masks is not None:
         named = mask or masks or target.path
         classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}")
     plan = make_plan(config, pairs[0].size, len(classes) if classes else None, len(pairs))
@@ -113,7 +114,8 @@ def fit(
             plan.gan, classes, lines, pairs[0], asdict(config), engine.precision
         )
     run = _Run(target, manifest, pairs, classes, plan, config, resume)
-    interrupted = engine.launch(_run, run, progress)
+    with engine.relay(progress) as report:
+        interrupted = engine.launch(_run, run, report)
     if interrupted:
         echo(f"stopped; the checkpoint is saved. Go on with: synthaug fit --resume --out {out}")
         raise KeyboardInterrupt
