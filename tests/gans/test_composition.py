@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from synthaug.gans.osmis.composition import DRAWS, MAX_OBJECTS, Composition
+
+SIZE = (48, 64)
+GROUND = torch.tensor([-0.5, 0.1, 0.6])
+COLOURS = torch.tensor([[0.9, -0.8, -0.7], [-0.9, 0.7, -0.6]])
+
+
+def scene(boxes, num_classes=2, ground=GROUND):
+    """Flat background with a coloured box (top, left, height, width, label) per object."""
+    image = ground[:, None, None].expand(3, *SIZE).clone()
+    labels = torch.zeros(SIZE, dtype=torch.long)
+    for top, left, height, width, label in boxes:
+        image[:, top : top + height, left : left + width] = COLOURS[label - 1][:, None, None]
+        labels[top : top + height, left : left + width] = label
+    return image, F.one_hot(labels, num_classes).permute(2, 0, 1).float()
+
+
+def learned(pairs, num_classes=2, *, flip=True):
+    composition = Composition(*SIZE, num_classes, len(pairs), flip=flip)
+    masks = torch.stack([mask for _, mask in pairs]) if num_classes else None
+    composition.learn(torch.stack([image for image, _ in pairs]), masks)
+    return composition
+
+
+def draw(composition, count=12, pair=0):
+    draws = torch.randn(count, DRAWS, generator=torch.Generator().manual_seed(1))
+    return composition(draws, torch.full((count,), pair))
+
+
+def eroded(mask, by=2):
+    return -F.max_pool2d(-mask[:, None], 2 * by + 1, 1, by)[:, 0] > 0.99
+
+
+def test_the_object_is_where_the_mask_says_in_its_own_colours():
+    image, mask = draw(learned([scene([(14, 20, 16, 16, 1)])]))
+    assert image.shape == (12, 3, *SIZE)
+    assert mask.shape == (12, 2, *SIZE)
+    assert torch.allclose(mask.sum(1), torch.ones(12, *SIZE), atol=1e-4)
+    inside, outside = eroded(mask[:, 1]), eroded(mask[:, 0])
+    assert (inside.sum((1, 2)) > 40).all()
+    colours = image.permute(0, 2, 3, 1)
+    assert (colours[inside] - COLOURS[0]).abs().mean() < 0.02
+    assert (colours[outside] - GROUND).abs().mean() < 0.02
+    assert (colours[outside] - GROUND).abs().max() < 0.2  # no ghost of the object is left
+
+
+def test_places_differ_and_stay_in_the_picture():
+    _, mask = draw(learned([scene([(14, 20, 16, 16, 1)])]))
+    columns = torch.arange(SIZE[1]).float()
+    centres = (mask[:, 1].sum(1) * columns).sum(1) / mask[:, 1].sum((1, 2))
+    assert centres.std() > 4
+    original = 16 * 16
+    areas = mask[:, 1].sum((1, 2))
+    assert (areas < 2 * original).all()
+    assert (areas > 0.3 * original).all()
+
+
+def lopsided():
+    """An object whose left half is of one colour and whose right half is of another."""
+    image, mask = scene([(14, 18, 16, 20, 1)])
+    image[:, 14:30, 28:38] = COLOURS[1][:, None, None]
+    return image, mask
+
+
+def left_is_left(image, mask):
+    """Per composition, whether the first colour lies left of the second."""
+    pixels = image.permute(0, 2, 3, 1)
+    columns = torch.arange(SIZE[1]).float()
+    places = []
+    for colour in COLOURS:
+        near = ((pixels - colour).abs().sum(3) < 0.3) & (mask[:, 1] > 0.9)
+        places.append((near * columns).sum((1, 2)) / near.sum((1, 2)))
+    return places[0] < places[1]
+
+
+def test_nothing_is_mirrored_without_flip():
+    assert left_is_left(*draw(learned([lopsided()], flip=False))).all()
+
+
+def test_about_half_is_mirrored_with_flip():
+    kept = left_is_left(*draw(learned([lopsided()]), count=24)).float().mean()
+    assert 0.2 < kept < 0.8
+
+
+def test_the_background_is_not_mirrored_without_flip():
+    image, mask = scene([(14, 20, 16, 16, 1)])
+    image = image + torch.linspace(-0.3, 0.3, SIZE[1]) * (mask[0] > 0)
+    composed, _ = draw(learned([(image, mask)], flip=False))
+    assert (composed[:, 0, :3, -4:].mean((1, 2)) > composed[:, 0, :3, :4].mean((1, 2))).all()
+
+
+def test_objects_beyond_the_sixth_stay_with_the_background():
+    places = [(4, 4), (4, 24), (4, 44), (20, 4), (20, 24), (20, 44)]
+    boxes = [(top, left, 9, 9, 1) for top, left in places] + [(38, 28, 5, 5, 2)]
+    composition = learned([scene(boxes, 3)], 3)
+    assert (composition.classes >= 0).sum() == MAX_OBJECTS
+    assert 2 not in composition.classes
+    ground = composition.backgrounds[0]
+    assert ground[3 + 2].sum() == 25
+    assert (ground[:3, 39:42, 29:32].mean((1, 2)) - COLOURS[1]).abs().max() < 0.02
+    assert ground[3 + 1].sum() == 0
+
+
+def test_specks_and_large_areas_do_not_move():
+    speck = (2, 2, 1, 1, 1)
+    large = (8, 8, 36, 50, 2)
+    composition = learned([scene([speck, large], 3)], 3)
+    assert (composition.classes == -1).all()
+    assert composition.backgrounds[0, 3 + 2].sum() == 36 * 50
+
+
+def test_each_pair_gives_its_own_compositions():
+    composition = learned(
+        [
+            scene([(14, 20, 16, 16, 1)], 3),
+            scene([(10, 10, 12, 12, 2), (30, 40, 9, 9, 2)], 3, ground=-GROUND),
+        ],
+        3,
+    )
+    for pair, (label, ground) in enumerate([(1, GROUND), (2, -GROUND)]):
+        image, mask = draw(composition, pair=pair)
+        assert mask[:, label].sum((1, 2)).min() > 20
+        assert mask[:, 3 - label].max() == 0
+        outside = image.permute(0, 2, 3, 1)[eroded(mask[:, 0])]
+        assert (outside - ground).abs().mean() < 0.02
+    both, _ = composition(torch.zeros(2, DRAWS), torch.tensor([0, 1]))
+    for pair in (0, 1):
+        alone, _ = composition(torch.zeros(1, DRAWS), torch.tensor([pair]))
+        assert torch.allclose(both[pair], alone[0], atol=1e-6)
+
+
+def test_without_masks_the_whole_picture_is_background():
+    image, _ = scene([(14, 20, 16, 16, 1)])
+    composition = learned([(image, None)], None)
+    composed, mask = draw(composition)
+    assert (composition.classes == -1).all()
+    assert torch.allclose(mask, torch.ones(12, 1, *SIZE), atol=1e-5)
+    assert composed[:, 0].amax((1, 2)).min() > 0.5
+
+
+def test_ignored_pixels_stay_without_a_class_and_objects_may_cover_them():
+    image, mask = scene([(14, 20, 16, 16, 1)])
+    mask[:, :6] = 0
+    composition = learned([(image, mask)])
+    assert composition.backgrounds[0, 3:, :6].max() == 0
+    assert torch.allclose(composition.backgrounds[0, 3:, 6:].sum(0), torch.ones(42, SIZE[1]))
+    _, composed = draw(composition)
+    assert composed.sum(1).max() <= 1 + 1e-4
+    assert (composed.sum(1) < 0.5).any()
+    assert composed[:, 1].sum((1, 2)).min() > 77
+
+
+@pytest.mark.parametrize("scale", [0.5, 2])
+def test_pictures_of_another_size_are_brought_to_the_parts_size(scale):
+    image, mask = scene([(14, 20, 16, 16, 1)])
+    other = [F.interpolate(part[None], scale_factor=scale)[0] for part in (image, mask)]
+    _, composed = draw(learned([tuple(other)]))
+    assert composed.shape == (12, 2, *SIZE)
+    assert abs(composed[:, 1].sum((1, 2)).mean() - 256) < 130

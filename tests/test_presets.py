@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from synthaug import gans
+from synthaug.config import FitConfig
+from synthaug.presets import make_plan
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_auto_without_a_gpu_is_fast_and_says_why(no_gpu):
+    plan = make_plan(FitConfig(), (384, 640), 2, 1)
+    assert plan.preset == "fast"
+    assert "no GPU" in plan.why
+
+
+def test_auto_with_a_gpu_is_paper(gpu):
+    plan = make_plan(FitConfig(), (384, 640), 2, 1)
+    assert plan.preset == "paper"
+    assert "GPU" in plan.why
+
+
+def test_auto_leaves_the_gpu_alone_when_told_or_when_pictures_are_small(gpu):
+    assert make_plan(FitConfig(accelerator="cpu"), (384, 640), 2, 1).preset == "fast"
+    small = make_plan(FitConfig(), (40, 300), 2, 1)
+    assert small.preset == "fast"
+    assert "px a side" in small.why
+
+
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_what_was_asked_for_is_taken(preset, gpu):
+    config = FitConfig(
+        preset=preset, iterations=40, batch_size=3, max_size=64, seed=5, flip=False, sample_every=7
+    )
+    plan = make_plan(config, (48, 64), 3, 2)
+    assert plan.preset == preset
+    assert "as asked" in plan.why
+    assert (plan.loop.iterations, plan.loop.batch_size, plan.loop.seed) == (40, 3, 5)
+    assert plan.sample_every == 7
+    assert not plan.flip
+    assert [plugin.name for plugin in plan.plugins()] == ["diffaug", "diversity"]
+    assert not plan.plugins()[0].flip
+    assert plan.gan["bernoulli_steps"] < 40
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_the_plan_describes_a_gan_of_the_planned_size(preset, num_classes):
+    plan = make_plan(FitConfig(preset=preset, max_size=64), (48, 64), num_classes, 2)
+    gan = gans.build(plan.gan)
+    pair = gan.generator(gan.latent(1))
+    assert tuple(pair.images[0].shape[2:]) == plan.size
+    assert (pair.mask is None) == (num_classes is None)
+
+
+def test_more_pairs_train_longer_in_the_paper_preset():
+    lengths = [
+        make_plan(FitConfig(preset="paper"), (384, 640), 2, pairs).loop.iterations
+        for pairs in (1, 60)
+    ]
+    assert lengths == [100_000, 300_000]
+
+
+def test_the_fast_preset_pretrains_for_a_part_of_even_short_runs():
+    for iterations in (1, 6, 700, 5000):
+        plan = make_plan(FitConfig(preset="fast", iterations=iterations), (96, 160), 2, 1)
+        assert 1 <= plan.gan["pretrain_steps"] <= max(1, iterations // 4)
+        assert plan.gan["pretrain_steps"] <= plan.gan["bernoulli_steps"]
