@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from synthaug.engine import Engine
+from synthaug.errors import InputError
+from synthaug.gans.osmis.fast import FastOSMIS
+from synthaug.plugins.diffaug import DiffAugment
+from synthaug.plugins.diversity import Diversity
+from synthaug.training import LoopSettings, TrainingState, train
+
+LOOP = LoopSettings(
+    iterations=3,
+    batch_size=2,
+    lr_generator=1e-3,
+    lr_discriminator=1e-3,
+    lr_pretrain=1e-3,
+    betas=(0.0, 0.99),
+    ema=0.9,
+    share_fakes=True,
+    seed=0,
+)
+
+
+def average_and_train(engine, folder, report):
+    """Run in two processes; leave what each of them saw in ``folder``."""
+    layer = nn.Linear(3, 2)
+    layer.weight.grad = torch.full((2, 3), float(engine.rank + 1))
+    layer.bias.grad = torch.tensor([4.0, 0.0]) * engine.rank
+    engine.average_gradients(layer)
+    flags = [engine.any(engine.rank == 1), engine.any(False)]
+
+    torch.manual_seed(0)
+    gan = FastOSMIS(32, 32, 2, pretrain_steps=1, bernoulli_steps=2, pretrained=False)
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    masks = torch.zeros(1, 2, 64, 64)
+    masks[:, 1, 20:40, 20:40] = 1
+    masks[:, 0] = 1 - masks[:, 1]
+    gan.initialise(images, masks)
+    state = TrainingState(gan, [DiffAugment(), Diversity()], LOOP)
+    losses = []
+
+    def after_step(terms):
+        losses.append({name: float(term) for name, term in terms.items()})
+        if report is not None and engine.rank == 0:
+            report(state.step)
+        return False
+
+    train(state, images, masks, engine, after_step)
+    torch.save(
+        {
+            "gradients": [layer.weight.grad, layer.bias.grad],
+            "flags": flags,
+            "weights": dict(state.gan.state_dict()),
+            "ema": dict(state.ema.state_dict()),
+            "losses": losses,
+        },
+        folder / f"{engine.rank}.pt",
+    )
+    engine.barrier()
+    return engine.world_size
+
+
+def test_two_processes_share_gradients_and_hold_equal_weights(tmp_path):
+    seen = []
+    engine = Engine("cpu", 2, "32-true")
+    with engine.relay(lambda step: seen.append(step)) as report:
+        assert engine.launch(average_and_train, tmp_path, report) == 2
+    assert seen == [1, 2, 3]
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for result in (one, two):
+        assert torch.equal(result["gradients"][0], torch.full((2, 3), 1.5))
+        assert torch.equal(result["gradients"][1], torch.tensor([2.0, 0.0]))
+        assert result["flags"] == [True, False]
+    for part in ("weights", "ema"):
+        assert one[part].keys() == two[part].keys()
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, two[part][name]), name
+    assert one["losses"] != two["losses"]  # each trained on draws of its own
+
+
+def test_one_process_is_a_plain_call(tmp_path):
+    seen = []
+    engine = Engine("cpu", 1, "32-true")
+    with engine.relay(seen.append) as report:
+        assert engine.launch(lambda same, report: report(same), report) is None
+    assert seen == [engine]
+    assert (engine.rank, engine.world_size, engine.device.type) == (0, 1, "cpu")
+    layer = nn.Linear(2, 1)
+    layer.weight.grad = torch.ones(1, 2)
+    engine.average_gradients(layer)
+    assert torch.equal(layer.weight.grad, torch.ones(1, 2))
+    assert engine.any(True)
+    assert not engine.any(False)
+
+
+def test_bf16_runs_matrix_products_in_half_precision():
+    engine = Engine("cpu", 1, "bf16-mixed")
+    with engine.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_device_is_named():
+    with pytest.raises(InputError, match="cannot train on 1 x cuda.*--accelerator cpu"):
+        Engine("cuda")

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from synthaug import files
+from synthaug.config import FitConfig
+from synthaug.errors import InputError
+from synthaug.fitting import fit
+from synthaug.generation import load_generator
+
+QUICK = FitConfig(
+    preset="fast",
+    iterations=6,
+    batch_size=2,
+    max_size=32,
+    accelerator="cpu",
+    precision="32-true",
+    checkpoint_s=600,
+)
+
+
+def write_pair(folder, size=(48, 64), ids=(0, 1), grey=False, ignore=False, name="scene"):
+    """Draw a gradient with a box; return the paths of image and mask."""
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    image = np.stack([rows * 200 // height, columns * 200 // width, rows * 0 + 90], 2)
+    mask = np.full(size, ids[0], np.uint8)
+    box = np.s_[height // 4 : height // 2, width // 4 : width // 2]
+    image[box], mask[box] = (230, 40, 20), ids[1]
+    if ignore:
+        mask[-4:] = 255
+    image = image.astype(np.uint8)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    paths = folder / "images" / f"{name}.png", folder / "masks" / f"{name}.png"
+    Image.fromarray(image[..., 0] if grey else image).save(paths[0])
+    Image.fromarray(mask).save(paths[1])
+    return paths
+
+
+def quick(tmp_path, out="out", pair=None, **changes):
+    options = {k: changes.pop(k) for k in ("progress", "echo", "resume") if k in changes}
+    options.setdefault("echo", lambda line: None)
+    config = dataclasses.replace(QUICK, **changes)
+    pair = pair or write_pair(tmp_path)
+    return fit(*pair, tmp_path / out, config=config, **options)
+
+
+def snapshot(path):
+    manifest = json.loads((path / "manifest.json").read_text())
+    return (path / manifest["snapshot"]).read_bytes()
+
+
+def same(one, two):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    return one == two
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return quick(tmp_path_factory.mktemp("whole"))
+
+
+def test_the_folder_holds_everything(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert {"manifest.json", "checkpoint.pt", "metrics.jsonl", "pairs", "samples"} <= names
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert manifest["format"] == "synthaug-generator-1"
+    assert manifest["size"] == [48, 64]
+    assert manifest["classes"]["ids"] == [0, 1]
+    assert manifest["config"] == dataclasses.asdict(QUICK)
+    assert manifest["snapshot_sha256"] == files.sha256_bytes(snapshot(whole))
+    assert {"torch", "synthaug"} <= set(manifest["versions"])
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 6
+    assert any("quality" in line and "diversity" in line for line in lines)
+    assert any(name.startswith("d/") for line in lines for name in line)
+    grid = Image.open(whole / "samples" / "000006.png")
+    assert (grid.width % 64, grid.height % 48) == (0, 0)
+    assert not [name for name in names if name.startswith(".partial")]
+
+
+def test_the_generator_draws_pairs_of_the_training_size(whole):
+    generator = load_generator(whole)
+    one, two = generator.samples([1, 2])
+    assert one.image.shape == (48, 64, 3)
+    assert set(np.unique(one.mask)) <= {0, 1}
+    assert not np.array_equal(one.image, two.image)
+
+
+def test_the_seed_decides(whole, tmp_path):
+    assert snapshot(quick(tmp_path, "again")) == snapshot(whole)
+    assert snapshot(quick(tmp_path, "other", seed=1)) != snapshot(whole)
+
+
+def test_an_interrupted_fit_resumes_bit_for_bit(whole, tmp_path):
+    lines, steps = [], []
+
+    def interrupt(progress):
+        steps.append(progress.step)
+        if progress.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, progress=interrupt, echo=lines.append)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert steps[-1] < 6
+    assert "--resume" in lines[-1]
+    assert str(tmp_path / "out") in lines[-1]
+    load_generator(tmp_path / "out").sample(0)  # usable as it is
+    torch.rand(3)
+    resumed, later = [], []
+    out = fit(out=tmp_path / "out", resume=True, echo=later.append, progress=resumed.append)
+    assert [progress.step for progress in resumed] == list(range(steps[-1] + 1, 7))
+    assert snapshot(out) == snapshot(whole)
+    states = [torch.load(path / "checkpoint.pt", weights_only=True) for path in (out, whole)]
+    assert same(*states)
+
+
+def test_resuming_a_finished_fit_changes_nothing(whole):
+    before = snapshot(whole), files.sha256_file(whole / "checkpoint.pt")
+    fit(out=whole, resume=True, echo=lambda line: None)
+    assert (snapshot(whole), files.sha256_file(whole / "checkpoint.pt")) == before
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = quick(tmp_path, iterations=1) / "checkpoint.pt"
+
+    def resume():
+        fit(out=path.parent, resume=True, echo=lambda line: None)
+
+    data = path.read_bytes()
+    for damaged in (data[: len(data) // 2], data[:1000] + b"x" + data[1001:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="checkpoint .*checkpoint.pt is damaged"):
+            resume()
+    path.write_bytes(data)
+    path.with_name("checkpoint.pt.sha256").unlink()
+    with pytest.raises(InputError, match="checkpoint"):
+        resume()
+    path.unlink()
+    with pytest.raises(InputError, match=r"no checkpoint at .*checkpoint.pt"):
+        resume()
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(InputError, match="generator manifest to resume"):
+        fit(out=tmp_path / "nowhere", resume=True)
+
+
+def test_grey_pictures_give_grey_samples(tmp_path):
+    generator = load_generator(quick(tmp_path, iterations=1, pair=write_pair(tmp_path, grey=True)))
+    sample = generator.sample(0)
+    assert generator.grey
+    assert (sample.image == sample.image[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "max_size"), [((32, 32), 32), ((40, 200), 160), ((61, 107), 64), ((200, 40), 160)]
+)
+def test_odd_sizes(tmp_path, size, max_size):
+    out = quick(tmp_path, iterations=2, max_size=max_size, pair=write_pair(tmp_path, size))
+    assert load_generator(out).sample(0).size == size
+
+
+def test_ids_survive_and_ignored_pixels_are_no_class(tmp_path):
+    pair = write_pair(tmp_path, ids=(3, 7), ignore=True)
+    generator = load_generator(quick(tmp_path, iterations=2, pair=pair))
+    assert generator.classes.ids == (3, 7)
+    assert set(np.unique(generator.sample(0).mask)) == {3, 7}
+
+
+def test_several_pairs_and_a_frame_without_labels(tmp_path):
+    for name in ("b", "c"):
+        write_pair(tmp_path, name=name)
+    _, mask = write_pair(tmp_path, name="a")
+    Image.fromarray(np.full((48, 64), 255, np.uint8)).save(mask)
+    folders = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
+    config = dataclasses.replace(QUICK, iterations=2)
+    steps = []
+    out = fit(out=tmp_path / "out", config=config, echo=steps.append, **folders)
+    generator = load_generator(out)
+    assert [pair.id for pair in generator.pairs] == ["a", "b", "c"]
+    assert generator.classes.ids == (0, 1)
+    before = snapshot(out)
+    assert snapshot(fit(out=out, resume=True, echo=steps.append)) == before
+
+
+def test_pictures_of_two_sizes_are_refused(tmp_path):
+    write_pair(tmp_path, name="a")
+    write_pair(tmp_path, (50, 64), name="b")
+    folders = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
+    with pytest.raises(InputError, match="image b is 64x50 px but a is 64x48 px"):
+        fit(out=tmp_path / "out", config=QUICK, **folders)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_mask_pictures_alone_are_learned(tmp_path):
+    image, _ = write_pair(tmp_path)
+    out = quick(tmp_path, iterations=2, pair=(image, None))
+    generator = load_generator(out)
+    assert generator.classes.ids == ()
+    assert (generator.sample(0).mask == 255).all()
+    fit(out=out, resume=True, echo=lambda line: None)
+
+
+def test_the_paper_preset(tmp_path):
+    lines = []
+    out = quick(tmp_path, preset="paper", iterations=2, max_size=64, echo=lines.append)
+    assert load_generator(out).sample(0).size == (48, 64)
+    assert lines[0].startswith("preset paper: as asked; ")
+    assert lines[0].endswith(" 2 steps")
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    with pytest.raises(InputError, match="batch of 3 pairs.*2 devices: use --batch-size 4"):
+        quick(tmp_path, batch_size=3, devices=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_write_a_generator(tmp_path):
+    steps = []
+    out = quick(tmp_path, iterations=2, devices=2, progress=lambda p: steps.append(p.step))
+    assert steps == [1, 2]
+    assert load_generator(out).sample(0).size == (48, 64)
+
+
+def test_a_full_folder_is_kept_unless_told_otherwise(whole, tmp_path):
+    pair = write_pair(tmp_path)
+    before = snapshot(whole)
+    with pytest.raises(InputError, match="--overwrite"):
+        fit(*pair, whole, config=QUICK)
+    assert snapshot(whole) == before
+    out = tmp_path / "out"
+    for seed in (0, 1):
+        config = dataclasses.replace(QUICK, iterations=1, seed=seed)
+        fit(*pair, out, config=config, overwrite=True, echo=lambda line: None)
+    assert load_generator(out).manifest["seed"] == 1
+
+
+def test_overwrite_never_removes_what_fit_did_not_write(tmp_path):
+    pair = write_pair(tmp_path)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError):
+        fit(*pair, tmp_path / "thesis", config=QUICK, overwrite=True, echo=lambda line: None)
+    assert (tmp_path / "thesis" / "thesis.tex").exists()
