@@ -37,12 +37,26 @@ class FitFolder:
         self.path = Path(path)
 
     def create(self, pairs: Sequence[Sample], *, overwrite: bool) -> list[dict[str, str]]:
-        """Start an empty folder with a copy of the pairs; returns their manifest lines."""
+        """Start an empty folder with a copy of the pairs; returns their manifest lines.
+
+        Raises:
+            InputError: the folder is in use, or holds something else than an earlier output, or
+                the disk is full (nothing is left behind).
+        """
         files.check_output_folder(self.path, overwrite=overwrite)
-        if self.path.is_dir():
+        if self.path.is_dir() and any(self.path.iterdir()):
+            if not (self.path / "manifest.json").is_file():
+                raise InputError(
+                    f"{self.path} holds files that synthaug did not write: choose another folder "
+                    "or empty it"
+                )
             shutil.rmtree(self.path)
         target = self.path / "pairs"
-        return [{"id": p.id, **folder.write_pair(target, p.id, p)} for p in pairs]
+        try:
+            return [{"id": p.id, **folder.write_pair(target, p.id, p)} for p in pairs]
+        except InputError:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def read_manifest(self) -> dict[str, Any]:
         """Read the manifest of an earlier run to go on with.
@@ -66,9 +80,11 @@ class FitFolder:
         path = self.path / CHECKPOINT
         try:
             data = path.read_bytes()
+            expected = (self.path / f"{CHECKPOINT}.sha256").read_text().strip()
         except OSError as error:
-            raise InputError(f"no checkpoint at {path}: fit again without --resume") from error
-        expected = (self.path / f"{CHECKPOINT}.sha256").read_text().strip()
+            raise InputError(
+                f"no checkpoint at {path} ({error.strerror}): fit again without --resume"
+            ) from error
         if files.sha256_bytes(data) != expected:
             raise InputError(f"checkpoint {path} is damaged (hash differs): fit again")
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

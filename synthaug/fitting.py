@@ -107,12 +107,12 @@ def fit(
             f"use --batch-size {whole}"
         )
     engine = Engine(config.accelerator, config.devices, config.precision)
-    echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {plan.loop.iterations} steps")
     if not resume:
         lines = target.create(pairs, overwrite=overwrite)
         manifest = manifest_header(
             plan.gan, classes, lines, pairs[0], asdict(config), engine.precision
         )
+    echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {plan.loop.iterations} steps")
     run = _Run(target, manifest, pairs, classes, plan, config, resume)
     with engine.relay(progress) as report:
         interrupted = engine.launch(_run, run, report)

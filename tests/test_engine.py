@@ -104,5 +104,5 @@ def test_bf16_runs_matrix_products_in_half_precision():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_device_is_named():
-    with pytest.raises(InputError, match="cannot train on 1 x cuda.*--accelerator cpu"):
+    with pytest.raises(InputError, match=r"cannot train on 1 x cuda.*--accelerator cpu"):
         Engine("cuda")

@@ -67,7 +67,6 @@ def _damage(path):
 class TestFit:
     @pytest.fixture(autouse=True)
     def _out(self, tmp_path):
-        pytest.importorskip("synthaug.fitting")
         self.out = tmp_path / "out"
 
     def _refused_mask(self, refused, pair_files, ids):
