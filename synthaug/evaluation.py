@@ -36,7 +36,7 @@ def evaluate(
     network: Network = "auto",
     weights: str | Path | None = None,
     max_samples: int = 100,
-    agreement_steps: int = 120,
+    agreement_steps: int = 300,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Measure the kept samples of a bank.
@@ -121,8 +121,8 @@ def mask_agreement(
     pairs: Sequence[Sample],
     classes: ClassMap,
     *,
-    steps: int = 120,
-    batch_size: int = 4,
+    steps: int = 300,
+    batch_size: int = 5,
     tests: int = 32,
     seed: int = 0,
 ) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _fast(
     num_classes: int | None,
     num_pairs: int,
 ) -> Plan:
-    iterations = config.iterations or 700
+    iterations = config.iterations or 600
     height, width = fast_size(*size, config.max_size)
     pretrain = min(150, max(1, iterations // 4))
     return Plan(

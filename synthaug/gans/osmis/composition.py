@@ -17,6 +17,7 @@ from synthaug.gans.osmis.inpainting import inpaint
 MAX_OBJECTS = 6
 MIN_OBJECT_AREA = 0.001
 MAX_OBJECT_AREA = 0.4
+MAX_GAP = 0.025
 BACKGROUND_DRAWS = 5
 OBJECT_DRAWS = 6
 DRAWS = BACKGROUND_DRAWS + OBJECT_DRAWS * MAX_OBJECTS
@@ -26,8 +27,9 @@ class Composition(nn.Module):
     """Draws compositions of P training pairs.
 
     An object is a connected component of a class other than the background that covers between
-    0.1 % and 40 % of its picture; the six largest move on their own, everything else stays with
-    the background. Buffers hold the parts, so that a snapshot carries them.
+    0.1 % and 40 % of its picture; parts less than 2.5 % of the longer side apart are one object,
+    so that a pole before a dog does not cut it. The six largest move on their own, everything
+    else stays with the background. Buffers hold the parts, so that a snapshot carries them.
 
     Args:
         height: height of the parts in pixels.
@@ -152,13 +154,16 @@ def _components(labels: Tensor, num_classes: int) -> list[tuple[int, Tensor, int
     """Return (class, (H, W) bool, pixels) of the movable objects, largest first."""
     found = []
     area = labels.numel()
+    reach = max(1, round(MAX_GAP / 2 * max(labels.shape)))
     for label in range(1, num_classes):
-        binary = (labels == label).numpy().astype(np.uint8)
-        count, numbered, stats, _ = cv2.connectedComponentsWithStats(binary)
+        of_class = labels == label
+        grown = _grow(of_class, reach).numpy().astype(np.uint8)
+        count, numbered = cv2.connectedComponents(grown)
         for number in range(1, count):
-            pixels = int(stats[number, cv2.CC_STAT_AREA])
+            component = torch.from_numpy(numbered == number) & of_class
+            pixels = int(component.sum())
             if MIN_OBJECT_AREA * area <= pixels <= MAX_OBJECT_AREA * area:
-                found.append((label, torch.from_numpy(numbered == number), pixels))
+                found.append((label, component, pixels))
     return sorted(found, key=lambda item: -item[2])[:MAX_OBJECTS]
 
 

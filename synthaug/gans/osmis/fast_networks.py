@@ -18,7 +18,7 @@ GRID_PX = 8
 LAYOUT_PX = 4
 AREA_PX = 96 * 168
 TEXTURE_DIM = 64
-LATENT_DIM = TEXTURE_DIM + DRAWS + 1
+LATENT_DIM = TEXTURE_DIM + DRAWS + 2
 TEXTURE_MAPS = 16
 
 
@@ -61,9 +61,11 @@ class PaintBlock(nn.Module):
 
 
 class FastGenerator(nn.Module):
-    """Paints compositions: latent (B, 106) -> pairs of one scale.
+    """Paints compositions: latent (B, 107) -> pairs of one scale.
 
-    A latent is 64 numbers of texture, those that place the parts, and one that picks the pair.
+    A latent is 64 numbers of texture, those that place the parts, one that picks the pair, and
+    one for the detail that the painter is shown: half of the samples start from a composition of
+    2 x 2 px cells and stay close to its parts, half from 4 x 4 px cells and invent more.
 
     Args:
         height: height of the samples in pixels, a multiple of 8.
@@ -94,7 +96,7 @@ class FastGenerator(nn.Module):
         self.texture_size = (height // GRID_PX, width // GRID_PX)
         N = num_classes or 1
         self.composition = Composition(2 * height, 2 * width, num_classes, num_pairs, flip=flip)
-        self.layout_in = nn.Conv2d(3 + N + 2, widths[0], 3, padding=1)
+        self.layout_in = nn.Conv2d(4 * (3 + N) + 3, widths[0], 3, padding=1)
         self.texture = nn.Linear(TEXTURE_DIM, TEXTURE_MAPS * math.prod(self.texture_size))
         self.texture_in = nn.Conv2d(TEXTURE_MAPS, widths[0], 1)
         channels = (widths[0], *widths)
@@ -116,24 +118,29 @@ class FastGenerator(nn.Module):
         """Return the composition of latents: image (B, 3, H, W), mask (B, N, H, W).
 
         Args:
-            z: (B, 106).
+            z: (B, 107).
             full: at twice the samples' size, as the parts are kept.
         """
         with torch.no_grad():
-            choice = torch.special.ndtr(z[:, -1]) * self.num_pairs
+            choice = torch.special.ndtr(z[:, -2]) * self.num_pairs
             pair = choice.long().clamp(0, self.num_pairs - 1)
-            image, mask = self.composition(z[:, TEXTURE_DIM:-1], pair)
+            image, mask = self.composition(z[:, TEXTURE_DIM:-2], pair)
             if full:
                 return image, mask
             return F.avg_pool2d(image, 2), F.avg_pool2d(mask, 2)
 
     def forward(self, z: Tensor) -> PairBatch:
-        """Paint latents (B, 106); features are the blocks' outputs, layout the composition."""
+        """Paint latents (B, 107); features are the blocks' outputs, layout the composition."""
         B = len(z)
         image, mask = self.compose(z)
-        coarse = F.avg_pool2d(torch.cat([image, mask], 1), LAYOUT_PX)  # (B, 3 + N, h, w)
-        base = F.interpolate(coarse, self.size, mode="bilinear", align_corners=False)
-        layout = torch.cat([coarse, self.position.expand(B, -1, -1, -1)], 1)
+        fine = F.avg_pool2d(torch.cat([image, mask], 1), LAYOUT_PX // 2)  # (B, 3 + N, 2h, 2w)
+        coarse = F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0)
+        faithful = (z[:, -1] < 0).to(fine.dtype)[:, None, None, None]
+        shown = coarse + faithful * (fine - coarse)
+        base = F.interpolate(shown, self.size, mode="bilinear", align_corners=False)
+        level = faithful.expand(-1, 1, *self.coarse)
+        position = self.position.expand(B, -1, -1, -1)
+        layout = torch.cat([F.pixel_unshuffle(shown, 2), level, position], 1)
         texture = self.texture(z[:, :TEXTURE_DIM]).view(B, TEXTURE_MAPS, *self.texture_size)
         texture = self.texture_in(texture.contiguous(memory_format=torch.channels_last))
         x = self.layout_in(layout.contiguous(memory_format=torch.channels_last))
