@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessRaisedException
 
 from synthaug.errors import InputError
 
@@ -53,10 +55,28 @@ class Engine:
             ) from error
 
     def launch(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run ``function(engine, *args)`` in every process; returns the main process's result."""
+        """Run ``function(engine, *args)`` in every process; returns the main process's result.
+
+        With several processes Ctrl-C is theirs to handle, and this one waits for them.
+
+        Raises:
+            InputError: ``function`` raised it in any process.
+        """
         if self._fabric.world_size == 1:
             return function(self, *args)
-        return self._fabric.launch(functools.partial(_call, self, function, args))
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+        try:
+            return self._fabric.launch(functools.partial(_call, self, function, args))
+        except ProcessRaisedException as error:
+            last = str(error).strip().splitlines()[-1]
+            name, _, message = last.partition(": ")
+            if name.endswith(InputError.__name__):
+                raise InputError(message) from error
+            raise
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
 
     @contextmanager
     def relay(self, callback: Callable[[Any], object] | None) -> Iterator[Any]:

@@ -80,12 +80,12 @@ class FitFolder:
         path = self.path / CHECKPOINT
         try:
             data = path.read_bytes()
-            expected = (self.path / f"{CHECKPOINT}.sha256").read_text().strip()
+            expected = (self.path / f"{CHECKPOINT}.sha256").read_text().split()
         except OSError as error:
             raise InputError(
                 f"no checkpoint at {path} ({error.strerror}): fit again without --resume"
             ) from error
-        if files.sha256_bytes(data) != expected:
+        if files.sha256_bytes(data) not in expected:
             raise InputError(f"checkpoint {path} is damaged (hash differs): fit again")
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return state
@@ -95,8 +95,11 @@ class FitFolder:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getvalue()
-        files.write_bytes(self.path / CHECKPOINT, data)
-        files.write_text(self.path / f"{CHECKPOINT}.sha256", files.sha256_bytes(data) + "\n")
+        path, hashes = self.path / CHECKPOINT, self.path / f"{CHECKPOINT}.sha256"
+        known = hashes.read_text().split()[:1] if hashes.is_file() else []
+        # Both hashes stand there while the file is replaced, so that no moment of it is damaged.
+        files.write_text(hashes, "\n".join([files.sha256_bytes(data), *known]) + "\n")
+        files.write_bytes(path, data)
 
     def write_snapshot(
         self,
