@@ -134,7 +134,9 @@ class FastGenerator(nn.Module):
         B = len(z)
         image, mask = self.compose(z)
         fine = F.avg_pool2d(torch.cat([image, mask], 1), LAYOUT_PX // 2)  # (B, 3 + N, 2h, 2w)
-        coarse = F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0)
+        coarse = F.interpolate(
+            F.avg_pool2d(fine, 2), scale_factor=2.0, mode="bilinear", align_corners=False
+        )
         faithful = (z[:, -1] < 0).to(fine.dtype)[:, None, None, None]
         shown = coarse + faithful * (fine - coarse)
         base = F.interpolate(shown, self.size, mode="bilinear", align_corners=False)
