@@ -64,8 +64,8 @@ class FastOSMIS(OSMIS):
         flip: bool = True,
         pretrain_steps: int = 150,
         bernoulli_steps: int = 250,
-        layout_weight: float = 1.0,
-        feature_weight: float = 1.0,
+        layout_weight: float = 3.0,
+        feature_weight: float = 2.0,
         composed_share: float = 0.5,
         pretrained: bool = True,
     ) -> None:
