@@ -17,7 +17,6 @@ from synthaug.training import LoopSettings
 
 PAPER_MAX_SIDE_PX = 640
 PAPER_MIN_SIDE_PX = 48
-GPU_BUDGET_NOTE = "the published OSMIS is trained for hours"
 
 
 @dataclass(frozen=True)
