@@ -87,7 +87,7 @@ class Generator:
         device = next(network.parameters()).device
         stream = torch.Generator().manual_seed(seed)
         with torch.inference_mode():
-            pair: PairBatch = network(gan.latent(1, stream).to(device))
+            pair: PairBatch = gan.render(network(gan.latent(1, stream).to(device)))
             image = _finish_image(pair.images[0], size, grey)
             mask = _finish_mask(pair.mask, size, classes)
         return Sample(image, mask, f"z{seed}", grey)

@@ -20,8 +20,8 @@ class PairBatch:
         mask: (B, N, H, W) float: one-hot for real pairs (all zero where ignored), class
             probabilities for generated ones; None for image-only GANs.
         features: intermediate maps of the generator for feature-space regularisers.
-        layout: what the generator was asked to draw, coarse image (B, 3, h, w) and mask
-            (B, N, h, w) or None, for GANs that start from a layout.
+        layout: what the generator was asked to draw, image (B, 3, h, w) and mask (B, N, h, w) or
+            None at a size of the GAN's own, for GANs that start from a layout.
         seen: features of the pairs in a frozen network, for GANs that look through one.
     """
 
@@ -81,6 +81,10 @@ class GAN(nn.Module, ABC):
     def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
         """Loss terms of the generator in the first `pretrain_steps` iterations, each (B,)."""
         return {}
+
+    def render(self, fake: PairBatch) -> PairBatch:
+        """Finish generated pairs for use, outside training; sizes may grow."""
+        return fake
 
     def layout_terms(self, fake: PairBatch) -> dict[str, Tensor]:
         """Loss terms that compare un-transformed fakes with their layout, each (B,)."""

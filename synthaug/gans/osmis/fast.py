@@ -101,7 +101,7 @@ class FastOSMIS(OSMIS):
         B, size = len(images), images.shape[2:]
         z = self.latent(B).to(images.device)
         with torch.no_grad():
-            composed, composed_masks = generator.compose(z, full=True)
+            composed, composed_masks = generator.compose(z)
             composed = F.interpolate(composed, size, mode="bilinear", align_corners=False)
         choose = (torch.rand(B, device=images.device) < self.composed_share)[:, None, None, None]
         images = torch.where(choose, composed, images)
@@ -132,9 +132,8 @@ class FastOSMIS(OSMIS):
 
     def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
         """Regression onto the compositions: pixels, classes, and frozen features."""
-        assert fake.layout is not None
         _, heads = self._parts()
-        image, mask = fake.layout
+        image, mask = _layout(fake)
         weight = 1.0 if mask is None else 1 + 3 * mask[:, 1:].sum(1, keepdim=True)
         pixels = ((fake.images[0] - image).abs() * weight).mean((1, 2, 3))
         terms = {"pixels": pixels, "features": 0.3 * self._feature_distance(fake.images[0], image)}
@@ -142,16 +141,31 @@ class FastOSMIS(OSMIS):
             terms["classes"] = 0.5 * _cross_entropy(fake.mask, mask, heads.area)
         return terms
 
-    def layout_terms(self, fake: PairBatch) -> dict[str, Tensor]:
-        """Hold coarse colours and class shares of 4 x 4 px cells to the composition's."""
+    def render(self, fake: PairBatch) -> PairBatch:
+        """Double the size: what a composition shows finer than a sample is added to it.
+
+        Detail is added where sample and composition agree, colour by colour and class by class;
+        where the painter went its own way the sample stays as it is.
+        """
         assert fake.layout is not None
+        full, full_mask = fake.layout
+        image, mask = _layout(fake)
+        agree = torch.exp(-((fake.images[0] - image).abs().mean(1, keepdim=True) / 0.25).square())
+        sharp = _double(fake.images[0]) + _double(agree) * (full - _double(image))
+        if mask is None or full_mask is None or fake.mask is None:
+            return PairBatch((sharp.clamp(-1, 1),), None)
+        agree = 1 - (fake.mask - mask).abs().amax(1, keepdim=True)
+        soft = _double(fake.mask) + _double(agree) * (full_mask - _double(mask))
+        return PairBatch((sharp.clamp(-1, 1),), soft.clamp_min(0))
+
+    def layout_terms(self, fake: PairBatch) -> dict[str, Tensor]:
+        """Hold classes, coarse colours (4 x 4 px cells) and features to the composition's."""
         _, heads = self._parts()
-        image, mask = fake.layout
+        image, mask = _layout(fake)
         coarse = F.avg_pool2d(fake.images[0], LAYOUT_PX) - F.avg_pool2d(image, LAYOUT_PX)
         loss = coarse.abs().mean((1, 2, 3))
         if mask is not None and fake.mask is not None:
-            shares = F.avg_pool2d(fake.mask, LAYOUT_PX), F.avg_pool2d(mask, LAYOUT_PX)
-            loss = loss + 2 * _cross_entropy(*shares, heads.area)
+            loss = loss + 2 * _cross_entropy(fake.mask, mask, heads.area)
         terms = {"layout_kept": self.layout_weight * loss}
         if self.feature_weight > 0:
             distance = self._feature_distance(fake.images[0], image)
@@ -177,8 +191,20 @@ class FastOSMIS(OSMIS):
         return self.generator, self.discriminator
 
 
+def _layout(fake: PairBatch) -> tuple[Tensor, Tensor | None]:
+    """Return the layout at the samples' size."""
+    assert fake.layout is not None
+    image, mask = fake.layout
+    return F.avg_pool2d(image, 2), None if mask is None else F.avg_pool2d(mask, 2)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 def _cross_entropy(soft: Tensor, target: Tensor, area: Tensor) -> Tensor:
-    """Cross-entropy (B,) of probabilities (B, N, h, w), rare classes weighted up."""
-    weight = 1 / (area + 0.05)
-    weight = (weight / weight.mean())[:, None, None]
-    return -(target * (soft + 1e-4).log() * weight).sum(1).mean((1, 2))
+    """Cross-entropy (B,) of probabilities (B, N, h, w), over the area of all classes but the
+    largest: small objects count as much as large ones, and borders are not pushed outwards.
+    """
+    small = (1 - area.max()).clamp_min(0.02)
+    return -(target * (soft + 1e-4).log()).sum(1).mean((1, 2)) / (10 * small)

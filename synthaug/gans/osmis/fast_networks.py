@@ -115,26 +115,23 @@ class FastGenerator(nn.Module):
             self.head.weight.mul_(0.1)
         self.to(memory_format=torch.channels_last)
 
-    def compose(self, z: Tensor, *, full: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the composition of latents: image (B, 3, H, W), mask (B, N, H, W).
+    def compose(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the composition of latents (B, 107) at twice the samples' size.
 
-        Args:
-            z: (B, 107).
-            full: at twice the samples' size, as the parts are kept.
+        Returns:
+            Image (B, 3, 2H, 2W) and mask (B, N, 2H, 2W).
         """
         with torch.no_grad():
             choice = torch.special.ndtr(z[:, -2]) * self.num_pairs
             pair = choice.long().clamp(0, self.num_pairs - 1)
-            image, mask = self.composition(z[:, TEXTURE_DIM:-2], pair)
-            if full:
-                return image, mask
-            return F.avg_pool2d(image, 2), F.avg_pool2d(mask, 2)
+            composed: tuple[Tensor, Tensor] = self.composition(z[:, TEXTURE_DIM:-2], pair)
+            return composed
 
     def forward(self, z: Tensor) -> PairBatch:
         """Paint latents (B, 107); features are the blocks' outputs, layout the composition."""
         B = len(z)
         image, mask = self.compose(z)
-        fine = F.avg_pool2d(torch.cat([image, mask], 1), LAYOUT_PX // 2)  # (B, 3 + N, 2h, 2w)
+        fine = F.avg_pool2d(torch.cat([image, mask], 1), LAYOUT_PX)  # (B, 3 + N, 2h, 2w)
         coarse = F.interpolate(
             F.avg_pool2d(fine, 2), scale_factor=2.0, mode="bilinear", align_corners=False
         )
