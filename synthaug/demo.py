@@ -41,7 +41,6 @@ from synthaug.segmenters.semantic import build_segmenter, predict, train_segment
 FIRST_TRAINING_COLUMN = 186
 CLASSES = ClassMap((0, 1), ("background", "coin"))
 SAMPLES = 80
-FIT_STEPS = 450
 DROP = 0.15
 SEEDS = 3
 STEPS = 60
@@ -109,7 +108,7 @@ def demo(
         seed: every random draw follows from it.
         overwrite: replace a non-empty folder.
         echo: takes each line of progress and the closing line about the gain.
-        iterations: training steps of the generator instead of 450. Below 100 the rest
+        iterations: training steps of the generator instead of the preset's. Below 100 the rest
             is shortened too, to see that everything runs: 12 samples, filtered by SIFID alone,
             and no more than this many steps of the segmenters.
 
@@ -124,9 +123,7 @@ def demo(
     quick = iterations is not None and iterations < 100
     steps = STEPS if iterations is None else min(STEPS, iterations)
     rules = _LENIENT if quick else {}
-    config = FitConfig(
-        preset="fast", iterations=iterations or FIT_STEPS, seed=seed, accelerator="cpu"
-    )
+    config = FitConfig(preset="fast", iterations=iterations, seed=seed, accelerator="cpu")
     stages = _Stages(echo, count=5)
     echo("one labelled photograph, everything on this computer: about 5 minutes on two cores")
 

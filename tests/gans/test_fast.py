@@ -50,8 +50,8 @@ def test_latents_choose_layout_and_texture():
         z[1, :64] += 1
         textures = gan.generator(z)
     image, mask = pairs.layout
-    assert image.shape == (6, 3, 32, 48)
-    assert mask.shape == (6, 3, 32, 48)
+    assert image.shape == (6, 3, 64, 96)
+    assert mask.shape == (6, 3, 64, 96)
     for one in range(6):
         for other in range(one):
             assert (mask[one] - mask[other]).abs().mean() > 0.003
@@ -62,7 +62,7 @@ def test_latents_choose_layout_and_texture():
 
 def test_the_first_samples_already_look_like_their_layouts():
     pair = fast().generator(torch.randn(4, LATENT_DIM))
-    image, mask = pair.layout
+    image, mask = (F.avg_pool2d(part, 2) for part in pair.layout)
     assert torch.allclose(pair.mask.sum(1), torch.ones(4, 32, 48), atol=1e-5)
     coarse = F.avg_pool2d(pair.images[0], 8) - F.avg_pool2d(image, 8)
     assert coarse.abs().mean() < 0.25
@@ -79,7 +79,7 @@ def test_a_lost_class_leaves_the_losses_finite_and_is_called_back():
     terms = gan.layout_terms(absent)
     total(terms | gan.generator_terms(absent, 0)).backward()
     assert lost.grad.isfinite().all()
-    inside = fake.layout[1][:, 2] > 0.9
+    inside = F.avg_pool2d(fake.layout[1], 2)[:, 2] > 0.9
     assert (lost.grad[:, 2][inside] < lost.grad[:, 0][inside]).float().mean() > 0.9
 
 
@@ -163,3 +163,18 @@ def test_the_training_size_is_a_multiple_of_eight_everywhere():
         for width in (32, 107, 640, 4000):
             sides = fast_size(height, width)
             assert all(side >= 32 and side % 8 == 0 for side in sides)
+
+
+def test_rendering_doubles_the_size_and_adds_detail_where_layout_and_sample_agree():
+    gan = fast()
+    with torch.no_grad():
+        pair = gan.generator(gan.latent(4))
+        full, full_mask = pair.layout
+        faithful = pair.with_pair([F.avg_pool2d(full, 2)], F.avg_pool2d(full_mask, 2))
+        exact = gan.render(faithful)
+        free = gan.render(pair.with_pair([-F.avg_pool2d(full, 2).sign()], pair.mask))
+    assert exact.images[0].shape == (4, 3, 64, 96)
+    assert torch.allclose(exact.images[0], full.clamp(-1, 1), atol=1e-4)
+    assert torch.allclose(exact.mask, full_mask, atol=1e-4)
+    assert free.images[0].abs().max() <= 1
+    assert (free.images[0] - full).abs().mean() > 0.5

@@ -203,8 +203,9 @@ def _double(x: Tensor) -> Tensor:
 
 
 def _cross_entropy(soft: Tensor, target: Tensor, area: Tensor) -> Tensor:
-    """Cross-entropy (B,) of probabilities (B, N, h, w), over the area of all classes but the
-    largest: small objects count as much as large ones, and borders are not pushed outwards.
+    """Cross-entropy (B,) of probabilities (B, N, h, w) over the area of all but the largest class.
+
+    So small objects count as much as large ones, and borders are not pushed outwards.
     """
     small = (1 - area.max()).clamp_min(0.02)
     return -(target * (soft + 1e-4).log()).sum(1).mean((1, 2)) / (10 * small)
