@@ -77,3 +77,14 @@ def test_a_flat_surrounding_gives_a_flat_fill():
     filled = inpaint(image, hole)
     wanted = torch.tensor([0.5, -0.2, 0.9])[:, None]
     assert (filled[:, hole] - wanted).abs().max() < 0.03
+
+
+def test_patches_of_what_is_to_be_avoided_are_not_copied():
+    image = torch.full((3, 64, 64), -0.5)
+    image[:, 8:24, 8:24] = 1.0
+    image[:, 8:24, 36:52] = 1.0
+    image[:, 40:56, 20:36] = 1.0
+    hole = torch.zeros(64, 64, dtype=torch.bool)
+    hole[6:26, 6:26] = True
+    filled = inpaint(image, hole, avoid=image[0] > 0)
+    assert filled[:, hole].max() < 0

@@ -85,7 +85,7 @@ class Composition(nn.Module):
             hole |= around
             ground[label] *= ~around
         ground[0] += (share.sum(0) - ground.sum(0)).clamp_min(0)
-        self.backgrounds[index] = torch.cat([inpaint(image, hole), ground])
+        self.backgrounds[index] = torch.cat([inpaint(image, hole, avoid=labels > 0), ground])
         for slot, (label, component, _) in enumerate(objects):
             self.classes[index, slot] = label
             self.alphas[index, slot] = share[label] * _grow(component, 1)

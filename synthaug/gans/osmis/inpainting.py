@@ -19,12 +19,14 @@ MAX_SOURCES = 6000
 
 
 @torch.no_grad()
-def inpaint(image: Tensor, hole: Tensor) -> Tensor:
+def inpaint(image: Tensor, hole: Tensor, avoid: Tensor | None = None) -> Tensor:
     """Fill a hole.
 
     Args:
         image: (C, H, W) float in [-1, 1], on the CPU.
         hole: (H, W) bool, True where unknown.
+        avoid: (H, W) bool, True where patches must not be taken from, such as other objects;
+            where that leaves no patch at all it is ignored.
 
     Returns:
         (C, H, W); pixels outside the hole are untouched. An image that is all hole is returned
@@ -43,21 +45,27 @@ def inpaint(image: Tensor, hole: Tensor) -> Tensor:
             guess = _diffuse(start, unknown)
         else:
             guess = F.interpolate(filled[None], size, mode="bicubic", align_corners=False)[0]
-        filled = _vote(torch.where(unknown, guess, start), unknown, ROUNDS if octave else 2)
+        shun = unknown
+        if avoid is not None:
+            shun = unknown | (F.interpolate(avoid[None, None].float(), size, mode="area")[0, 0] > 0)
+        rounds = ROUNDS if octave else 2
+        filled = _vote(torch.where(unknown, guess, start), unknown, shun, rounds)
     assert filled is not None
     if filled.shape != image.shape:
         filled = F.interpolate(filled[None], hole.shape, mode="bicubic", align_corners=False)[0]
     return torch.where(hole, filled, image).clamp(-1, 1)
 
 
-def _vote(image: Tensor, unknown: Tensor, rounds: int) -> Tensor:
+def _vote(image: Tensor, unknown: Tensor, shun: Tensor, rounds: int) -> Tensor:
     """Replace the hole by the average of its patches' nearest known patches, some rounds."""
     C, h, w = image.shape
     radius = PATCH_PX // 2
     touching = _near(unknown, radius)
     inside = torch.zeros_like(unknown)
     inside[radius : h - radius, radius : w - radius] = True
-    sources = (~touching & inside).flatten().nonzero()[:, 0]
+    sources = (~_near(shun, radius) & inside).flatten().nonzero()[:, 0]
+    if len(sources) == 0:
+        sources = (~touching & inside).flatten().nonzero()[:, 0]
     targets = touching.flatten().nonzero()[:, 0]
     if len(sources) == 0:
         return image
