@@ -5,7 +5,7 @@
 Data: ``--data`` names a folder with ``JPEGImages/VIDEO/00000.jpg`` and
 ``Annotations/VIDEO/00000.png`` (DAVIS-2016 at 427x240; default ``../shared/data/davis16-240p``).
 Only frame 0 and its mask are read.
-Hardware and result to expect: two CPU cores, about 4 minutes a video; the table in the README.
+Hardware and result to expect: two CPU cores, about 3 minutes a video; the table in the README.
 Finished videos are kept in ``OUT/VIDEO.json`` and not run again. Seeds: ``--seed`` of fit, bank and
 evaluation alike. The interval of a mean is a 95 % bootstrap over videos.
 """
