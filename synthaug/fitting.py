@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -159,10 +159,9 @@ def _unlabelled(path: str | Path) -> Sample:
 
 def _kept_pairs(target: FitFolder, manifest: dict[str, Any]) -> list[Sample]:
     root = target.path / "pairs"
-    pairs = [
+    return [
         folder.read_pair(root / r["image"], root / r["mask"], r["id"]) for r in manifest["pairs"]
     ]
-    return pairs
 
 
 @dataclass
@@ -176,7 +175,6 @@ class _Run:
     plan: Plan
     config: FitConfig
     resume: bool
-    metrics: list[dict[str, Any]] = field(default_factory=list)
 
 
 def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None) -> bool:

@@ -121,7 +121,6 @@ def train(
             if pretraining:
                 terms = _prefixed("pretrain", gan.pretrain_terms(fake))
             else:
-                terms = {}
                 real = gan.prepare(images[pick], None if masks is None else masks[pick])
                 real = gan.look(_transform(state, real), state.step)
                 seen = gan.look(_transform(state, fake), state.step)

@@ -52,7 +52,7 @@ class PaintBlock(nn.Module):
         self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return half the energy of both paths' sum."""
+        """Return the sum of both paths, scaled so that their mean energy is kept."""
         y, x = self.first(F.leaky_relu(x, 0.2)), self.shortcut(x)
         if self.up:
             y, x = F.interpolate(y, scale_factor=2.0), F.interpolate(x, scale_factor=2.0)
