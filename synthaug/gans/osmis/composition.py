@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.gans.osmis.inpainting import inpaint
+from synthaug.inpainting import inpaint
 
 MAX_OBJECTS = 6
 MIN_OBJECT_AREA = 0.001

@@ -1,0 +1,1 @@
+"""Composition at full size: objects of labelled pairs, moved, over inpainted backgrounds."""

@@ -1,0 +1,1 @@
+"""MEASURE: arms x seeds -> paired gains with confidence intervals."""

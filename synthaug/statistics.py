@@ -1,0 +1,1 @@
+"""Intervals of paired gains."""
