@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,17 @@ from torch import Tensor, nn
 from synthaug.errors import InputError
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
+from synthaug.segmenters.contract import Item, Stream
 from synthaug.weights import efficientnet_lite0_state
 
-Architecture = Literal["unet", "deeplabv3", "deeplabv3plus"]
-_MODELS = {"unet": "Unet", "deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3Plus"}
+Architecture = Literal["unet", "fpn", "deeplabv3", "deeplabv3plus"]
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+_MODELS = {
+    "unet": "Unet",
+    "fpn": "FPN",
+    "deeplabv3": "DeepLabV3",
+    "deeplabv3plus": "DeepLabV3Plus",
+}
 BUNDLED_ENCODER = "tu-tf_efficientnet_lite0"
 _STRIDE_PX = 32
 _PREDICT_BATCH = 8
@@ -57,14 +65,14 @@ def build_segmenter(
     """Build a segmenter; the bundled encoder starts from ImageNet weights, offline.
 
     Args:
-        arch: "unet", "deeplabv3" or "deeplabv3plus".
+        arch: "unet", "fpn", "deeplabv3" or "deeplabv3plus".
         num_classes: number of classes N, background included.
         encoder: an encoder of segmentation-models-pytorch; any but the bundled one starts from
             random weights.
         seed: seed of the random weights.
 
     Raises:
-        InputError: unknown architecture.
+        InputError: unknown architecture or encoder.
     """
     import segmentation_models_pytorch as smp
 
@@ -72,7 +80,13 @@ def build_segmenter(
         raise InputError(f"unknown architecture {arch!r}: choose one of {', '.join(_MODELS)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "segmenter", "weights"))
-        net = getattr(smp, _MODELS[arch])(encoder, encoder_weights=None, classes=num_classes)
+        try:
+            net = getattr(smp, _MODELS[arch])(encoder, encoder_weights=None, classes=num_classes)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{arch} cannot be built on encoder {encoder!r} "
+                f"({' '.join(str(error).split())[:120]}): choose another encoder"
+            ) from error
     if encoder == BUNDLED_ENCODER:
         outcome = net.encoder.model.load_state_dict(efficientnet_lite0_state(), strict=False)
         if outcome.missing_keys:
@@ -80,6 +94,112 @@ def build_segmenter(
                 f"encoder weights do not fit: {outcome.missing_keys[:3]} are missing"
             )
     return Segmenter(net, num_classes)
+
+
+class SemanticLearner:
+    """Trains a network on a stream, then segments every picture on its own.
+
+    Runs on the GPU where there is one.
+
+    Args:
+        network: (B, 3, H, W) float in [0, 1] -> (B, N, H, W) logits; it is trained in place.
+        lr: highest learning rate.
+        size: (height, width) in px in which the network works; None = each picture's own.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, lr: float = 1e-3, size: tuple[int, int] | None = None
+    ) -> None:
+        self.network = network.to(default_device())
+        self.lr = lr
+        self.size = size
+
+    def learn(
+        self,
+        stream: Stream,
+        classes: ClassMap,
+        *,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[float]:
+        """Train with `optimise`; returns the loss of every step."""
+        return optimise(
+            self.network,
+            stream,
+            classes,
+            lr=self.lr,
+            seed=seed,
+            size=self.size,
+            progress=progress,
+        )
+
+    def segment(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
+        """Return class channels (H, W) int64 of images (H, W, 3) uint8, at their own size."""
+        return predict(self.network, images, size=self.size)
+
+
+def optimise(
+    model: nn.Module,
+    stream: Stream,
+    classes: ClassMap,
+    *,
+    lr: float = 1e-3,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    warmup_share: float = 0.1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[float]:
+    """Train in place: AdamW, linear warm-up, cosine decay, cross-entropy + Dice.
+
+    A step's loss is the weighted mean of its items' losses. Items of weight 0 are left out of the
+    batch, so that batch norms do not see them either; a single item is shown twice, because
+    DeepLab's batch norms need two.
+
+    Args:
+        model: (B, 3, H, W) float in [0, 1] -> (B, N, H, W) logits.
+        stream: the batches, one per optimiser step.
+        classes: classes of the masks; 255 and unknown ids do not count.
+        lr: highest learning rate.
+        seed: seed of dropout; with the stream it fixes the result on CPU.
+        size: items of another (height, width) are resized to this one; None = leave them.
+        warmup_share: share of the steps over which the learning rate rises.
+        progress: called with (steps done, steps).
+
+    Returns:
+        The loss of every step, 0 where no item counted.
+
+    Raises:
+        InputError: items of different sizes in a batch, or a network without trainable weights.
+    """
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not weights:
+        raise InputError("the network has no trainable weights: leave some of them unfrozen")
+    device = weights[0].device
+    optimiser = torch.optim.AdamW(weights, lr=lr, weight_decay=1e-4)
+    warmup = max(1, round(stream.steps * warmup_share))
+    losses = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "segmenter", "training"))
+        model.train()
+        for step in range(stream.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = lr * _learning_rate_factor(step, stream.steps, warmup)
+            items = [item for item in stream.batch(step) if item.weight > 0]
+            if items:
+                if len(items) == 1:
+                    items = items * 2
+                images, masks = collate([resized(item, size) for item in items], classes)
+                shares = torch.tensor([item.weight for item in items], device=device)
+                each = segmentation_loss(model(images.to(device)), masks.to(device))
+                loss = (each * shares).sum() / shares.sum()
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+            losses.append(loss.item() if items else 0.0)
+            if progress is not None:
+                progress(step + 1, stream.steps)
+    model.eval()
+    return losses
 
 
 def train_segmenter(
@@ -94,7 +214,7 @@ def train_segmenter(
     warmup_share: float = 0.1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[float]:
-    """Train in place: AdamW, linear warm-up, cosine decay, cross-entropy + Dice.
+    """Train in place on a dataset, with `optimise`.
 
     Args:
         model: from `build_segmenter`.
@@ -117,80 +237,69 @@ def train_segmenter(
     """
     if batch_size < 2:
         raise InputError(f"batch size {batch_size} is too small to train: give at least 2")
-    order = _order(len(dataset), numpy_stream(seed, "segmenter", "order"))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
-    warmup = max(1, round(steps * warmup_share))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _learning_rate_factor(step, steps, warmup)
+    return optimise(
+        model,
+        _DatasetStream(dataset, steps, batch_size, seed),
+        classes,
+        lr=lr,
+        seed=seed,
+        warmup_share=warmup_share,
+        progress=progress,
     )
-    losses = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "segmenter", "training"))
-        model.train()
-        for step in range(steps):
-            images, masks = collate([dataset[next(order)] for _ in range(batch_size)], classes)
-            loss = segmentation_loss(model(images), masks)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
-            if progress is not None:
-                progress(step + 1, steps)
-    model.eval()
-    return losses
 
 
-def predict(model: Segmenter, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
+def predict(
+    model: nn.Module,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    size: tuple[int, int] | None = None,
+) -> list[NDArray[np.int64]]:
     """Segment images.
 
     Args:
-        model: a trained segmenter; it is set to evaluation mode.
-        images: (H, W, 3) uint8 RGB each, sizes may differ.
+        model: a trained network; it is set to evaluation mode.
+        images: (H, W, 3) uint8 RGB each, sizes may differ; each is read once.
+        size: (height, width) in which the network works; its logits are resized bilinearly to
+            the image's size. None = the image's own.
 
     Returns:
         Class channels (H, W) int64 in [0, N), one map per image; `ClassMap.decode` gives ids.
     """
     model.eval()
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     maps: list[NDArray[np.int64]] = []
     with torch.inference_mode():
-        start = 0
-        while start < len(images):
-            stop = start + 1
-            while (
-                stop < len(images)
-                and stop - start < _PREDICT_BATCH
-                and images[stop].shape == images[start].shape
-            ):
-                stop += 1
-            batch = _image_tensor(images[start:stop])
-            maps.extend(model(batch).argmax(1).numpy())
-            start = stop
+        for group in _groups_of_one_size(images):
+            h, w = group[0].shape[:2]
+            shown = group if size is None else [resize_image(image, size) for image in group]
+            logits = model(image_tensor(shown).to(device))
+            if logits.shape[-2:] != (h, w):
+                logits = F.interpolate(logits, (h, w), mode="bilinear", align_corners=False)
+            maps.extend(logits.argmax(1).cpu().numpy())
     return maps
 
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice over the classes present in the batch.
+    """Cross-entropy plus soft Dice over the classes present, per item.
 
     Args:
         logits: (B, N, H, W).
         target: (B, H, W) int64 class channels, -1 = ignored.
 
     Returns:
-        Scalar; 0 when every pixel is ignored.
+        (B,); 0 where every pixel of an item is ignored.
     """
-    labelled = target >= 0
-    if not labelled.any():
-        return logits.sum() * 0
-    entropy = F.cross_entropy(logits, target, ignore_index=-1)
+    labelled = target >= 0  # (B, H, W)
+    entropy = F.cross_entropy(logits, target, ignore_index=-1, reduction="none").sum((1, 2))
+    entropy = entropy / labelled.sum((1, 2)).clamp(min=1)
     truth = F.one_hot(target.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2)
     truth = truth * labelled[:, None]  # (B, N, H, W)
     share = logits.softmax(1) * labelled[:, None]
-    overlap = (truth * share).sum((0, 2, 3))
-    total = (truth + share).sum((0, 2, 3))
-    present = truth.sum((0, 2, 3)) > 0
-    dice = 1 - 2 * overlap[present] / total[present]
-    return entropy + dice.mean()
+    overlap = (truth * share).sum((2, 3))  # (B, N)
+    total = (truth + share).sum((2, 3))
+    present = truth.sum((2, 3)) > 0
+    dice = (1 - 2 * overlap / total.clamp(min=1e-6)) * present
+    return entropy + dice.sum(1) / present.sum(1).clamp(min=1)
 
 
 def collate(items: Sequence[Any], classes: ClassMap) -> tuple[Tensor, Tensor]:
@@ -204,22 +313,66 @@ def collate(items: Sequence[Any], classes: ClassMap) -> tuple[Tensor, Tensor]:
     if len(sizes) > 1:
         raise InputError(f"samples of sizes {sorted(sizes)} cannot share a batch: resize them")
     masks = np.stack([classes.encode(mask) for _, mask in pairs])
-    return _image_tensor([image for image, _ in pairs]), torch.from_numpy(masks)
+    return image_tensor([image for image, _ in pairs]), torch.from_numpy(masks)
 
 
-def _image_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+def image_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Stack images (H, W, 3) uint8 of one size to (B, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def _order(count: int, stream: np.random.Generator) -> Iterator[int]:
-    if count == 0:
-        raise InputError("the training set is empty: give at least one sample")
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) uint8 to ``size`` (height, width): by area if smaller, else bilinearly."""
+    if image.shape[:2] == size:
+        return image
+    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=how), np.uint8)
 
-    def forever() -> Iterator[int]:
-        while True:
-            yield from (int(i) for i in stream.permutation(count))
 
-    return forever()
+def resized(item: Item, size: tuple[int, int] | None) -> Item:
+    """Return the item at ``size`` (height, width); its mask by nearest neighbour."""
+    if size is None or item.mask.shape == size:
+        return item
+    mask = cv2.resize(item.mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return item._replace(image=resize_image(item.image, size), mask=np.asarray(mask, np.uint8))
+
+
+def default_device() -> torch.device:
+    """Return the first CUDA device, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class _DatasetStream:
+    """Batches of a map-style dataset in seeded random order, epoch after epoch."""
+
+    def __init__(self, dataset: Any, steps: int, batch_size: int, seed: int) -> None:
+        if len(dataset) == 0:
+            raise InputError("the training set is empty: give at least one sample")
+        self.steps = steps
+        self.batch_size = batch_size
+        self._dataset = dataset
+        draws = numpy_stream(seed, "segmenter", "order")
+        epochs = -(-steps * batch_size // len(dataset))
+        self._order = [int(i) for _ in range(epochs) for i in draws.permutation(len(dataset))]
+
+    def batch(self, step: int) -> list[Item]:
+        chosen = self._order[step * self.batch_size : (step + 1) * self.batch_size]
+        found = [self._dataset[index] for index in chosen]
+        return [Item(i.image, i.mask) if isinstance(i, Sample) else Item(*i[:2]) for i in found]
+
+
+def _groups_of_one_size(
+    images: Iterable[NDArray[np.uint8]],
+) -> Iterator[list[NDArray[np.uint8]]]:
+    group: list[NDArray[np.uint8]] = []
+    for image in images:
+        if group and (image.shape != group[0].shape or len(group) == _PREDICT_BATCH):
+            yield group
+            group = []
+        group.append(image)
+    if group:
+        yield group
 
 
 def _learning_rate_factor(step: int, steps: int, warmup: int) -> float:
