@@ -1,4 +1,4 @@
-"""Pictures of the report: mask overlays, grids, data URIs and two small SVG charts."""
+"""Pictures of the report: mask overlays, grids, data URIs and three small SVG charts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,118 @@ def interval_chart(
         )
         parts += [f'<circle cx="{x(value):.1f}" cy="{y}" r="4.5"/>' for value in values]
     return _svg("intervals", width_px, bottom + 26, parts)
+
+
+@dataclass(frozen=True)
+class GainRow:
+    """One line of `gain_chart`.
+
+    Attributes:
+        label: the arm.
+        mean: its mean gain; None = not measured.
+        low: lower end of the interval; None = no interval, not finite = open.
+        high: upper end, likewise.
+        dots: gains of the single units.
+        verdict: ``helps``, ``hurts`` or anything else; gives the colour.
+    """
+
+    label: str
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    dots: tuple[float, ...] = ()
+    verdict: str = ""
+
+
+def gain_chart(rows: Sequence[GainRow], *, baseline: str, width_px: int = 1060) -> str:
+    """Draw gains against a baseline with their intervals, as an inline SVG.
+
+    Args:
+        rows: top to bottom; the line at zero is the baseline.
+        baseline: its name, written at that line.
+        width_px: width of the drawing.
+
+    Intervals and dots beyond three times the largest mean or dot are cut and end in an arrow.
+    """
+    head_px, row_px, value_px = 26, 40, 190
+    label_px = 24 + 7.4 * max(len(row.label) for row in rows)
+    low, high, step = _gain_axis(rows)
+
+    def x(value: float) -> float:
+        share = (min(max(value, low), high) - low) / (high - low)
+        return label_px + share * (width_px - label_px - value_px)
+
+    bottom = head_px + len(rows) * row_px
+    parts = []
+    for i in range(round((high - low) / step) + 1):
+        tick = low + i * step
+        zero = abs(tick) < step / 2
+        parts.append(
+            f'<line class="{"zero" if zero else "tick"}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" '
+            f'y1="{head_px - 6}" y2="{bottom}"/>'
+            f'<text x="{x(tick):.1f}" y="{bottom + 18}" text-anchor="middle" class="value">'
+            f"{'0' if zero else format(tick, '+g')}</text>"
+        )
+    parts.append(
+        f'<text x="{x(0):.1f}" y="13" text-anchor="middle" class="value">'
+        f"{html.escape(baseline)}</text>"
+    )
+    for i, row in enumerate(rows):
+        parts += _gain_row(row, head_px + (i + 0.5) * row_px, x, label_px, (low, high))
+    return _svg("gains", width_px, bottom + 26, parts)
+
+
+def _gain_row(
+    row: GainRow,
+    y: float,
+    x: Callable[[float], float],
+    label_px: float,
+    ends: tuple[float, float],
+) -> list[str]:
+    colour = row.verdict if row.verdict in ("helps", "hurts") else "unclear"
+    text = f'<text x="{label_px - 14:.1f}" y="{y + 5:.1f}" text-anchor="end">'
+    parts = [f'<g class="{colour}">{text}{html.escape(row.label)}</text>']
+    right = x(ends[1])
+    if row.mean is None:
+        parts.append(
+            f'<text x="{right + 16:.1f}" y="{y + 5:.1f}" class="value">not measured</text></g>'
+        )
+        return parts
+    parts += [f'<circle cx="{x(d):.1f}" cy="{y:.1f}" r="3.5"/>' for d in row.dots]
+    words = f"{row.mean:+.1f}"
+    if row.low is not None and row.high is not None:
+        parts.append(
+            f'<line class="interval" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" '
+            f'y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        for value, inward in ((row.low, 7), (row.high, -7)):
+            if not ends[0] <= value <= ends[1]:
+                at = x(value)
+                parts.append(
+                    f'<path d="M{at + inward:.1f} {y - 6:.1f}L{at:.1f} {y:.1f}'
+                    f'L{at + inward:.1f} {y + 6:.1f}"/>'
+                )
+        if math.isfinite(row.low) and math.isfinite(row.high):
+            words += f"  ({row.low:+.1f} to {row.high:+.1f})"
+    mean = f"{x(row.mean):.1f}"
+    parts.append(
+        f'<line class="mean" x1="{mean}" x2="{mean}" y1="{y - 10:.1f}" y2="{y + 10:.1f}"/>'
+        f'<text x="{right + 16:.1f}" y="{y + 5:.1f}" class="figure">{words}</text></g>'
+    )
+    return parts
+
+
+def _gain_axis(rows: Sequence[GainRow]) -> tuple[float, float, float]:
+    """Lower end, upper end and tick distance of an axis that holds zero."""
+    inner = [v for row in rows if row.mean is not None for v in (row.mean, *row.dots)]
+    reach = 3 * max([abs(v) for v in inner] + [0.1])
+    ends = [v for row in rows for v in (row.low, row.high) if v is not None and math.isfinite(v)]
+    values = [0.0, *inner, *(min(max(v, -reach), reach) for v in ends)]
+    span = max(max(values) - min(values), 0.2)
+    power = 10.0 ** math.floor(math.log10(span / 6))
+    step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= 7)
+    low, high = math.floor(min(values) / step) * step, math.ceil(max(values) / step) * step
+    return (low, high if high > low else low + step, step)
 
 
 def _edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from synthaug import files
 from synthaug.report import figures
+from synthaug.report.templates import render
 from synthaug.sample import ClassMap, Sample
 
 
@@ -124,10 +123,6 @@ def write_page(path: str | Path, page: Page) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    source = resources.files("synthaug.report").joinpath("page.html.j2").read_text("utf-8")
     classes = page.classes
 
     def photo(sample: Sample) -> str:
@@ -142,7 +137,8 @@ def write_page(path: str | Path, page: Page) -> Path:
             figures.overlay(blank, classes, opacity=1.0, contour=False), lossless=True
         )
 
-    html = environment.from_string(source).render(
+    html = render(
+        "page.html.j2",
         page=page,
         photo=photo,
         outlined=outlined,

@@ -1,0 +1,213 @@
+"""The page of a comparison: which way to train helps, by how much, and how sure that is.
+
+It reads the comparison's folder and draws; every number was computed when the folder was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from synthaug import files
+from synthaug.report import figures
+from synthaug.report.frames import Frames, kept_frames, mixed_samples, most_different
+from synthaug.report.templates import render
+from synthaug.report.verdict import (
+    Comparison,
+    contrast_lines,
+    count_units,
+    interval_words,
+    mean_of,
+    read_comparison,
+    tone,
+    verdict_line,
+)
+
+
+def write_comparison_page(
+    folder: str | Path, out: str | Path | None = None, *, frames: Frames | None = None
+) -> Path:
+    """Write a comparison's page as one self-contained HTML file.
+
+    Args:
+        folder: the comparison's folder: ``manifest.json``, ``comparison.json``,
+            ``runs/UNIT/ARM/SEED.json`` and, for pictures, ``predictions/UNIT/ARM/SEED/ID.png``
+            (class ids) beside the test image ``predictions/UNIT/_test/ID.jpg`` and its truth
+            ``predictions/UNIT/_test/ID.png``; samples that were trained on lie as
+            ``samples/UNIT/SOURCE/ID.jpg`` and ``ID.png``. Pictures that are missing are left out.
+        out: the file; default ``FOLDER/index.html``.
+        frames: gives the test sample of (unit, image id) instead of the ``_test`` folder; None
+            where there is none.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: the folder is no comparison or is damaged, or the page cannot be written.
+    """
+    comparison = read_comparison(folder)
+    path = Path(out) if out is not None else comparison.path / "index.html"
+    manifest, result, measure = comparison.manifest, comparison.result, comparison.measure
+    arms, baseline = comparison.arms, result["baseline"]
+    html = render(
+        "comparison.html.j2",
+        title=_title(comparison),
+        measure=measure,
+        measures=manifest["measures"],
+        baseline=baseline,
+        verdict=verdict_line(comparison),
+        contrasts=contrast_lines(comparison),
+        progress=None if result["complete"] else _progress(comparison),
+        facts=_facts(comparison),
+        chart=Markup(_chart(comparison)),
+        arms=[_arm_row(arm, comparison) for arm in manifest["arms"]],
+        rivals=[arm for arm in arms if arm != baseline],
+        units=[_unit_row(unit, comparison) for unit in comparison.units],
+        classes=_class_rows(comparison),
+        comparisons=most_different(comparison, frames or kept_frames(comparison.path)),
+        samples=mixed_samples(comparison),
+        settings={**manifest["settings"], "seeds": _list(manifest["seeds"])},
+        hardware=manifest["hardware"],
+        versions=manifest["versions"],
+        reproduce=manifest["reproduce"],
+        show=_show,
+    )
+    files.write_text(path, html)
+    return path
+
+
+def _title(comparison: Comparison) -> str:
+    units = comparison.units
+    where = units[0] if len(units) == 1 else count_units(comparison)
+    return f"Does it help the segmenter? {len(comparison.arms)} ways to train on {where}"
+
+
+def _progress(comparison: Comparison) -> str:
+    done = sum(1 for _ in comparison.path.glob("runs/*/*/*.json"))
+    manifest = comparison.manifest
+    total = len(manifest["units"]) * len(manifest["arms"]) * len(manifest["seeds"])
+    return f"{done} of {total} runs"
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    units = comparison.manifest["units"]
+    training = sorted({len(_listed(unit["training"])) for unit in units})
+    tested = sum(len(_listed(unit["test"])) for unit in units)
+    span = str(training[0]) if len(training) == 1 else f"{training[0]}–{training[-1]}"
+    return [
+        (str(len(comparison.arms)), "arms: ways to train"),
+        (str(len(units)), count_units(comparison).split(" ", 1)[1]),
+        (str(len(comparison.manifest["seeds"])), "seeds"),
+        (span, "labelled training images each"),
+        (str(tested), "test images"),
+    ]
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """A list of images, or their number, as something with a length."""
+    return range(value) if isinstance(value, int) else value
+
+
+def _chart(comparison: Comparison) -> str:
+    result, measure = comparison.result, comparison.measure
+    rows = []
+    for arm in comparison.arms:
+        if arm == result["baseline"]:
+            continue
+        gain = result["arms"].get(arm, {}).get("gain", {}).get(measure, {})
+        cells = [result["units"].get(unit, {}).get(arm, {}) for unit in comparison.units]
+        dots = [cell.get("gain", {}).get(measure, {}).get("mean") for cell in cells]
+        rows.append(
+            figures.GainRow(
+                arm,
+                _points(gain.get("mean")),
+                _points(gain.get("low")),
+                _points(gain.get("high")),
+                tuple(100 * dot for dot in dots if dot is not None) if len(cells) > 1 else (),
+                result["arms"].get(arm, {}).get("verdict", ""),
+            )
+        )
+    return figures.gain_chart(rows, baseline=result["baseline"]) if rows else ""
+
+
+def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
+    name, result = arm["name"], comparison.result
+    entry = result["arms"].get(name, {})
+    gain = entry.get("gain", {}).get(comparison.measure, {"mean": None})
+    return {
+        "name": name,
+        "means": [_percent(mean_of(entry, m)) for m in comparison.manifest["measures"]],
+        "gain": "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}",
+        "interval": interval_words(gain),
+        "verdict": "baseline" if name == result["baseline"] else entry.get("verdict", ""),
+        "tone": tone(entry.get("verdict", "")),
+        "seconds": "–" if entry.get("seconds") is None else f"{entry['seconds']:.1f}",
+        "diet": _diet(arm),
+    }
+
+
+def _diet(arm: Mapping[str, Any]) -> str:
+    """What an arm trains on, in words."""
+    words = [f"{100 * share:.0f} % {kind}" for kind, share in arm["shares"].items() if share > 0]
+    words.append("standard augmentation" if arm["augment"] else "no augmentation")
+    if arm.get("weight", 1.0) != 1.0:
+        words.append(f"loss weight {arm['weight']:g} off the real items")
+    if arm.get("schedule", "constant") != "constant":
+        words.append(arm["schedule"])
+    return ", ".join(words)
+
+
+def _unit_row(unit: str, comparison: Comparison) -> dict[str, Any]:
+    result, measure = comparison.result, comparison.measure
+    entries = result["units"].get(unit, {})
+    cells = []
+    for arm in comparison.arms:
+        if arm == result["baseline"]:
+            continue
+        gain = entries.get(arm, {}).get("gain", {}).get(measure, {"mean": None})
+        low, high = gain.get("low"), gain.get("high")
+        shown = low is not None and high is not None
+        colour = "helps" if shown and low > 0 else "hurts" if shown and high < 0 else ""
+        value = "–" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
+        cells.append({"value": value, "interval": interval_words(gain), "tone": colour})
+    base = _percent(mean_of(entries.get(result["baseline"], {}), measure))
+    return {"name": unit, "baseline": base, "cells": cells}
+
+
+def _class_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """(class, mean IoU per arm), or nothing where every unit has one class of objects."""
+    units = comparison.manifest["units"]
+    if all(len(unit["classes"]["ids"]) <= 2 for unit in units):
+        return []
+    names: dict[str, str] = {}
+    for unit in units:
+        pairs = zip(unit["classes"]["ids"], unit["classes"]["names"], strict=True)
+        names |= {str(id_): name for id_, name in pairs if str(id_) not in names}
+    arms = comparison.result["arms"]
+    per_arm = [arms.get(arm, {}).get("per_class", {}) for arm in comparison.arms]
+    ids = sorted({id_ for values in per_arm for id_ in values}, key=int)
+    return [(names.get(i, f"class_{i}"), [_percent(v.get(i)) for v in per_arm]) for i in ids]
+
+
+def _points(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def _show(value: Any) -> str:
+    """A setting's value for the eye."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_show(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return _list(_show(inner) for inner in value)
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

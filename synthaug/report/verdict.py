@@ -1,0 +1,145 @@
+"""What a comparison came to, in words: read its folder, say its verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthaug import files
+from synthaug.errors import InputError
+
+FORMAT = "synthaug-comparison-1"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison's folder holds, as written.
+
+    Attributes:
+        path: the folder.
+        manifest: its ``manifest.json``.
+        result: its ``comparison.json``.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def measure(self) -> str:
+        """The primary measure."""
+        return str(self.manifest["measure"])
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms in the order given."""
+        return [arm["name"] for arm in self.manifest["arms"]]
+
+    @property
+    def units(self) -> list[str]:
+        """Units in the order given."""
+        return [unit["name"] for unit in self.manifest["units"]]
+
+
+def read_comparison(path: str | Path) -> Comparison:
+    """Open a comparison's folder.
+
+    Raises:
+        InputError: it is none, or a file of it is missing or damaged.
+    """
+    path = Path(path)
+    manifest = files.read_json(path / "manifest.json", "comparison manifest")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"{path} is not a comparison: its manifest.json is of another kind")
+    result = files.read_json(path / "comparison.json", "comparison result")
+    return Comparison(path, manifest, result)
+
+
+def verdict_line(comparison: Comparison) -> str:
+    """Say in one line what came out: the best arm against the baseline, and which arms hurt."""
+    result, measure = comparison.result, comparison.measure
+    baseline = result["baseline"]
+    measured = {a: v for a, v in result["arms"].items() if mean_of(v, measure) is not None}
+    if baseline not in measured or len(measured) < 2:
+        return f"Nothing to say yet: {measure} is not measured for {baseline} and another arm."
+    best = max(measured, key=lambda arm: measured[arm]["mean"][measure])
+    base = f"{100 * measured[baseline]['mean'][measure]:.1f}"
+    if best == baseline:
+        parts = [f"No arm reaches {baseline}, {measure} {base}"]
+    else:
+        entry = measured[best]
+        begin = "Helps" if entry["verdict"] == "helps" else "No difference shown"
+        parts = [
+            f"{begin}: the best arm, {best}, reaches {measure} {100 * entry['mean'][measure]:.1f} "
+            f"against {base} with {baseline}, {gain_words(entry['gain'][measure])}"
+        ]
+    for word, phrase in (("helps", "also helps"), ("hurts", "hurts")):
+        named = [
+            f"{arm} ({100 * entry['gain'][measure]['mean']:+.1f})"
+            for arm, entry in measured.items()
+            if arm not in (best, baseline) and entry["verdict"] == word
+        ]
+        if named:
+            parts.append(f"{phrase}: {', '.join(named)}")
+    return "; ".join(parts) + f". {_repetitions(comparison)}"
+
+
+def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
+    """Say every contrast in plain words: (``helps``, ``hurts`` or ``unclear``; the sentence)."""
+    lines = []
+    for contrast in comparison.result["contrasts"]:
+        extra = contrast["arm"].removeprefix(contrast["against"] + "+")
+        subject = (
+            f"Adding {extra} to {contrast['against']}"
+            if extra != contrast["arm"]
+            else f"{contrast['arm']} instead of {contrast['against']}"
+        )
+        said = {"helps": "helps", "hurts": "hurts"}.get(contrast["verdict"], "shows no difference")
+        gain = gain_words(contrast["gain"])
+        lines.append((tone(contrast["verdict"]), f"{subject} {said}: {gain}."))
+    return lines
+
+
+def gain_words(gain: Mapping[str, float | None]) -> str:
+    """Write a gain in points with its interval, as in ``+2.1 points (95 % ... +0.8 to +3.4)``."""
+    mean = gain["mean"]
+    if mean is None:
+        return "not measured"
+    interval = interval_words(gain)
+    words = f" (95 % interval {interval})" if interval else " (too few runs for an interval)"
+    return f"{100 * mean:+.1f} points{words}"
+
+
+def count_units(comparison: Comparison) -> str:
+    """Count the units, as in ``10 videos``."""
+    units = comparison.manifest["units"]
+    noun = "video" if all(unit["kind"] == "video" for unit in units) else "data set"
+    return f"{len(units)} {noun}{'s' if len(units) != 1 else ''}"
+
+
+def _repetitions(comparison: Comparison) -> str:
+    seeds = len(comparison.manifest["seeds"])
+    words = f"{count_units(comparison)}, {seeds} seed{'s' if seeds != 1 else ''}."
+    return words if comparison.result["complete"] else f"{words} Not all runs are done."
+
+
+def mean_of(entry: Mapping[str, Any], measure: str) -> float | None:
+    """Return an arm's mean of a measure; None where it is missing or not finite."""
+    value: float | None = entry.get("mean", {}).get(measure)
+    return None if value is None or not math.isfinite(value) else value
+
+
+def interval_words(gain: Mapping[str, float | None]) -> str:
+    """Write the ends of a gain's interval in points; empty where there is none."""
+    low, high = gain.get("low"), gain.get("high")
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def tone(verdict: str) -> str:
+    """Name the style of a verdict: ``helps``, ``hurts`` or ``unclear``."""
+    return verdict if verdict in ("helps", "hurts") else "unclear"

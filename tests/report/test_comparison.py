@@ -1,0 +1,289 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthaug import files
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.report.comparison import write_comparison_page
+from synthaug.report.verdict import contrast_lines, read_comparison, verdict_line
+from synthaug.sample import Sample
+from synthaug.seeding import numpy_stream
+
+ARMS = ("standard", "synthetic", "standard+copy-paste", "standard+copy-paste+synthetic")
+GAINS = (None, (-0.021, -0.03, -0.012), (0.02, -0.004, 0.044), (0.031, 0.011, 0.052))
+VERDICTS = ("no difference shown", "hurts", "no difference shown", "helps")
+
+
+def gain(value, shift=0.0):
+    mean, low, high = value or (0.0, 0.0, 0.0)
+    return {"J&F": {"mean": mean + shift, "low": low + shift, "high": high + shift}}
+
+
+def write_run(path, unit, arm, seed, score):
+    images = [
+        {"id": f"{i:05d}", "J&F": score - (0.01 * i if arm == "standard" else 0)} for i in range(4)
+    ]
+    run = {"unit": unit, "arm": arm, "seed": seed, "per_image": images}
+    files.write_json(path / "runs" / unit / arm / f"{seed}.json", run)
+
+
+def write_pictures(path, unit, arms, ids):
+    for i in range(4):
+        stream = numpy_stream(i, "frames", unit)
+        image = stream.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+        mask = np.full(image.shape[:2], ids[0], np.uint8)
+        mask[8:30, 10 + i : 35] = ids[-1]
+        where = path / "predictions" / unit
+        (where / "_test").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(where / "_test" / f"{i:05d}.jpg")
+        files.write_bytes(where / "_test" / f"{i:05d}.png", folder.mask_png(mask))
+        for arm in arms:
+            files.write_bytes(where / arm / "0" / f"{i:05d}.png", folder.mask_png(mask[:, ::-1]))
+        sample = path / "samples" / unit / "synthetic"
+        sample.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(sample / f"{i:05d}.jpg")
+        files.write_bytes(sample / f"{i:05d}.png", folder.mask_png(mask))
+
+
+@pytest.fixture
+def make_comparison(tmp_path):
+    """Write a comparison's folder as `synthaug compare` does."""
+
+    def make(units=("dog", "cows <brown>"), ids=(0, 1), pictures=True, complete=True, **changes):
+        path = tmp_path / "comparison"
+        names = ["background", *(f"class_{i}" for i in ids[1:])]
+        shares = {"real": 0.5, "synthetic": 0.5}
+        manifest = {
+            "format": "synthaug-comparison-1",
+            "measure": "J&F",
+            "measures": ["J&F", "mIoU"],
+            "baseline": "standard",
+            "arms": [
+                {"name": a, "shares": shares, "augment": True, "weight": 0.3, "schedule": "warm-up"}
+                for a in ARMS
+            ],
+            "units": [
+                {
+                    "name": u,
+                    "training": ["00000"],
+                    "test": [f"{i:05d}" for i in range(4)],
+                    "classes": {"ids": list(ids), "names": names},
+                    "kind": "video",
+                    "hash": "ab",
+                }
+                for u in units
+            ],
+            "seeds": [0, 1],
+            "settings": {"segmenter": "osvos", "steps": 150, "lr": 0.001, "parent": None},
+            "versions": {"synthaug": "0.1.0"},
+            "hardware": {"cpu": "two cores"},
+            "reproduce": "synthaug compare --davis DATA --video dog",
+        }
+        means = {
+            a: {"J&F": 0.8 + (g or (0,))[0], "mIoU": 0.7} for a, g in zip(ARMS, GAINS, strict=True)
+        }
+        result = {
+            "measure": "J&F",
+            "baseline": "standard",
+            "complete": complete,
+            "arms": {
+                a: {
+                    "mean": means[a],
+                    "gain": gain(g),
+                    "verdict": v,
+                    "per_class": {str(i): 0.5 + 0.1 * i for i in ids},
+                    "seconds": 12.34,
+                }
+                for a, g, v in zip(ARMS, GAINS, VERDICTS, strict=True)
+            },
+            "units": {
+                u: {
+                    a: {"mean": means[a], "gain": gain(g, 0.01 * k)}
+                    for a, g in zip(ARMS, GAINS, strict=True)
+                }
+                for k, u in enumerate(units)
+            },
+            "contrasts": [
+                {
+                    "arm": ARMS[3],
+                    "against": ARMS[2],
+                    "gain": {"mean": 0.012, "low": -0.001, "high": 0.025},
+                    "verdict": "no difference shown",
+                }
+            ],
+        }
+        files.write_json(path / "manifest.json", manifest)
+        files.write_json(path / "comparison.json", {**result, **changes})
+        for unit in units:
+            for number, arm in enumerate(ARMS):
+                for seed in (0, 1) if complete else (0,):
+                    write_run(path, unit, arm, seed, 0.7 + 0.02 * number)
+            if pictures:
+                write_pictures(path, unit, ARMS, ids)
+        return path
+
+    return make
+
+
+def page(path, **options):
+    return write_comparison_page(path, **options).read_text("utf-8")
+
+
+def verdict_of(path):
+    return verdict_line(read_comparison(path))
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.targets, self.tags = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.targets += [v for k, v in attrs if k in ("src", "href", "srcset")]
+
+
+def test_page_needs_no_network_and_no_other_file(make_comparison):
+    html = page(make_comparison())
+    links = Links()
+    links.feed(html)
+    assert links.targets
+    assert all(target.startswith("data:image/") for target in links.targets)
+    assert not {"script", "link", "iframe"} & set(links.tags)
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_verdict_names_the_best_arm_its_gain_and_what_hurts(make_comparison):
+    assert verdict_of(make_comparison()) == (
+        "Helps: the best arm, standard+copy-paste+synthetic, reaches J&F 83.1 against 80.0 with "
+        "standard, +3.1 points (95 % interval +1.1 to +5.2); hurts: synthetic (-2.1). "
+        "2 videos, 2 seeds."
+    )
+
+
+def change_arms(path, change):
+    result = json.loads((path / "comparison.json").read_text())
+    for arm in ARMS[1:]:
+        change(result["arms"][arm])
+    (path / "comparison.json").write_text(json.dumps(result))
+
+
+def test_verdict_says_no_difference_when_the_best_arm_shows_none(make_comparison):
+    path = make_comparison()
+    change_arms(path, lambda arm: arm.update(verdict="no difference shown"))
+    assert verdict_of(path).startswith("No difference shown: the best arm, standard+copy-paste+")
+
+
+def test_verdict_says_when_nothing_beats_the_baseline(make_comparison):
+    path = make_comparison()
+    change_arms(path, lambda arm: arm.update(mean={"J&F": 0.5}, verdict="hurts"))
+    line = verdict_of(path)
+    assert line.startswith("No arm reaches standard, J&F 80.0; hurts: synthetic (-2.1), standard+")
+
+
+def test_verdict_waits_for_the_baseline(make_comparison):
+    path = make_comparison(arms={}, complete=False)
+    assert verdict_of(path) == (
+        "Nothing to say yet: J&F is not measured for standard and another arm."
+    )
+    assert "not measured" in page(path)
+
+
+def test_contrasts_are_said_in_words(make_comparison):
+    assert contrast_lines(read_comparison(make_comparison())) == [
+        (
+            "unclear",
+            "Adding synthetic to standard+copy-paste shows no difference: "
+            "+1.2 points (95 % interval -0.1 to +2.5).",
+        )
+    ]
+
+
+def test_tables_show_arms_and_units(make_comparison):
+    html = page(make_comparison())
+    for text in (
+        "cows &lt;brown&gt;",
+        "+1.1 to +5.2",
+        '<td class="n">83.1</td><td class="n">70.0</td>',
+        '<td class="hurts">hurts</td><td class="n">12.3</td>',
+        '<td class="cell hurts">-2.1<small>-3.0 to -1.2</small></td>',
+        '<td class="cell helps">+4.1<small>+2.1 to +6.2</small></td>',
+        "50 % real, 50 % synthetic, standard augmentation, loss weight 0.3 off the real items",
+        "<dt>steps</dt><dd>150</dd>",
+        "synthaug compare --davis DATA --video dog",
+    ):
+        assert text in html, text
+    assert 'id="classes"' not in html
+    assert 'id="incomplete"' not in html
+
+
+def test_chart_lists_the_arms_in_order_and_a_dot_per_unit(make_comparison):
+    chart = re.search(r'<svg class="gains".*?</svg>', page(make_comparison()), re.S)[0]
+    labels = re.findall(r'text-anchor="end">([^<]+)<', chart)
+    assert labels == list(ARMS[1:])
+    assert chart.count("<circle") == 2 * 3
+    assert re.findall(r'<g class="(\w+)">', chart) == ["hurts", "unclear", "helps"]
+
+
+def test_several_classes_get_a_table(make_comparison):
+    html = page(make_comparison(ids=(0, 3, 4)))
+    assert '<tr><td>class_4</td><td class="n">90.0</td>' in html
+
+
+def test_frames_are_those_where_the_scores_differ_most(make_comparison):
+    html = page(make_comparison(units=("dog",)))
+    rows = re.findall(r"<h3>dog, (\d+)</h3>", html)
+    assert rows == ["00003", "00002"]
+    assert html.count("<figcaption>truth</figcaption>") == 2
+    assert "<figcaption>standard+copy-paste+synthetic <b>76.0</b></figcaption>" in html
+    assert html.count('alt="sample of dog"') == 4
+
+
+def test_frames_may_come_from_a_callable(make_comparison):
+    asked = []
+
+    def frames(unit, name):
+        asked.append((unit, name))
+        return Sample(np.full((40, 60, 3), 9, np.uint8), np.zeros((40, 60), np.uint8))
+
+    html = page(make_comparison(units=("dog",)), frames=frames)
+    assert asked == [("dog", "00003"), ("dog", "00002")]
+    assert html.count("<figcaption>truth</figcaption>") == 2
+
+
+def test_page_without_pictures_leaves_their_sections_out(make_comparison):
+    html = page(make_comparison(pictures=False))
+    assert 'id="frames"' not in html
+    assert 'id="samples"' not in html
+
+
+def test_unfinished_comparison_says_so(make_comparison):
+    path = make_comparison(complete=False)
+    html = page(path)
+    assert "8 of 16 runs are done" in html
+    assert "Not all runs are done." in verdict_of(path)
+
+
+def test_single_run_has_no_interval(make_comparison):
+    path = make_comparison(units=("dog",))
+    none = {"J&F": {"mean": 0.01, "low": None, "high": None}}
+    change_arms(path, lambda arm: arm.update(gain=none, verdict="no difference shown"))
+    assert "too few runs for an interval" in verdict_of(path)
+    assert "<svg" in page(path)
+
+
+def test_other_folders_are_refused(tmp_path, make_comparison):
+    with pytest.raises(InputError, match="no comparison manifest"):
+        write_comparison_page(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"format": "synthaug-bank-1"}')
+    with pytest.raises(InputError, match="is not a comparison"):
+        write_comparison_page(tmp_path)
+    path = make_comparison()
+    (path / "comparison.json").write_text("{")
+    with pytest.raises(InputError, match="damaged comparison result"):
+        write_comparison_page(path)
