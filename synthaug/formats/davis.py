@@ -1,0 +1,69 @@
+"""DAVIS videos: frame 0 and its mask to learn from, the later labelled frames to be tested on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from synthaug.errors import InputError
+from synthaug.formats.folder import list_images, read_pair
+from synthaug.formats.splits import LazyPairs, Unit
+from synthaug.sample import ClassMap, Sample
+
+
+def read_video(root: str | Path, video: str, *, every: int = 1) -> Unit:
+    """Read one video of a folder laid out as DAVIS is (2016 or 2017).
+
+    Frames are ``JPEGImages/VIDEO`` or ``JPEGImages/480p/VIDEO``, masks the same below
+    ``Annotations``. Ids are kept, so that every object of DAVIS-2017 is a class; where the
+    first mask holds 0 and 255 only, as in DAVIS-2016, 255 is object 1 in all masks, otherwise it
+    is ignore.
+
+    Args:
+        root: folder that holds ``JPEGImages`` and ``Annotations``.
+        video: name of the video's folder.
+        every: test on every n-th of the later labelled frames, beginning with the first of them.
+
+    Returns:
+        A unit of kind ``video``: the first labelled frame, and the later ones read when indexed.
+
+    Raises:
+        InputError: a folder is missing or empty, there is no second labelled frame, the first
+            mask holds fewer than two classes, or `read_pair` refuses the first frame.
+    """
+    if every < 1:
+        raise InputError(f"cannot test on every {every}th frame: give 1 or more")
+    frames = {path.stem: path for path in list_images(_find(root, "JPEGImages", video), "frames")}
+    pairs = []
+    for mask in list_images(_find(root, "Annotations", video), "masks"):
+        if mask.stem not in frames:
+            raise InputError(f"mask {mask} has no frame {mask.stem}.jpg in JPEGImages: add it")
+        pairs.append((frames[mask.stem], mask))
+    if len(pairs) < 2:
+        raise InputError(
+            f"video {video} in {root} has one mask: at least a second is needed to test on"
+        )
+    first = LazyPairs(pairs)[0]
+    binary = np.unique(first.mask).tolist() == [0, 255]
+    read = _read_binary if binary else read_pair
+    first = _binary(first) if binary else first
+    classes = ClassMap.from_masks([first.mask], str(pairs[0][1]))
+    return Unit(video, [first], LazyPairs(pairs[1::every], read), classes, "video")
+
+
+def _find(root: str | Path, part: str, video: str) -> Path:
+    plain, small = Path(root) / part / video, Path(root) / part / "480p" / video
+    for folder in (plain, small):
+        if video and folder.is_dir():
+            return folder
+    raise InputError(f"no video {video!r} at {plain} or {small}: check the folder and the name")
+
+
+def _read_binary(image: Path, mask: Path, sample_id: str) -> Sample:
+    return _binary(read_pair(image, mask, sample_id))
+
+
+def _binary(sample: Sample) -> Sample:
+    ids = (sample.mask == 255).astype(np.uint8)
+    return Sample(sample.image, ids, sample.id, sample.grey)

@@ -1,0 +1,181 @@
+"""Units of a comparison: a few training pairs and the test pairs, from a user's own folders."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+
+from synthaug.errors import InputError
+from synthaug.formats.folder import list_images, read_mask, read_pair
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.seeding import numpy_stream
+
+PathPair = tuple[Path, Path]
+
+
+class LazyPairs(Sequence[Sample]):
+    """Pairs on disk; one is read when it is indexed, and none is kept.
+
+    Args:
+        paths: image and mask file of every pair; the image's stem is the sample's id.
+        read: called with both paths and the id.
+    """
+
+    def __init__(
+        self, paths: Sequence[PathPair], read: Callable[[Path, Path, str], Sample] = read_pair
+    ) -> None:
+        self.paths = list(paths)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> LazyPairs: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | LazyPairs:
+        if isinstance(index, slice):
+            return LazyPairs(self.paths[index], self._read)
+        image, mask = self.paths[index]
+        return self._read(image, mask, image.stem)
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One video or data set on which a segmenter learns and is tested.
+
+    Attributes:
+        name: unique among the units of a comparison, usable as a folder's name.
+        training: labelled pairs to learn from.
+        test: pairs to be measured on, read when indexed; sizes may differ. Pixels of ids that
+            ``classes`` lacks are not counted.
+        classes: of the training masks.
+        kind: ``video`` (measured by J&F) or ``images`` (measured by mIoU).
+    """
+
+    name: str
+    training: list[Sample]
+    test: Sequence[Sample]
+    classes: ClassMap
+    kind: Literal["video", "images"]
+
+
+def read_split(
+    images: str | Path,
+    masks: str | Path,
+    *,
+    test_images: str | Path | None = None,
+    test_masks: str | Path | None = None,
+    train: int | float | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> Unit:
+    """Read a user's folders as a unit; the split is given as two more folders or drawn.
+
+    Images and masks are matched by file stem. Every test mask is read once, so that a damaged
+    file is found before anything is trained.
+
+    Args:
+        images: folder of training images, or of all images when no test folder is given.
+        masks: folder of their index masks.
+        test_images: folder of test images.
+        test_masks: folder of their masks.
+        train: whole number or share (a float below 1, rounded, at least one) of ``images`` to
+            train on, drawn by ``seed``. By default all of them when a test folder is given, else
+            half. What is left is the test set, unless a test folder is given.
+        seed: of the draw.
+        name: of the unit; by default that of the folder that holds ``images``.
+
+    Returns:
+        A unit of kind ``images``.
+
+    Raises:
+        InputError: a folder is missing or empty, an image has no mask or shares its stem with
+            another, the split leaves no test image, training and test folder are the same, a
+            training pair is refused by `read_pair` or a test mask by `read_mask`, or the training
+            masks hold fewer than two classes.
+
+    Warns:
+        UserWarning: the test masks hold classes that no training mask has.
+    """
+    if (test_images is None) != (test_masks is None):
+        raise InputError("a test set needs both its folders: give test images and test masks")
+    paths = _match(images, masks)
+    if test_images is None or test_masks is None:
+        count = _count(0.5 if train is None else train, len(paths))
+        if count >= len(paths):
+            raise InputError(
+                f"{images} holds {len(paths)} images, {count} to train on leave none to test: "
+                "train on fewer or name a test folder"
+            )
+        training, test = _draw(paths, count, seed)
+    else:
+        if Path(test_images).resolve() == Path(images).resolve():
+            raise InputError(
+                f"{images} is both training and test folder: leave the test folder out and say "
+                "how many images to train on"
+            )
+        count = len(paths) if train is None else _count(train, len(paths))
+        if count > len(paths):
+            raise InputError(f"{images} holds {len(paths)} images, not {count}: train on fewer")
+        training, _ = _draw(paths, count, seed)
+        test = _match(test_images, test_masks)
+    samples = list(LazyPairs(training))
+    classes = ClassMap.from_masks([sample.mask for sample in samples], str(masks))
+    _warn_of_unknown(classes, test)
+    default = Path(images).resolve().parent.name or Path(images).resolve().name
+    return Unit(name or default, samples, LazyPairs(test), classes, "images")
+
+
+def _match(images: str | Path, masks: str | Path) -> list[PathPair]:
+    by_stem = {path.stem: path for path in list_images(masks, "masks")}
+    pairs: dict[str, PathPair] = {}
+    for path in list_images(images, "images"):
+        if path.stem not in by_stem:
+            raise InputError(f"image {path} has no mask {Path(masks) / path.stem}.png: add it")
+        if path.stem in pairs:
+            raise InputError(f"{pairs[path.stem][0]} and {path.name} share one name: rename one")
+        pairs[path.stem] = (path, by_stem[path.stem])
+    return list(pairs.values())
+
+
+def _count(train: int | float, available: int) -> int:
+    if isinstance(train, float) and 0 < train < 1:
+        return max(1, round(train * available))
+    if train < 1 or train != int(train):
+        raise InputError(
+            f"cannot train on {train} of {available} images: give a whole number or a share "
+            "between 0 and 1"
+        )
+    return int(train)
+
+
+def _draw(paths: list[PathPair], count: int, seed: int) -> tuple[list[PathPair], list[PathPair]]:
+    """Split into ``count`` drawn pairs and the others, both in the order of ``paths``."""
+    chosen = set(numpy_stream(seed, "split").permutation(len(paths))[:count].tolist())
+    return (
+        [path for i, path in enumerate(paths) if i in chosen],
+        [path for i, path in enumerate(paths) if i not in chosen],
+    )
+
+
+def _warn_of_unknown(classes: ClassMap, test: list[PathPair]) -> None:
+    unknown: set[int] = set()
+    for _, mask in test:
+        unknown.update(np.unique(read_mask(mask)).tolist())
+    unknown -= {*classes.ids, IGNORE_ID}
+    if unknown:
+        warnings.warn(
+            f"classes {sorted(unknown)} are in the test masks but in no training mask: their "
+            "pixels are not counted; train on more images, or on others (another seed)",
+            UserWarning,
+            stacklevel=3,
+        )

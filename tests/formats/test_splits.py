@@ -1,0 +1,127 @@
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthaug.errors import InputError
+from synthaug.formats.splits import read_split
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a folder of pairs, each of its own size; gives its paths."""
+
+    def write(name, masks):
+        images, labels = tmp_path / name / "images", tmp_path / name / "masks"
+        images.mkdir(parents=True)
+        labels.mkdir()
+        rng = np.random.default_rng(0)
+        for number, ids in enumerate(masks):
+            mask = np.zeros((40 + number, 50), np.uint8)
+            for row, value in enumerate(ids):
+                mask[8 * row : 8 * row + 8] = value
+            Image.fromarray(mask).save(labels / f"{number:02}.png")
+            image = rng.integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
+            Image.fromarray(image).save(images / f"{number:02}.jpg")
+        return images, labels
+
+    return write
+
+
+def _ids(samples):
+    return [sample.id for sample in samples]
+
+
+def test_drawn_split_is_whole_disjoint_and_repeats(write):
+    folders = write("rocks", [(0, 1)] * 10)
+    unit = read_split(*folders, train=3, seed=1)
+    assert len(unit.training) == 3
+    assert sorted(_ids(unit.training) + _ids(unit.test)) == [f"{i:02}" for i in range(10)]
+    assert _ids(unit.training) == sorted(_ids(unit.training))
+    assert _ids(read_split(*folders, train=3, seed=1).training) == _ids(unit.training)
+    others = {tuple(_ids(read_split(*folders, train=3, seed=s).training)) for s in range(6)}
+    assert len(others) > 1
+    assert (unit.name, unit.kind, unit.classes.ids) == ("rocks", "images", (0, 1))
+    assert read_split(*folders, name="mine").name == "mine"
+
+
+@pytest.mark.parametrize(("train", "count"), [(None, 5), (0.3, 3), (0.01, 1), (9, 9), (0.9, 9)])
+def test_number_or_share(write, train, count):
+    unit = read_split(*write("rocks", [(0, 1)] * 10), train=train)
+    assert (len(unit.training), len(unit.test)) == (count, 10 - count)
+
+
+def test_test_frames_are_read_when_indexed_at_their_own_size(write):
+    images, masks = write("rocks", [(0, 1, 2)] * 6)
+    unit = read_split(images, masks, train=1)
+    sizes = {sample.id: sample.size for sample in unit.test}
+    assert all(sizes[name] == (40 + int(name), 50) for name in sizes)
+    assert len(sizes) == 5
+    sample = unit.test[-1]
+    assert np.array_equal(sample.mask, np.array(Image.open(masks / f"{sample.id}.png")))
+    assert _ids(unit.test[::2]) == _ids(unit.test)[::2]
+    (images / f"{sample.id}.jpg").write_bytes(b"broken")
+    assert unit.test[0].size
+    with pytest.raises(InputError, match="cannot read image"):
+        unit.test[-1]
+
+
+def test_given_split(write):
+    training, test = write("train", [(0, 1)] * 4), write("val", [(0, 1)] * 3)
+    unit = read_split(*training, test_images=test[0], test_masks=test[1])
+    assert (len(unit.training), len(unit.test)) == (4, 3)
+    few = read_split(*training, test_images=test[0], test_masks=test[1], train=2)
+    assert (len(few.training), len(few.test)) == (2, 3)
+    with pytest.raises(InputError, match="holds 4 images, not 5"):
+        read_split(*training, test_images=test[0], test_masks=test[1], train=5)
+    with pytest.raises(InputError, match="both its folders"):
+        read_split(*training, test_images=test[0])
+    with pytest.raises(InputError, match="is both training and test folder"):
+        read_split(*training, test_images=training[0], test_masks=training[1])
+
+
+def test_class_of_the_test_set_alone_is_warned_of_and_unknown(write):
+    training, test = write("train", [(0, 1), (0, 3)]), write("val", [(0, 1, 7), (0, 255), (9, 0)])
+    with pytest.warns(UserWarning, match=r"classes \[7, 9\] are in the test masks") as caught:
+        unit = read_split(*training, test_images=test[0], test_masks=test[1])
+    assert len(caught) == 1
+    assert unit.classes.ids == (0, 1, 3)
+    channels = unit.classes.encode(unit.test[0].mask)
+    assert (channels[16:24] == -1).all()
+    assert (channels[:16] >= 0).all()
+
+
+def test_no_warning_without_cause(write):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unit = read_split(*write("rocks", [(0, 1, 255), (0, 1)]))
+    assert unit.classes.ids == (0, 1)
+
+
+def test_what_cannot_be_split_is_refused(write):
+    images, masks = write("rocks", [(0, 1)] * 3)
+    with pytest.raises(InputError, match="3 to train on leave none to test"):
+        read_split(images, masks, train=3)
+    for train in (0, -1, 0.0, 1.5):
+        with pytest.raises(InputError, match="a whole number or a share"):
+            read_split(images, masks, train=train)
+    Image.new("RGB", (50, 40)).save(images / "00.png")
+    with pytest.raises(InputError, match=r"00.jpg and 00.png share one name"):
+        read_split(images, masks)
+    (images / "00.png").unlink()
+    (masks / "01.png").unlink()
+    with pytest.raises(InputError, match=r"01.jpg has no mask"):
+        read_split(images, masks)
+
+
+def test_damaged_test_mask_is_found_at_once(write):
+    training, test = write("train", [(0, 1)] * 2), write("val", [(0, 1)] * 3)
+    (test[1] / "02.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"cannot read mask .*02.png"):
+        read_split(*training, test_images=test[0], test_masks=test[1])
+
+
+def test_training_masks_of_one_class_are_refused(write):
+    with pytest.raises(InputError, match="only one class"):
+        read_split(*write("rocks", [(0,)] * 4))
