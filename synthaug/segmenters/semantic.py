@@ -193,7 +193,7 @@ def optimise(
                 each = segmentation_loss(model(images.to(device)), masks.to(device))
                 loss = (each * shares).sum() / shares.sum()
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             losses.append(loss.item() if items else 0.0)
             if progress is not None:
