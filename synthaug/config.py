@@ -98,6 +98,75 @@ class FilterConfig:
 
 
 @dataclass(frozen=True)
+class DataConfig:
+    """What a comparison trains and tests on.
+
+    Attributes:
+        kind: ``davis``: videos, the first frame labelled and the later ones tested; ``folders``:
+            one data set of images and masks.
+        root: DAVIS' folder, with ``JPEGImages`` and ``Annotations``.
+        videos: names of videos below it.
+        every: test on every n-th of the later frames.
+        images: folder of training images.
+        masks: folder of their masks, same file stems.
+        test_images: folder of test images; without it the images are split.
+        test_masks: folder of their masks.
+        train: images to train on: their number, or their share when below 1; None = all where
+            there is a test folder, else half.
+        seed: of the split.
+    """
+
+    kind: Literal["davis", "folders"] = "davis"
+    root: str | None = None
+    videos: tuple[str, ...] = ()
+    every: Annotated[int, Ge(1)] = 1
+    images: str | None = None
+    masks: str | None = None
+    test_images: str | None = None
+    test_masks: str | None = None
+    train: Annotated[int | float, Gt(0)] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """How ways to train a segmenter are compared.
+
+    Attributes:
+        arms: names of the ways, the built-in ones of `synthaug.mixing.arms`.
+        seeds: repetitions of every arm on every unit.
+        baseline: the arm that gains are measured against.
+        segmenter: ``osvos``, ``matching``, ``repri``, ``unet``, ``fpn``, ``deeplabv3``,
+            ``deeplabv3plus``, or ``package.module:function``, called with ``num_classes``.
+        steps: optimiser steps of each training.
+        batch_size: pictures per step.
+        side_px: longer side in training.
+        lr: learning rate.
+        encoder: network under the segmenter, as segmentation-models-pytorch names it.
+        parent: file of weights that ``osvos`` starts from.
+    """
+
+    arms: tuple[str, ...] = (
+        "none",
+        "standard",
+        "copy-paste",
+        "synthetic",
+        "standard+synthetic",
+        "standard+copy-paste",
+        "standard+copy-paste+synthetic",
+    )
+    seeds: Annotated[int, Ge(1), Le(1000)] = 3
+    baseline: str = "standard"
+    segmenter: str = "osvos"
+    steps: Annotated[int, Ge(1)] = 150
+    batch_size: Annotated[int, Ge(1), Le(256)] = 8
+    side_px: Annotated[int, Ge(32), Le(4096)] = 256
+    lr: Annotated[float, Gt(0)] = 1e-3
+    encoder: str = "tu-tf_efficientnet_lite0"
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
 class DemoConfig:
     """How the demonstration runs.
 
@@ -117,6 +186,8 @@ class Recipe:
     fit: FitConfig = field(default_factory=FitConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
 
 
@@ -124,6 +195,8 @@ _STAGES: dict[str, type[Any]] = {
     "fit": FitConfig,
     "generate": GenerateConfig,
     "filter": FilterConfig,
+    "data": DataConfig,
+    "compare": CompareConfig,
     "demo": DemoConfig,
 }
 

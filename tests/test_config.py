@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from synthaug.config import (
+    CompareConfig,
+    DataConfig,
     FilterConfig,
     FitConfig,
     GenerateConfig,
@@ -143,3 +145,28 @@ def test_versions_name_what_decides_results():
     found = versions()
     assert torch.__version__.startswith(found["torch"])
     assert {"synthaug", "python", "numpy"} <= set(found)
+
+
+def test_recipe_of_a_comparison(recipe_file):
+    path = recipe_file(
+        "data: {root: davis, videos: [dog, cows], every: 2}\n"
+        "compare: {arms: [none, standard], seeds: 5, lr: 1.0e-4}\n"
+    )
+    recipe = load_recipe(path)
+    assert recipe.data == DataConfig(root="davis", videos=("dog", "cows"), every=2)
+    assert recipe.compare == CompareConfig(arms=("none", "standard"), seeds=5, lr=1e-4)
+    assert recipe.compare == load_recipe(recipe_file(dump_stage("compare", recipe.compare))).compare
+
+
+@pytest.mark.parametrize(
+    ("item", "option"),
+    [
+        ("compare.seeds=0", "compare.seeds"),
+        ("data.kind=films", "data.kind"),
+        ("compare.arms=standard", "compare.arms"),
+        ("data.train=-1", "data.train"),
+    ],
+)
+def test_bad_values_of_a_comparison_are_refused(item, option):
+    with pytest.raises(InputError, match=option.replace(".", r"\.")):
+        load_recipe(overrides=[item])
