@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -48,15 +48,15 @@ class Arm:
     """
 
     name: str
-    shares: Mapping[str, float]
+    shares: Mapping[str, float] = field(hash=False)
     augment: bool
     weight: float = 1.0
     schedule: Schedule = "constant"
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r}"
-        if not self.name or set(self.name) & set('/\\"') or self.name.startswith("."):
-            raise InputError(f"{where} names a folder: leave out slashes, quotes and a first dot")
+        if not self.name or set(self.name) & set("/\\") or self.name[0] in "._":
+            raise InputError(f"{where} must name a folder: no slash, and no dot or _ in front")
         if unknown := sorted(set(self.shares) - set(KINDS)):
             raise InputError(f"{where} has items of kind {unknown[0]!r}: use {', '.join(KINDS)}")
         values = list(self.shares.values())

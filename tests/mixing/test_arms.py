@@ -253,7 +253,8 @@ def test_an_arm_survives_json() -> None:
         ({"weight": -1}, "weight"),
         ({"weight": float("nan")}, "weight"),
         ({"schedule": "later"}, "schedule"),
-        ({"name": "a/b"}, "slashes"),
+        ({"name": "a/b"}, "slash"),
+        ({"name": "_test"}, "name a folder"),
     ],
 )
 def test_a_wrong_arm_is_refused(values: dict[str, Any], part: str) -> None:

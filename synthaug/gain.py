@@ -1,1 +1,0 @@
-"""MEASURE: arms x seeds -> paired gains with confidence intervals."""

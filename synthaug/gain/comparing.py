@@ -1,0 +1,369 @@
+"""Compare arms: train and test each of them on every unit with every seed, and keep the results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from synthaug import files
+from synthaug.config import versions
+from synthaug.errors import InputError
+from synthaug.gain.keys import code_hashes, run_key, unit_hash
+from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run, working_size
+from synthaug.gain.summary import Cell, summarise
+from synthaug.mixing.arms import ARMS, Arm
+from synthaug.segmenters.semantic import BUNDLED_ENCODER
+
+if TYPE_CHECKING:
+    from synthaug.formats.splits import Unit
+
+FORMAT = "synthaug-comparison-1"
+Sources = Mapping[str, Any]
+"""Kind of items (``synthetic``, ``copy-paste``) -> folder of a bank or generator."""
+
+
+def compare(
+    units: Sequence[Unit],
+    out: str | os.PathLike[str],
+    *,
+    arms: Sequence[str | Arm],
+    seeds: int | Sequence[int] = 5,
+    sources: Callable[[Unit], Sources] | Mapping[str, Sources] | None = None,
+    segmenter: str = "osvos",
+    baseline: str = "standard",
+    steps: int = 150,
+    batch_size: int = 8,
+    side_px: int = 256,
+    lr: float = 1e-3,
+    encoder: str = BUNDLED_ENCODER,
+    parent: str | os.PathLike[str] | None = None,
+    reproduce: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    echo: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure what each arm does to a segmenter, paired over units and seeds.
+
+    All arms get the same steps, batch size, first weights and real items. Every finished run is
+    kept in ``OUT/runs``; a run is only made again when something that decides it has changed
+    (data, arm, source, setting, seed). The order is seed by seed over all units and arms, so that
+    an interrupted comparison is balanced; its ``comparison.json`` leaves out pairs of unit and
+    seed of which arms are missing. A later call with other arms or more seeds adds to the folder.
+
+    Args:
+        units: what to learn and test on, all of one kind; names are unique.
+        out: folder of the comparison.
+        arms: names of `synthaug.mixing.arms.ARMS` or arms of your own; the baseline is added
+            when it is not among them.
+        seeds: repetitions: their number, or the seeds.
+        sources: per unit the folders that the arms need: unit name -> kind -> folder, or a
+            function that is called when the unit first needs one. Folders of an earlier call
+            count as long as no other is given.
+        segmenter: name for `synthaug.segmenters.build_learner`, or ``package.module:function``.
+        baseline: the arm that gains are measured against.
+        steps: training steps.
+        batch_size: items per step.
+        side_px: longer side in training and testing, px.
+        lr: highest learning rate.
+        encoder: encoder of the network.
+        parent: file of a parent network, for the segmenters that take one.
+        reproduce: command line to show in the report.
+        progress: called with (training steps done, steps of all runs).
+        echo: called with one line per finished run, time left included.
+
+    Returns:
+        The content of ``comparison.json``.
+
+    Raises:
+        InputError: nothing to compare, units of two kinds, an unknown arm, a missing or unfit
+            source, a value out of range, or a folder that holds something else.
+    """
+    say = echo or (lambda line: None)
+    settings = Settings(
+        segmenter, steps, batch_size, side_px, lr, encoder, None if parent is None else str(parent)
+    )
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
+    _check(units, chosen, settings)
+    folder = _Folder(Path(out), units, settings, sources)
+    plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
+    todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
+    if len(todo) < len(plan):
+        say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
+    clock = _Clock(len(todo) * settings.steps, progress)
+    try:
+        for number, (seed, unit, arm) in enumerate(todo):
+            started = time.perf_counter()
+            value = folder.make(unit, arm, seed, lambda done, _: clock.show(done))
+            clock.close(time.perf_counter() - started, settings.steps)
+            say(
+                f"[{number + 1}/{len(todo)}] {unit.name}, {arm.name}, seed {seed}: "
+                f"{folder.measures[0]} {100 * value:.1f}, {clock.left(len(todo) - number - 1)}"
+            )
+            if number + 1 < len(todo) and todo[number + 1][0] != seed:
+                folder.write_summary(plan)
+    finally:
+        summary = folder.write_summary(plan)
+    return summary
+
+
+class _Folder:
+    """The folder of a comparison: what it holds already, what is still to do."""
+
+    def __init__(
+        self,
+        path: Path,
+        units: Sequence[Unit],
+        settings: Settings,
+        sources: Callable[[Unit], Sources] | Mapping[str, Sources] | None,
+    ) -> None:
+        if path.is_file():
+            raise InputError(f"{path} is a file: name a folder with --out")
+        self.path, self.units, self.settings = path, list(units), settings
+        self.old = _old_manifest(path)
+        self.same_settings = self.old.get("settings") == settings.as_dict()
+        self.measures = MEASURES[units[0].kind]
+        self.results: dict[str, dict[Cell, dict[str, Any]]] = {}
+        self.manifest: dict[str, Any] = {}
+        self._shared = {**settings.as_dict(), **code_hashes(settings)}
+        self._hashes = {unit.name: unit_hash(unit) for unit in units}
+        self._given = sources
+        self._sources: dict[str, Sources] = {}
+
+    @property
+    def old_arms(self) -> dict[str, Arm]:
+        """Arms that the folder has from earlier calls."""
+        return {value["name"]: Arm(**value) for value in self.old.get("arms", [])}
+
+    def join(
+        self,
+        arms: dict[str, Arm],
+        seeds: list[int],
+        baseline: str,
+        reproduce: str,
+        say: Callable[[str], None],
+    ) -> list[tuple[int, Unit, Arm]]:
+        """Add this call to what the folder holds; return the runs to have, in order."""
+        if not callable(self._given):  # otherwise making them may take long: on first need
+            for unit in self.units:
+                for arm in arms.values():
+                    open_sources(unit, arm, self._sources_of(unit))
+        if self.old and not self.same_settings:
+            changed = [
+                f"{name} {self.old['settings'].get(name)} -> {value}"
+                for name, value in self.settings.as_dict().items()
+                if self.old["settings"].get(name) != value
+            ]
+            say(f"settings have changed ({', '.join(changed)}): all runs are made again")
+        past = self.old if self.same_settings else {}
+        known = {**(self.old_arms if past else {}), **arms}
+        all_seeds = list(dict.fromkeys([*past.get("seeds", []), *seeds]))
+        for name, arm in known.items():
+            cells = ((unit, seed) for unit in self.units for seed in all_seeds)
+            found = {(unit.name, seed): self._read(unit, arm, seed) for unit, seed in cells}
+            self.results[name] = {cell: run for cell, run in found.items() if run is not None}
+            if name not in arms and not self.results[name]:
+                say(f"{name}: earlier runs are of other data or sources, they are left out")
+                del self.results[name]
+        shown = [arm for name, arm in known.items() if name in self.results]
+        self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
+        files.write_json(self.path / "manifest.json", self.manifest)
+        return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
+
+    def has(self, unit: Unit, arm: Arm, seed: int) -> bool:
+        """Whether a run is there, made from the same ingredients."""
+        return (unit.name, seed) in self.results[arm.name]
+
+    def make(self, unit: Unit, arm: Arm, seed: int, progress: Callable[[int, int], None]) -> float:
+        """Train and test, keep the result and, for the first seed, pictures.
+
+        Returns:
+            The primary measure.
+        """
+        sources = open_sources(unit, arm, self._sources_of(unit) if arm.needs else {})
+        predictions = None
+        if seed == self.manifest["seeds"][0]:
+            predictions = self.path / "predictions" / unit.name / arm.name / str(seed)
+            keep_pictures(unit, sources, self.path)
+        found = run(
+            unit,
+            arm,
+            seed,
+            sources,
+            self.settings,
+            predictions=predictions,
+            progress=progress,
+        )
+        head = {"unit": unit.name, "arm": arm.name, "seed": seed}
+        result = {**head, "key": self._key(unit, arm, seed), **found}
+        files.write_json(self._run_path(unit, arm, seed), result)
+        self.results[arm.name][unit.name, seed] = result
+        return float(found["measures"][self.measures[0]])
+
+    def write_summary(self, plan: Sequence[tuple[int, Unit, Arm]]) -> dict[str, Any]:
+        """Write and return ``comparison.json`` of the runs so far."""
+        missing = {(unit.name, seed) for seed, unit, arm in plan if not self.has(unit, arm, seed)}
+        balanced = {
+            arm: {cell: found for cell, found in cells.items() if cell not in missing}
+            for arm, cells in self.results.items()
+        }
+        summary = summarise(
+            balanced,
+            units=[unit.name for unit in self.units],
+            baseline=self.manifest["baseline"],
+            measures=self.measures,
+            complete=not missing,
+        )
+        self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
+        files.write_json(self.path / "manifest.json", self.manifest)
+        files.write_json(self.path / "comparison.json", summary)
+        return summary
+
+    def _read(self, unit: Unit, arm: Arm, seed: int) -> dict[str, Any] | None:
+        path = self._run_path(unit, arm, seed)
+        if not path.is_file():
+            return None
+        found: dict[str, Any] = files.read_json(path, "run")
+        return found if found.get("key") == self._key(unit, arm, seed) else None
+
+    def _run_path(self, unit: Unit, arm: Arm, seed: int) -> Path:
+        return self.path / "runs" / unit.name / arm.name / f"{seed}.json"
+
+    def _sources_of(self, unit: Unit) -> Sources:
+        if unit.name not in self._sources:
+            given = self._given
+            found = given(unit) if callable(given) else (given or {}).get(unit.name, {})
+            earlier = self.old.get("sources", {}).get(unit.name, {})
+            paths = {kind: str(Path(path).absolute()) for kind, path in found.items()}
+            self._sources[unit.name] = {**earlier, **paths}
+        return self._sources[unit.name]
+
+    def _key(self, unit: Unit, arm: Arm, seed: int) -> str:
+        paths = self._sources_of(unit) if arm.needs else {}
+        return run_key([unit.name, self._hashes[unit.name]], arm, seed, paths, self._shared)
+
+    def _describe(
+        self, arms: Sequence[Arm], seeds: list[int], baseline: str, reproduce: str
+    ) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "measure": self.measures[0],
+            "measures": list(self.measures),
+            "baseline": baseline,
+            "arms": [arm.as_dict() for arm in arms],
+            "units": [
+                {
+                    "name": unit.name,
+                    "training": [sample.id for sample in unit.training],
+                    "test": len(unit.test),
+                    "classes": {
+                        "ids": list(unit.classes.ids),
+                        "names": list(unit.classes.names),
+                    },
+                    "kind": unit.kind,
+                    "hash": self._hashes[unit.name],
+                }
+                for unit in self.units
+            ],
+            "seeds": seeds,
+            "settings": self.settings.as_dict(),
+            "versions": versions(),
+            "hardware": _hardware(),
+            "reproduce": reproduce,
+        }
+
+
+class _Clock:
+    """Progress in training steps, and the time that is left."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.total, self.progress = total, progress
+        self.done = 0
+        self.spent: list[float] = []
+
+    def show(self, steps: int) -> None:
+        """Report the steps of the run under way."""
+        if self.progress is not None:
+            self.progress(self.done + steps, self.total)
+
+    def close(self, seconds: float, steps: int) -> None:
+        """End a run."""
+        self.spent.append(seconds)
+        self.done += steps
+        self.show(0)
+
+    def left(self, runs: int) -> str:
+        """Say how long the last run took and, by all of this call, how long the others will."""
+        took = f"{self.spent[-1]:.0f} s"
+        if not runs:
+            return took
+        minutes = runs * sum(self.spent) / len(self.spent) / 60
+        words = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{max(1, round(minutes))} min"
+        return f"{took}; about {words} left"
+
+
+def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm]) -> dict[str, Arm]:
+    """The arms of a call by name, the baseline included."""
+    if isinstance(given, str):
+        raise InputError(f"arms is the text {given!r}: give a list of names")
+    names = [arm.name if isinstance(arm, Arm) else arm for arm in given]
+    wanted: list[str | Arm] = [*given] if baseline in names else [baseline, *given]
+    known = {**earlier, **ARMS}
+    found: dict[str, Arm] = {}
+    for item in wanted:
+        if isinstance(item, str) and item not in known:
+            raise InputError(f"unknown arm {item!r}: choose from {', '.join(known)}")
+        arm = known[item] if isinstance(item, str) else item
+        if arm.name in found:
+            raise InputError(f"arm {arm.name!r} is given twice: give one of them another name")
+        found[arm.name] = arm
+    return found
+
+
+def _check(units: Sequence[Unit], seeds: Sequence[int], settings: Settings) -> None:
+    names = [unit.name for unit in units]
+    if not units:
+        raise InputError("there is nothing to compare on: give at least one video or data set")
+    for name in names:
+        if not name or set(name) & set("/\\") or name.startswith(".") or names.count(name) > 1:
+            raise InputError(f"unit name {name!r} is no folder name or not unique: rename it")
+    for unit in units:
+        if not len(unit.test) or not unit.training:
+            raise InputError(f"{unit.name} needs at least one labelled image to learn and to test")
+    if len({unit.kind for unit in units}) > 1:
+        raise InputError("videos and sets of images have different measures: compare them apart")
+    if not seeds or min(seeds) < 0:
+        raise InputError("there is no seed to compare with: give at least one, 0 or larger")
+    least = {"steps": 1, "batch_size": 1, "side_px": 32}
+    for name, value in least.items():
+        if getattr(settings, name) < value:
+            raise InputError(f"{name} is {getattr(settings, name)}: give at least {value}")
+    if not settings.lr > 0:
+        raise InputError(f"lr is {settings.lr}: give a positive learning rate")
+    first = units[0]  # a segmenter that cannot be built is found before anything else is done
+    settings.build(len(first.classes), working_size(first.training[0].size, settings.side_px), 0)
+
+
+def _old_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of an earlier call, {} for a new folder."""
+    if not path.exists() or not any(path.iterdir()):
+        return {}
+    if (path / "manifest.json").is_file():
+        found = files.read_json(path / "manifest.json", "comparison manifest")
+        if isinstance(found, dict) and found.get("format") == FORMAT:
+            return found
+    raise InputError(f"{path} holds something else than a comparison: choose another folder")
+
+
+def _hardware() -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }

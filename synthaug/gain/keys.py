@@ -1,0 +1,84 @@
+"""What decides a run, as one hash: runs of equal keys need not be made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthaug import files
+from synthaug.errors import InputError
+from synthaug.mixing.arms import Arm
+
+if TYPE_CHECKING:
+    from synthaug.formats.splits import Unit
+    from synthaug.gain.runs import Settings
+
+RUN_FORMAT = "synthaug-run-1"
+"""Raised when equal ingredients give another result than before."""
+
+
+def run_key(
+    unit: list[str], arm: Arm, seed: int, sources: Mapping[str, Any], shared: Mapping[str, Any]
+) -> str:
+    """SHA-256 over everything that decides a run.
+
+    Args:
+        unit: name and `unit_hash`.
+        arm: its name does not count.
+        seed: the repetition.
+        sources: kind -> folder; those that the arm needs count, by `source_hashes`.
+        shared: settings of all runs.
+    """
+    ingredients = {
+        "format": RUN_FORMAT,
+        "unit": unit,
+        "arm": {**arm.as_dict(), "name": None},
+        "seed": seed,
+        "sources": {kind: source_hashes(sources.get(kind)) for kind in arm.needs},
+        "shared": dict(shared),
+    }
+    return files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())
+
+
+def unit_hash(unit: Unit) -> str:
+    """SHA-256 over all images and masks of a unit, training and test, with their ids."""
+    digest = hashlib.sha256(json.dumps([unit.kind, list(unit.classes.ids)]).encode())
+    for part in (unit.training, unit.test):
+        for index in range(len(part)):
+            sample = part[index]
+            digest.update(f"{sample.id} {sample.size}".encode())
+            digest.update(sample.image.tobytes())
+            digest.update(sample.mask.tobytes())
+        digest.update(b"/")
+    return digest.hexdigest()
+
+
+def source_hashes(path: Any) -> list[str]:
+    """SHA-256 of what a source's folder says about itself and its samples; [] without one."""
+    if path is None:
+        return []
+    listed = (Path(path) / name for name in ("manifest.json", "samples.jsonl"))
+    return [files.sha256_file(file) for file in listed if file.is_file()]
+
+
+def code_hashes(settings: Settings) -> dict[str, str]:
+    """SHA-256 of the parent network's file and of the user's own module, once it is imported.
+
+    Raises:
+        InputError: there is no such parent file.
+    """
+    found: dict[str, str] = {}
+    module = (
+        sys.modules.get(settings.segmenter.split(":")[0]) if ":" in settings.segmenter else None
+    )
+    if module is not None and module.__file__ is not None:
+        found["segmenter_sha256"] = files.sha256_file(module.__file__)
+    if settings.parent is not None:
+        if not Path(settings.parent).is_file():
+            raise InputError(f"no parent network at {settings.parent}: check the path")
+        found["parent_sha256"] = files.sha256_file(settings.parent)
+    return found

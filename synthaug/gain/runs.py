@@ -1,0 +1,270 @@
+"""One run of a comparison: train a segmenter on an arm's batches, test it on the unit's images."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from synthaug import files
+from synthaug.errors import InputError
+from synthaug.formats.folder import mask_png
+from synthaug.mixing.arms import Arm, ArmStream
+from synthaug.mixing.source import Source, open_source_once
+from synthaug.quality.overlap import confusion_matrix, iou_per_class, jf, mean_iou
+from synthaug.sample import Sample
+from synthaug.seeding import derive_seed, python_stream
+from synthaug.segmenters import build_learner
+from synthaug.segmenters.semantic import BUNDLED_ENCODER
+
+if TYPE_CHECKING:
+    from synthaug.formats.splits import Unit
+    from synthaug.segmenters.contract import Learner
+
+MEASURES = {"video": ("J&F", "J", "F", "mIoU"), "images": ("mIoU",)}
+"""Measures by the unit's kind, the primary one first; all of them lie in [0, 1]."""
+KEPT_IMAGES = 8
+KEPT_SAMPLES = 4
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of a comparison share.
+
+    Attributes:
+        segmenter: name of the learner, see `synthaug.segmenters.build_learner`.
+        steps: training steps.
+        batch_size: items per step.
+        side_px: longer side in training and testing, px; smaller images keep their size.
+        lr: highest learning rate.
+        encoder: encoder of the network.
+        parent: file of a parent network; None = without.
+    """
+
+    segmenter: str = "osvos"
+    steps: int = 150
+    batch_size: int = 8
+    side_px: int = 256
+    lr: float = 1e-3
+    encoder: str = BUNDLED_ENCODER
+    parent: str | None = None
+
+    def build(self, num_classes: int, size: tuple[int, int], seed: int) -> Learner:
+        """Build the learner."""
+        return build_learner(
+            self.segmenter,
+            num_classes,
+            seed=seed,
+            size=size,
+            lr=self.lr,
+            encoder=self.encoder,
+            parent=self.parent,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings in plain JSON values."""
+        return asdict(self)
+
+
+def working_size(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """Scale (height, width) so that the longer side is at most ``side_px``, no side under 32."""
+    scale = min(1.0, side_px / max(size))
+    return max(32, round(size[0] * scale)), max(32, round(size[1] * scale))
+
+
+def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, Source]:
+    """Open what an arm needs on a unit.
+
+    Raises:
+        InputError: a source is missing, is none, or has classes that the unit has not.
+    """
+    opened = {}
+    for kind in arm.needs:
+        if kind not in paths:
+            raise InputError(
+                f"arm {arm.name!r} needs a source of {kind} items for {unit.name}: "
+                "give a bank or generator"
+            )
+        source = open_source_once(str(paths[kind]))
+        strange = sorted(set(source.classes.ids) - set(unit.classes.ids))
+        if strange:
+            raise InputError(
+                f"{paths[kind]} shows class {strange[0]}, which the training masks of {unit.name} "
+                f"(classes {list(unit.classes.ids)}) do not: make it from this unit's masks"
+            )
+        opened[kind] = source
+    return opened
+
+
+def run(
+    unit: Unit,
+    arm: Arm,
+    seed: int,
+    sources: Mapping[str, Source],
+    settings: Settings,
+    *,
+    predictions: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Train and test once.
+
+    The learner's seed and the stream's seed follow from unit and seed alone: all arms of a seed
+    start from the same weights and see the same real items in the same places.
+
+    Args:
+        unit: what to learn and what to test on.
+        arm: how to fill the batches.
+        seed: the repetition.
+        sources: from `open_sources`.
+        settings: shared by all runs.
+        predictions: folder for at most `KEPT_IMAGES` evenly spread predictions.
+        progress: called with (steps done, steps).
+
+    Returns:
+        ``measures``, ``per_class``, ``per_image``, ``seconds`` and ``peak_memory_gb``.
+
+    Raises:
+        InputError: no pixel of the test masks is labelled.
+    """
+    size = working_size(unit.training[0].size, settings.side_px)
+    names = ("gain", unit.name)
+    learner = settings.build(len(unit.classes), size, derive_seed(seed, *names, "weights"))
+    stream = ArmStream(
+        arm,
+        unit.training,
+        sources,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        seed=derive_seed(seed, *names, "batches"),
+        size=size,
+    )
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    learner.learn(
+        stream, unit.classes, seed=derive_seed(seed, *names, "training"), progress=progress
+    )
+    trained = time.perf_counter()
+    result = measure(learner, unit, predictions)
+    tested = time.perf_counter()
+    result["seconds"] = {"train": round(trained - start, 3), "test": round(tested - trained, 3)}
+    result["peak_memory_gb"] = _peak_memory_gb()
+    return result
+
+
+def measure(learner: Learner, unit: Unit, predictions: Path | None = None) -> dict[str, Any]:
+    """Test a trained learner on all test images of a unit.
+
+    Videos: J, F and J&F, means over the test frames (of the objects' means within a frame), as
+    the DAVIS benchmark defines them. All kinds: mIoU from one confusion matrix over all test
+    images, classes that are nowhere left out.
+
+    Args:
+        learner: trained.
+        unit: its test images are segmented in order; those of a video in one call.
+        predictions: folder for at most `KEPT_IMAGES` evenly spread index PNGs.
+
+    Returns:
+        ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where absent) and
+        ``per_image`` (``id`` and the primary measure of each).
+
+    Raises:
+        InputError: no pixel of the test masks is labelled.
+    """
+    classes, count = unit.classes, len(unit.classes)
+    primary = MEASURES[unit.kind][0]
+    kept = kept_indices(len(unit.test))
+    confusion = np.zeros((count, count), np.int64)
+    frames, per_image = [], []
+    for index, sample, channels in _segmented(learner, unit):
+        target = classes.encode(sample.mask)
+        single = confusion_matrix(target, channels, count)
+        confusion += single
+        if unit.kind == "video":
+            frame = jf(target, channels, count)
+            frames.append((frame.mean, frame.j, frame.f))
+            value = frame.mean
+        else:
+            value = mean_iou(single)
+        per_image.append({"id": sample.id, primary: _finite(value)})
+        if predictions is not None and index in kept:
+            ids = classes.decode(channels)
+            files.write_bytes(predictions / f"{sample.id}.png", mask_png(ids))
+    if not confusion.any():
+        raise InputError(f"no test image of {unit.name} has a labelled pixel: check its masks")
+    values = [*np.mean(frames, axis=0).tolist()] if frames else []
+    measures = dict(zip(MEASURES[unit.kind], [*values, mean_iou(confusion)], strict=True))
+    per_class = zip(classes.ids, iou_per_class(confusion).tolist(), strict=True)
+    return {
+        "measures": measures,
+        "per_class": {str(i): _finite(value) for i, value in per_class},
+        "per_image": per_image,
+    }
+
+
+def keep_pictures(unit: Unit, sources: Mapping[str, Source], folder: Path) -> None:
+    """Keep what the report shows beside the predictions.
+
+    ``predictions/UNIT/_test`` gets the test images (JPEG) and their masks (index PNG) at which
+    predictions are kept; ``samples/UNIT/KIND`` gets a few samples of every source.
+    """
+    for index in sorted(kept_indices(len(unit.test))):
+        _write_pair(folder / "predictions" / unit.name / "_test", unit.test[index])
+    for kind, source in sources.items():
+        stream = python_stream(0, "gain", "pictures", kind)
+        drawn = (source.fetch(source.draw(stream.randrange)) for _ in range(4 * KEPT_SAMPLES))
+        shown: dict[str, Sample] = {}
+        for sample in drawn:
+            shown.setdefault(sample.id, sample)
+            if len(shown) == KEPT_SAMPLES:
+                break
+        for sample in shown.values():
+            _write_pair(folder / "samples" / unit.name / kind, sample)
+
+
+def kept_indices(count: int) -> set[int]:
+    """Indices of at most `KEPT_IMAGES` of ``count`` test images, evenly spread, ends included."""
+    number = min(KEPT_IMAGES, count)
+    return {round(i * (count - 1) / max(1, number - 1)) for i in range(number)}
+
+
+def _segmented(learner: Learner, unit: Unit) -> Iterator[tuple[int, Sample, Any]]:
+    """(index, sample, (H, W) channels); a video goes to the learner as a whole."""
+    size = len(unit.test) if unit.kind == "video" else _CHUNK
+    samples = iter(range(len(unit.test)))
+    while chunk := list(islice(samples, size)):
+        shown: Sequence[Sample] = [unit.test[index] for index in chunk]
+        maps = learner.segment([sample.image for sample in shown])
+        yield from zip(chunk, shown, maps, strict=True)
+
+
+def _write_pair(folder: Path, sample: Sample) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(sample.image).save(buffer, "JPEG", quality=90)
+    files.write_bytes(folder / f"{sample.id}.jpg", buffer.getvalue())
+    files.write_bytes(folder / f"{sample.id}.png", mask_png(sample.mask))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _peak_memory_gb() -> float | None:
+    """Most memory that this process has held so far, on the GPU where there is one, in GB."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kilobytes * 1024 / 1e9, 3)

@@ -1,0 +1,148 @@
+"""From the results of single runs to means, paired gains and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from synthaug.statistics import bootstrap_interval, verdict
+
+Cell = tuple[str, int]
+"""(unit, seed)."""
+Results = Mapping[str, Mapping[Cell, Mapping[str, Any]]]
+"""Arm -> cell -> what the run found, as `synthaug.gain.runs.run` returns it."""
+CONTRASTS = (
+    ("standard+copy-paste+synthetic", "standard+copy-paste"),
+    ("standard+copy-paste", "standard"),
+    ("standard+synthetic", "standard"),
+)
+"""(arm, against): what a source adds to an arm that does without it."""
+
+
+def summarise(
+    results: Results,
+    *,
+    units: Sequence[str],
+    baseline: str,
+    measures: Sequence[str],
+    complete: bool,
+) -> dict[str, Any]:
+    """Average the runs and compare every arm with the baseline.
+
+    Gains are paired: an arm minus the baseline on the same unit with the same seed; runs whose
+    partner is missing do not count towards gains. Intervals are those of
+    `synthaug.statistics.bootstrap_interval` at 95 %; over several units they say what to expect
+    of another unit of the same sort, on a single unit what to expect of another seed.
+
+    Args:
+        results: finished runs.
+        units: names, in order.
+        baseline: the arm to compare with.
+        measures: names of the measures, the primary one first.
+        complete: whether all runs are there.
+
+    Returns:
+        The content of ``comparison.json``; a bound that is not finite (one run) is null.
+    """
+    primary = measures[0]
+    found = {arm: cells for arm, cells in results.items() if cells}
+    against = found.get(baseline, {})
+    arms: dict[str, Any] = {}
+    for arm, cells in found.items():
+        gains = {name: paired(cells, against, name) for name in measures}
+        arms[arm] = {
+            "mean": {name: _mean_over_units(cells, name) for name in measures},
+            "gain": {name: _interval(values) for name, values in gains.items()},
+            "verdict": _verdict(gains[primary]),
+            "per_class": _per_class(cells),
+            "seconds": round(_mean(run["seconds"]["train"] for run in cells.values()), 3),
+            "runs": len(cells),
+        }
+    return {
+        "measure": primary,
+        "baseline": baseline,
+        "complete": complete,
+        "arms": arms,
+        "units": {unit: _unit(unit, found, against, measures) for unit in units},
+        "contrasts": [
+            {
+                "arm": arm,
+                "against": other,
+                "gain": _interval(values),
+                "verdict": _verdict(values),
+            }
+            for arm, other in CONTRASTS
+            if (values := paired(found.get(arm, {}), found.get(other, {}), primary))
+        ],
+    }
+
+
+def paired(
+    cells: Mapping[Cell, Mapping[str, Any]],
+    against: Mapping[Cell, Mapping[str, Any]],
+    measure: str,
+) -> dict[str, list[float]]:
+    """Return the gains of an arm: unit -> one difference per seed that both have run."""
+    gains: dict[str, list[float]] = {}
+    for (unit, seed), run in sorted(cells.items()):
+        if (unit, seed) in against:
+            other = against[unit, seed]["measures"][measure]
+            gains.setdefault(unit, []).append(run["measures"][measure] - other)
+    return gains
+
+
+def _unit(
+    unit: str,
+    found: Results,
+    against: Mapping[Cell, Mapping[str, Any]],
+    measures: Sequence[str],
+) -> dict[str, Any]:
+    entries = {}
+    for arm, all_cells in found.items():
+        cells = {cell: run for cell, run in all_cells.items() if cell[0] == unit}
+        if cells:
+            entries[arm] = {
+                "mean": {name: _mean_over_units(cells, name) for name in measures},
+                "gain": {name: _interval(paired(cells, against, name)) for name in measures},
+            }
+    return entries
+
+
+def _interval(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+    if not values:
+        return {"mean": None, "low": None, "high": None}
+    interval = bootstrap_interval(values)
+    return {
+        name: value if math.isfinite(value) else None for name, value in interval._asdict().items()
+    }
+
+
+def _verdict(values: Mapping[str, Sequence[float]]) -> str:
+    return verdict(bootstrap_interval(values)) if values else "no difference shown"
+
+
+def _mean_over_units(cells: Mapping[Cell, Mapping[str, Any]], measure: str) -> float:
+    """Mean over the units of the mean over seeds."""
+    by_unit: dict[str, list[float]] = {}
+    for (unit, _), run in cells.items():
+        by_unit.setdefault(unit, []).append(run["measures"][measure])
+    return _mean(_mean(values) for values in by_unit.values())
+
+
+def _per_class(cells: Mapping[Cell, Mapping[str, Any]]) -> dict[str, float | None]:
+    """Mean IoU of each class id over all runs in which the class is there."""
+    found: dict[str, list[float]] = {}
+    for run in cells.values():
+        for name, value in run["per_class"].items():
+            values = found.setdefault(name, [])
+            if value is not None:
+                values.append(value)
+    ordered = sorted(found.items(), key=lambda entry: int(entry[0]))
+    return {name: _mean(values) if values else None for name, values in ordered}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
