@@ -16,7 +16,7 @@ from synthaug.gans.osmis.losses import Judgement
 
 GRID_PX = 8
 LAYOUT_PX = 4
-AREA_PX = 96 * 168
+AREA_PX = 128 * 224
 TEXTURE_DIM = 64
 LATENT_DIM = TEXTURE_DIM + DRAWS + 2
 TEXTURE_MAPS = 16
@@ -24,7 +24,7 @@ FINE_SHARE = 0.75
 
 
 def fast_size(height: int, width: int, max_size: int | None = None) -> tuple[int, int]:
-    """Return the training size: about 96 x 168 pixels in all, sides multiples of 8 from 32 up.
+    """Return the training size: about 128 x 224 pixels in all, sides multiples of 8 from 32 up.
 
     Args:
         height: height of the picture in pixels.
