@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from synthaug.errors import InputError
+from synthaug.formats.folder import read_mask
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
-from synthaug.mixing.arms import Arm
+from synthaug.mixing.arms import ARMS, Arm
+from synthaug.report.comparison import write_comparison_page
+from synthaug.sample import ClassMap
 
 MakeUnit = Callable[..., Unit]
 MakeBank = Callable[..., Path]
@@ -93,3 +99,267 @@ def test_a_good_bank_of_unseen_scenes_does_no_harm(
         sources={"toy": {"synthetic": make_bank()}},
     )
     assert result["arms"]["standard+synthetic"]["verdict"] != "hurts"
+
+
+def test_the_folder_holds_what_the_report_needs(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    units, out = [make_unit("one", tests=20), make_unit("two", start=50)], tmp_path / "out"
+    sources = {name: {"synthetic": make_bank(), "copy-paste": make_bank("p")} for name in ["one"]}
+    sources["two"] = sources["one"]
+    arms = ["none", "standard", "standard+copy-paste", "standard+copy-paste+synthetic"]
+    lines: list[str] = []
+    result = compare(
+        units,
+        out,
+        arms=arms,
+        seeds=[3, 5],
+        sources=sources,
+        steps=2,
+        reproduce="synthaug compare",
+        echo=lines.append,
+    )
+    manifest = read(out / "manifest.json")
+    assert manifest["format"] == "synthaug-comparison-1"
+    assert manifest["measures"] == ["J&F", "J", "F", "mIoU"]
+    assert manifest["arms"] == [ARMS[name].as_dict() for name in arms]
+    assert manifest["seeds"] == [3, 5]
+    assert manifest["settings"]["steps"] == 2
+    assert manifest["reproduce"] == "synthaug compare"
+    assert [(u["name"], u["training"], u["test"]) for u in manifest["units"]] == [
+        ("one", ["00000"], 20),
+        ("two", ["00050"], 4),
+    ]
+    assert sorted(runs(out)) == sorted(
+        f"{u}/{a}/{s}.json" for u in ("one", "two") for a in arms for s in (3, 5)
+    )
+    run = read(out / "runs" / "two" / "none" / "5.json")
+    assert (run["unit"], run["arm"], run["seed"]) == ("two", "none", 5)
+    assert run["measures"]["J&F"] == pytest.approx(np.mean([i["J&F"] for i in run["per_image"]]))
+    assert run["measures"]["J&F"] == pytest.approx(
+        (run["measures"]["J"] + run["measures"]["F"]) / 2
+    )
+    assert run["measures"]["mIoU"] == pytest.approx(np.mean(list(run["per_class"].values())))
+    kept = sorted(p.stem for p in (out / "predictions" / "one" / "none" / "3").iterdir())
+    assert kept == ["00001", "00004", "00006", "00009", "00012", "00015", "00017", "00020"]
+    assert not (out / "predictions" / "one" / "none" / "5").exists()
+    assert {p.stem for p in (out / "predictions" / "one" / "_test").iterdir()} == set(kept)
+    assert len(list((out / "samples" / "two" / "copy-paste").glob("*.jpg"))) == 4
+    predicted = read_mask(out / "predictions" / "one" / "none" / "3" / "00001.png")
+    assert set(np.unique(predicted).tolist()) <= {0, 1}
+    assert result == read(out / "comparison.json")
+    assert result["complete"]
+    assert list(result["arms"]) == arms
+    assert list(result["units"]) == ["one", "two"]
+    assert [(c["arm"], c["against"]) for c in result["contrasts"]] == [
+        ("standard+copy-paste+synthetic", "standard+copy-paste"),
+        ("standard+copy-paste", "standard"),
+    ]
+    assert len(lines) == 16
+    assert lines[0].startswith("[1/16] one, none, seed 3: J&F ")
+    assert "left" in lines[0]
+    page = write_comparison_page(out).read_text()
+    assert "standard+copy-paste+synthetic" in page
+
+
+def test_arms_of_a_seed_share_the_first_weights(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    compare([make_unit()], tmp_path / "out", arms=["none", "standard"], seeds=2, steps=1)
+    built = quick[1:]  # the first is built to find out whether it can be
+    assert built[0] == built[1]
+    assert built[2] == built[3]
+    assert built[0] != built[2]
+
+
+def test_a_second_call_makes_nothing_again_and_adds(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    lines: list[str] = []
+    options: dict[str, Any] = {"steps": 2, "echo": lines.append}
+    first = compare(units, out, arms=["none"], seeds=2, **options)
+    before = runs(out)
+    assert compare(units, out, arms=["none"], seeds=2, **options) == first
+    assert runs(out) == before
+    assert lines[-1] == "4 of 4 runs are there already"
+    more = compare(
+        units,
+        out,
+        arms=["synthetic"],
+        seeds=3,
+        sources=lambda unit: {"synthetic": make_bank()},
+        **options,
+    )
+    assert before.items() <= runs(out).items()
+    assert set(runs(out)) - set(before) == {
+        "toy/standard/2.json",
+        *(f"toy/synthetic/{seed}.json" for seed in range(3)),
+    }
+    assert list(more["arms"]) == ["standard", "none", "synthetic"]
+    assert more["arms"]["none"]["mean"] == first["arms"]["none"]["mean"]
+    assert [more["arms"][arm]["runs"] for arm in more["arms"]] == [3, 2, 3]
+    again = compare(units, out, arms=["synthetic", "none"], seeds=2, **options)
+    assert again == more  # the bank is remembered
+
+
+def test_an_interrupted_comparison_is_balanced_and_goes_on(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out = [make_unit("one"), make_unit("two", start=50)], tmp_path / "out"
+    options: dict[str, Any] = {"arms": ["standard", "none"], "seeds": 2, "steps": 2}
+    whole = compare(units, tmp_path / "whole", **options)
+
+    def interrupt(line: str) -> None:
+        if line.startswith("[7/8]"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(units, out, echo=interrupt, **options)
+    part = read(out / "comparison.json")
+    assert not part["complete"]
+    assert [part["arms"][arm]["runs"] for arm in ("standard", "none")] == [3, 3]
+    assert len(runs(out)) == 7
+    assert "Not all runs are done" in write_comparison_page(out).read_text()
+    done = compare(units, out, **options)
+    for result in (done, whole):
+        for arm in result["arms"].values():
+            del arm["seconds"]
+    assert done == whole
+
+
+def test_what_decides_a_run_is_in_its_key(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    units, out, bank = [make_unit()], tmp_path / "out", make_bank()
+    lines: list[str] = []
+    options: dict[str, Any] = {
+        "arms": ["standard", "synthetic"],
+        "seeds": 1,
+        "steps": 2,
+        "echo": lines.append,
+        "sources": {"toy": {"synthetic": bank}},
+    }
+
+    def made(units: list[Unit] = units, **changes: Any) -> int:
+        before = len(quick)
+        compare(units, out, **{**options, **changes})
+        return len(quick) - before - 1
+
+    assert made() == 2
+    assert made() == 0
+    shutil.rmtree(bank)
+    make_bank(start=900)
+    assert made() == 1  # only the arm that shows the bank
+    assert made(steps=3) == 2
+    assert any("steps 2 -> 3" in line for line in lines)
+    assert made([make_unit(start=7)], steps=3) == 2
+    own = Arm("synthetic", {"real": 0.75, "synthetic": 0.25}, augment=False)
+    assert made([make_unit(start=7)], steps=3, arms=["standard", own]) == 1
+    assert made([make_unit(start=7)], steps=3, arms=["standard", own], seeds=[1]) == 2
+    assert read(out / "manifest.json")["seeds"] == [0, 1]
+
+
+def test_earlier_arms_on_other_data_are_left_out_and_named(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    lines: list[str] = []
+    options: dict[str, Any] = {"seeds": 1, "steps": 1, "echo": lines.append}
+    compare([make_unit()], tmp_path / "out", arms=["none", "standard"], **options)
+    result = compare([make_unit(start=9)], tmp_path / "out", arms=["standard"], **options)
+    assert list(result["arms"]) == ["standard"]
+    assert any(line.startswith("none: earlier runs") for line in lines)
+
+
+def test_images_are_measured_by_miou(tmp_path: Path, make_unit: MakeUnit, quick: list[int]) -> None:
+    out = tmp_path / "out"
+    result = compare([make_unit("set", "images", tests=20)], out, arms=["none"], seeds=1, steps=1)
+    assert result["measure"] == "mIoU"
+    run = read(out / "runs" / "set" / "none" / "0.json")
+    assert list(run["measures"]) == ["mIoU"]
+    assert [set(image) for image in run["per_image"]] == [{"id", "mIoU"}] * 20
+    assert result["arms"]["none"]["per_class"] == pytest.approx(run["per_class"])
+    assert result["arms"]["none"]["gain"]["mIoU"]["low"] is None  # one run shows no spread
+
+
+def test_progress_counts_the_steps_of_all_runs(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    compare(
+        [make_unit()],
+        tmp_path / "out",
+        arms=["none", "standard"],
+        seeds=1,
+        steps=3,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert [total for _, total in seen] == [6] * len(seen)
+    assert [done for done, _ in seen] == [1, 2, 3, 3, 4, 5, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"arms": ["nothing"]}, "unknown arm 'nothing'"),
+        ({"arms": "standard"}, "list of names"),
+        ({"arms": [TWICE, TWICE]}, "twice"),
+        ({"arms": ["none"], "baseline": "nothing"}, "unknown arm 'nothing'"),
+        ({"arms": ["synthetic"]}, "needs a source of synthetic items for toy"),
+        ({"seeds": 0}, "seed"),
+        ({"seeds": [-1]}, "seed"),
+        ({"steps": 0}, "steps is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"side_px": 8}, "side_px is 8"),
+        ({"lr": 0.0}, "lr is 0"),
+        ({"parent": "nowhere.safetensors"}, "no parent network at nowhere"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int], changes: dict[str, Any], part: str
+) -> None:
+    with pytest.raises(InputError, match=part):
+        compare([make_unit()], tmp_path / "out", **{"arms": ["standard"], **changes})
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_units_are_refused(tmp_path: Path, make_unit: MakeUnit, quick: list[int]) -> None:
+    none = Unit("toy", make_unit().training, [], ClassMap((0, 1)), "video")
+    wrong: list[tuple[list[Unit], str]] = [
+        ([], "nothing to compare"),
+        ([make_unit(), make_unit()], "not unique"),
+        ([make_unit("a/b")], "no folder name"),
+        ([make_unit("a"), make_unit("b", "images")], "different measures"),
+        ([none], "at least one labelled image"),
+    ]
+    for units, part in wrong:
+        with pytest.raises(InputError, match=part):
+            compare(units, tmp_path / "out", arms=["standard"])
+
+
+def test_a_source_of_other_classes_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    bank = make_bank()
+    manifest = read(bank / "manifest.json")
+    manifest["classes"] = {"ids": [0, 1, 4], "names": ["a", "b", "c"]}
+    (bank / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="shows class 4"):
+        compare(
+            [make_unit()],
+            tmp_path / "out",
+            arms=["synthetic"],
+            sources={"toy": {"synthetic": bank}},
+        )
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "notes", make_bank(), tmp_path / "file"):
+        with pytest.raises(InputError):
+            compare([make_unit()], out, arms=["standard"])
+    assert [p.name for p in (tmp_path / "notes").iterdir()] == ["mine.txt"]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from synthaug.errors import InputError
+from synthaug.formats.splits import Unit
+from synthaug.gain.runs import kept_indices, measure, working_size
+from synthaug.quality.overlap import jf
+from synthaug.sample import ClassMap, Sample
+
+
+class Recorded:
+    """Answers with maps prepared in advance and remembers how it was asked."""
+
+    def __init__(self, maps: list[NDArray[np.int64]]) -> None:
+        self.maps = maps
+        self.asked: list[int] = []
+
+    def segment(self, images: list[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
+        start = sum(self.asked)
+        self.asked.append(len(images))
+        return self.maps[start : start + len(images)]
+
+
+def unit_of(masks: list[NDArray[np.uint8]], kind: str, ids: tuple[int, ...]) -> Unit:
+    samples = [Sample(np.zeros((*m.shape, 3), np.uint8), m, str(i)) for i, m in enumerate(masks)]
+    return Unit("toy", samples[:1], samples, ClassMap(ids), kind)  # type: ignore[arg-type]
+
+
+def random_maps(
+    count: int, ids: tuple[int, ...]
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.int64]]]:
+    rng = np.random.default_rng(0)
+    masks = [np.asarray(ids, np.uint8)[rng.integers(0, len(ids), (40, 50))] for _ in range(count)]
+    for mask in masks:
+        mask[:3] = 255
+        mask[3, 0] = 77  # a class that training did not show
+    return masks, [rng.integers(0, len(ids), (40, 50)) for _ in range(count)]
+
+
+def test_a_video_is_segmented_whole_and_measured_per_frame() -> None:
+    masks, maps = random_maps(18, (0, 4, 9))
+    unit, learner = unit_of(masks, "video", (0, 4, 9)), Recorded(maps)
+    result = measure(learner, unit)  # type: ignore[arg-type]
+    assert learner.asked == [18]
+    frames = [jf(unit.classes.encode(m), p, 3) for m, p in zip(masks, maps, strict=True)]
+    assert result["measures"]["J"] == pytest.approx(np.mean([f.j for f in frames]))
+    assert result["measures"]["F"] == pytest.approx(np.mean([f.f for f in frames]))
+    assert result["measures"]["J&F"] == pytest.approx(np.mean([f.mean for f in frames]))
+    assert [i["J&F"] for i in result["per_image"]] == pytest.approx([f.mean for f in frames])
+
+
+def test_images_come_in_chunks_and_miou_is_of_the_whole_set() -> None:
+    ids = (0, 4, 9, 12)
+    masks, maps = random_maps(18, ids)
+    masks = [np.where(mask == 12, np.uint8(0), mask) for mask in masks]  # class 12 is nowhere
+    maps = [np.where(m == 3, 0, m) for m in maps]
+    learner = Recorded(maps)
+    result = measure(learner, unit_of(masks, "images", ids))  # type: ignore[arg-type]
+    assert sum(learner.asked) == 18
+    assert max(learner.asked) <= 16
+    truth, found = np.stack(masks), np.asarray(ids)[np.stack(maps)]
+    known = np.isin(truth, ids)
+    ious = {
+        i: np.sum((truth == i) & (found == i)) / np.sum(((truth == i) | (found == i)) & known)
+        for i in ids[:3]
+    }
+    assert result["per_class"] == {
+        **{str(i): pytest.approx(v) for i, v in ious.items()},
+        "12": None,
+    }
+    assert result["measures"] == {"mIoU": pytest.approx(np.mean(list(ious.values())))}
+
+
+def test_a_test_set_without_labels_is_refused() -> None:
+    masks = [np.full((40, 50), 255, np.uint8)]
+    learner = Recorded([np.zeros((40, 50), np.int64)])
+    with pytest.raises(InputError, match="labelled pixel"):
+        measure(learner, unit_of(masks, "video", (0, 1)))  # type: ignore[arg-type]
+
+
+def test_kept_images_are_spread_evenly() -> None:
+    assert kept_indices(1) == {0}
+    assert kept_indices(5) == {0, 1, 2, 3, 4}
+    kept = sorted(kept_indices(70))
+    assert len(kept) == 8
+    assert (kept[0], kept[-1]) == (0, 69)
+    assert np.ptp(np.diff(kept)) <= 1
+
+
+def test_the_working_size_keeps_the_shape_and_never_grows() -> None:
+    assert working_size((240, 427), 256) == (144, 256)
+    assert working_size((427, 240), 256) == (256, 144)
+    assert working_size((48, 64), 256) == (48, 64)
+    assert working_size((100, 2000), 256) == (32, 256)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from synthaug.gain.summary import paired, summarise
+
+
+def run(value: float, iou: float | None = 0.5, seconds: float = 2.0) -> dict[str, Any]:
+    return {
+        "measures": {"mIoU": value},
+        "per_class": {"0": 0.9, "10": iou},
+        "seconds": {"train": seconds, "test": 1.0},
+    }
+
+
+def cells(values: dict[str, list[float]]) -> dict[tuple[str, int], dict[str, Any]]:
+    return {(unit, seed): run(v) for unit, row in values.items() for seed, v in enumerate(row)}
+
+
+def summary(results: dict[str, Any], **options: Any) -> dict[str, Any]:
+    settings = {"units": ["a", "b"], "baseline": "standard", "measures": ["mIoU"]}
+    return summarise(results, **{**settings, "complete": True, **options})
+
+
+def test_gains_are_paired_by_unit_and_seed() -> None:
+    first, base = cells({"a": [0.6, 0.5], "b": [0.9]}), cells({"a": [0.4, 0.4, 0.1], "c": [0.2]})
+    assert paired(first, base, "mIoU") == {"a": [pytest.approx(0.2), pytest.approx(0.1)]}
+
+
+def test_units_count_alike_however_many_seeds_they_have() -> None:
+    found = summary({"standard": cells({"a": [0.2, 0.2, 0.2], "b": [0.8]})})
+    assert found["arms"]["standard"]["mean"]["mIoU"] == pytest.approx(0.5)
+    assert found["arms"]["standard"]["runs"] == 4
+    assert found["units"]["b"]["standard"]["mean"]["mIoU"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"), [(0.1, "helps"), (0.0, "no difference shown"), (-0.1, "hurts")]
+)
+def test_a_steady_gain_is_called_by_its_sign(gain: float, verdict: str) -> None:
+    base = {"a": [0.5, 0.6, 0.7], "b": [0.1, 0.3, 0.2]}
+    other = {unit: [v + gain for v in row] for unit, row in base.items()}
+    found = summary({"standard": cells(base), "mine": cells(other)})
+    assert found["arms"]["mine"]["verdict"] == verdict
+    assert found["arms"]["mine"]["gain"]["mIoU"]["mean"] == pytest.approx(gain)
+    assert found["units"]["a"]["mine"]["gain"]["mIoU"]["low"] == pytest.approx(gain)
+
+
+def test_gains_that_scatter_show_no_difference() -> None:
+    base = {"a": [0.5, 0.5, 0.5], "b": [0.5, 0.5, 0.5]}
+    other = {"a": [0.7, 0.4, 0.5], "b": [0.3, 0.5, 0.6]}
+    found = summary({"standard": cells(base), "mine": cells(other)})["arms"]["mine"]
+    assert found["verdict"] == "no difference shown"
+    assert found["gain"]["mIoU"]["low"] < 0 < found["gain"]["mIoU"]["high"]
+
+
+def test_what_is_missing_is_null() -> None:
+    found = summary({"standard": cells({"a": [0.5]}), "mine": cells({"b": [0.5]}), "empty": {}})
+    assert list(found["arms"]) == ["standard", "mine"]
+    assert found["arms"]["mine"]["gain"]["mIoU"] == {"mean": None, "low": None, "high": None}
+    assert found["arms"]["mine"]["verdict"] == "no difference shown"
+    assert found["arms"]["standard"]["gain"]["mIoU"] == {"mean": 0, "low": None, "high": None}
+    assert found["contrasts"] == []
+    nothing = summary({"standard": {}}, complete=False)
+    assert nothing["arms"] == {}
+    assert nothing["units"] == {"a": {}, "b": {}}
+
+
+def test_classes_average_where_they_are_present() -> None:
+    found = summary({"standard": {("a", 0): run(0.5, 0.4), ("a", 1): run(0.5, None)}})
+    assert found["arms"]["standard"]["per_class"] == {"0": 0.9, "10": 0.4}
+    absent = summary({"standard": {("a", 0): run(0.5, None)}})
+    assert absent["arms"]["standard"]["per_class"]["10"] is None
+
+
+def test_contrasts_ask_what_each_source_adds() -> None:
+    value = {"a": [0.5, 0.5], "b": [0.5, 0.5]}
+    names = (
+        "standard",
+        "standard+synthetic",
+        "standard+copy-paste",
+        "standard+copy-paste+synthetic",
+    )
+    found = summary({name: cells(value) for name in names})["contrasts"]
+    assert [(c["arm"], c["against"]) for c in found] == [
+        ("standard+copy-paste+synthetic", "standard+copy-paste"),
+        ("standard+copy-paste", "standard"),
+        ("standard+synthetic", "standard"),
+    ]
+    assert {c["verdict"] for c in found} == {"no difference shown"}
