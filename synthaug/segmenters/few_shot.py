@@ -24,7 +24,8 @@ class RegionProportionLearner:
     Features are frozen. A pixel's logit is 0 for the background and
     20 (cos(feature, prototype) - bias) for an object class, which for one object is the paper's
     sigmoid classifier. `learn` starts the prototypes at the classes' mean features and fits them
-    by weighted cross-entropy. `segment` goes on from there for each image with the support's
+    by cross-entropy in which every class and every item counts by its weight, a class as much as
+    another however few its pixels. `segment` goes on from there for each image with the support's
     cross-entropy, the entropy of the query's pixels, and the divergence of the query's class
     proportions from an estimate, which is taken before the first step and again after a third.
 
@@ -96,6 +97,8 @@ class RegionProportionLearner:
             )
         )
         self._start = (means[1:], middle)
+        frequency = share.sum(0) / share.sum()
+        self._balance = 1 / frequency.clamp(min=_EPSILON)
         losses = []
         parameters = [p.clone().requires_grad_() for p in self._start]
         optimiser = torch.optim.Adam(parameters, lr=self.lr)
@@ -143,8 +146,9 @@ class RegionProportionLearner:
 
     def _support_loss(self, prototypes: Tensor, bias: Tensor) -> Tensor:
         log_shares = _logits(self._features, prototypes, bias).log_softmax(1)
-        each = -(self._labels * log_shares).sum(1)  # (M,)
-        return (each * self._weights).sum() / self._weights.sum()
+        each = -(self._labels * self._balance * log_shares).sum(1)  # (M,)
+        total = ((self._labels * self._balance).sum(1) * self._weights).sum()
+        return (each * self._weights).sum() / total
 
 
 def _logits(features: Tensor, prototypes: Tensor, bias: Tensor) -> Tensor:

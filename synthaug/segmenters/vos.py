@@ -162,7 +162,7 @@ class MatchingMemory:
         every: int = 5,
         keep: int = 8,
         top: int = 32,
-        temperature: float = 0.05,
+        temperature: float = 0.015,
         reach: float = 0.1,
     ) -> None:
         self.num_classes = num_classes

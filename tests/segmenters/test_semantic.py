@@ -4,7 +4,9 @@ import torch
 
 from synthaug.errors import InputError
 from synthaug.sample import ClassMap, Sample
+from synthaug.segmenters.contract import Item
 from synthaug.segmenters.semantic import (
+    SemanticLearner,
     build_segmenter,
     collate,
     predict,
@@ -27,7 +29,7 @@ def disc(seed: int, height: int = 48, width: int = 64) -> Sample:
     return Sample(image, np.where(inside, 3, 0).astype(np.uint8))
 
 
-@pytest.mark.parametrize("arch", ["unet", "deeplabv3", "deeplabv3plus"])
+@pytest.mark.parametrize("arch", ["unet", "fpn", "deeplabv3", "deeplabv3plus"])
 @pytest.mark.parametrize("size", [(33, 61), (64, 96)])
 def test_any_size_goes_in_and_comes_out(arch: str, size: tuple[int, int]) -> None:
     model = build_segmenter(arch, 3).eval()  # type: ignore[arg-type]
@@ -46,6 +48,8 @@ def test_encoder_starts_from_the_bundled_weights() -> None:
 def test_unknown_architecture_is_refused() -> None:
     with pytest.raises(InputError, match="unknown architecture"):
         build_segmenter("linear", 2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="another encoder"):
+        build_segmenter("unet", 2, "no-such-encoder")
 
 
 def test_learns_and_repeats_exactly() -> None:
@@ -110,3 +114,67 @@ def test_predict_keeps_order_across_sizes() -> None:
     together = predict(model, images)
     assert [m.shape for m in together] == [(48, 64), (40, 64), (48, 64)]
     assert np.array_equal(together[2], predict(model, [images[2]])[0])
+
+
+class Batches:
+    """The given batch in every step."""
+
+    def __init__(self, *items: Item, steps: int = 3) -> None:
+        self.items = list(items)
+        self.steps = steps
+
+    def batch(self, step: int) -> list[Item]:
+        return self.items
+
+
+def item(seed: int, weight: float = 1.0) -> Item:
+    return Item(disc(seed).image, disc(seed).mask, weight)
+
+
+def learn(stream: Batches, size: tuple[int, int] | None = None) -> tuple[list[float], torch.Tensor]:
+    learner = SemanticLearner(build_segmenter("fpn", 2, seed=3), size=size)
+    losses = learner.learn(stream, CLASSES, seed=3)
+    return losses, learner.network.net.segmentation_head[0].weight.detach()
+
+
+def test_weights_decide_how_much_an_item_teaches() -> None:
+    alone, weights = learn(Batches(item(0), item(1)))
+    ignored, same = learn(Batches(item(0), item(5, 0.0), item(1), item(6, 0.0)))
+    assert ignored == alone
+    assert torch.equal(weights, same)
+    scaled, _ = learn(Batches(item(0, 0.5), item(1, 0.5)))
+    assert scaled == pytest.approx(alone, rel=1e-4)
+    less, _ = learn(Batches(item(0), item(1, 0.3)))
+    assert less[0] != pytest.approx(alone[0], rel=1e-4)
+
+
+def test_one_item_and_none_are_batches_too() -> None:
+    losses, _ = learn(Batches(item(0), steps=2))
+    assert np.isfinite(losses).all()
+    assert learn(Batches(item(0, 0.0), steps=2))[0] == [0.0, 0.0]
+
+
+def test_losses_are_per_item() -> None:
+    logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(1))
+    both = segmentation_loss(logits, target)
+    assert both.shape == (2,)
+    for index in range(2):
+        one = segmentation_loss(logits[index : index + 1], target[index : index + 1])
+        torch.testing.assert_close(both[index : index + 1], one)
+
+
+def test_learner_works_at_its_size_and_answers_at_the_images() -> None:
+    small = [item(seed) for seed in range(4)]
+    large = [
+        Item(i.image.repeat(2, 0).repeat(2, 1), i.mask.repeat(2, 0).repeat(2, 1)) for i in small
+    ]
+    assert learn(Batches(*large), size=(48, 64))[0] == learn(Batches(*small))[0]
+    learner = SemanticLearner(build_segmenter("fpn", 2, seed=3), size=(48, 64))
+    learner.learn(Batches(*small, *large, steps=15), CLASSES, seed=3)
+    held_out = disc(99)
+    found = learner.segment([held_out.image.repeat(2, 0).repeat(2, 1), held_out.image])
+    assert [m.shape for m in found] == [(96, 128), (48, 64)]
+    truth = CLASSES.encode(held_out.mask)
+    for channels in (found[0][::2, ::2], found[1]):
+        assert ((channels == 1) & (truth == 1)).sum() / ((channels == 1) | (truth == 1)).sum() > 0.6
