@@ -26,7 +26,8 @@ class FitConfig:
 
     Attributes:
         preset: ``fast`` (frozen pre-trained features, minutes on a CPU), ``paper`` (the published
-            OSMIS) or ``auto`` (by device and image size).
+            OSMIS), ``compose`` (no training: the pair's own objects, moved over its background)
+            or ``auto`` (fast or paper, by device and image size).
         iterations: training steps; None = the preset's.
         batch_size: pairs per step; None = the preset's.
         max_size: longer side in training, px; None = the preset's.
@@ -38,9 +39,14 @@ class FitConfig:
         flip: mirror images of the pair are plausible and may be learned from.
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
+        objects: compose: bank whose clean objects are pasted too.
+        generated_share: compose: share of pasted objects that come from that bank.
+        background_share: compose: share of backgrounds that come from that bank.
+        shift: compose: objects go ``anywhere`` or stay ``near`` their place.
+        copies: compose: at most this many objects are pasted once more.
     """
 
-    preset: Literal["auto", "fast", "paper"] = "auto"
+    preset: Literal["auto", "fast", "paper", "compose"] = "auto"
     iterations: Annotated[int, Ge(1)] | None = None
     batch_size: Annotated[int, Ge(1), Le(256)] | None = None
     max_size: Annotated[int, Ge(32), Le(4096)] | None = None
@@ -51,6 +57,11 @@ class FitConfig:
     flip: bool = True
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0
+    objects: str | None = None
+    generated_share: Annotated[float, Ge(0), Le(1)] = 0.5
+    background_share: Annotated[float, Ge(0), Le(1)] = 0.0
+    shift: Literal["anywhere", "near"] = "anywhere"
+    copies: Annotated[int, Ge(0), Le(10)] = 2
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""The folder that FIT writes: snapshot, checkpoint, metrics, sample grids and the manifest."""
+"""The folder that FIT writes: snapshot or parts, checkpoint, metrics, grids and the manifest."""
 
 from __future__ import annotations
 
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from synthaug import files
-from synthaug.bank import GENERATOR_FORMAT
-from synthaug.config import versions
+from synthaug.bank import GENERATOR_FORMAT, Bank
+from synthaug.composing import Composer
+from synthaug.composing.cutting import generated_backgrounds, harvest, take_apart
+from synthaug.composing.parts import PARTS, write_parts
+from synthaug.config import FitConfig, versions
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.sample import ClassMap, Sample
+from synthaug.seeding import derive_seed
 
 CHECKPOINT = "checkpoint.pt"
+GRID_SAMPLES = 15
 
 
 class FitFolder:
@@ -179,3 +185,77 @@ def manifest_header(
         "seed": config["seed"],
         "versions": versions(),
     }
+
+
+def write_composition(
+    path: Path,
+    pairs: Sequence[Sample],
+    classes: ClassMap,
+    config: FitConfig,
+    *,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> str:
+    """Write the folder of the preset ``compose``; it appears when all of it is written.
+
+    Args:
+        path: the folder.
+        pairs: P pairs of one size.
+        classes: their classes.
+        config: seed, flip and the options of ``compose``.
+        overwrite: replace an earlier output.
+        progress: called with (pairs done, P).
+
+    Returns:
+        Words on what was found.
+
+    Raises:
+        InputError: an output folder in use, a full disk (nothing is left behind), or a bank of
+            objects that does not fit the pairs.
+    """
+    size = pairs[0].size
+    bank = None if config.objects is None else _object_bank(config.objects, path, size, classes)
+    gan = {
+        "name": "compose",
+        "flip": config.flip,
+        "shift": config.shift,
+        "copies": config.copies,
+        "generated_share": config.generated_share,
+        "background_share": config.background_share,
+    }
+    with files.new_directory(path, overwrite=overwrite) as staging:
+        lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
+        backgrounds, cutouts = take_apart(pairs, classes, progress)
+        words = f"{len(cutouts)} movable object(s)"
+        if bank is not None:
+            generated = harvest(bank, classes, cutouts)
+            words += f" and {len(generated)} clean one(s) of {bank.path}"
+            cutouts += generated
+            if config.background_share > 0:
+                backgrounds += generated_backgrounds(bank, classes)
+        header = manifest_header(gan, classes, lines, pairs[0], asdict(config), "32-true")
+        digest = write_parts(staging, backgrounds, cutouts)
+        parts = {"snapshot": PARTS, "snapshot_sha256": digest}
+        files.write_json(staging / "manifest.json", {**header, **parts})
+        seeds = [derive_seed(config.seed, "grid", index) for index in range(GRID_SAMPLES)]
+        shown = [pairs[0], *Composer(staging).samples(seeds)]
+        FitFolder(staging).write_grid([(s.image, s.mask) for s in shown], 0)
+    return words
+
+
+def _object_bank(objects: str, out: Path, size: tuple[int, int], classes: ClassMap) -> Bank:
+    bank = Bank(objects)
+    if bank.path.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{out} holds the bank of objects: choose another folder")
+    if not set(bank.classes.ids) <= set(classes.ids):
+        raise InputError(
+            f"bank {objects} has classes {list(bank.classes.ids)} but the masks have "
+            f"{list(classes.ids)}: take a bank made from these pairs"
+        )
+    if len(bank) and bank[0].size != size:
+        height, width = bank[0].size
+        raise InputError(
+            f"bank {objects} holds pictures of {width}x{height} px but the pairs have "
+            f"{size[1]}x{size[0]}: take a bank made from these pairs"
+        )
+    return bank

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from synthaug import gans
 from synthaug.config import FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
-from synthaug.fit_folder import FitFolder, manifest_header
+from synthaug.fit_folder import GRID_SAMPLES, FitFolder, manifest_header, write_composition
 from synthaug.formats import folder
 from synthaug.generation import Generator
 from synthaug.monitoring import Monitor, Verdict
@@ -31,7 +31,6 @@ from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
 
 LOG_EVERY = 10
-GRID_SAMPLES = 15
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ def fit(
     *,
     images: str | Path | None = None,
     masks: str | Path | None = None,
+    objects: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -72,6 +72,7 @@ def fit(
         out: folder to write; see `synthaug.fit_folder`.
         images: folder of photographs, instead of ``image``.
         masks: folder of their masks, same file stems.
+        objects: bank whose clean objects the preset ``compose`` pastes too.
         resume: go on from the checkpoint in ``out``, with the settings and pairs kept there.
         overwrite: replace a folder that is already there.
         progress: called after every step.
@@ -92,12 +93,18 @@ def fit(
         pairs = _kept_pairs(target, manifest)
     else:
         config = config or FitConfig()
+        if objects is not None:
+            config = replace(config, objects=str(objects))
         pairs = read_training_pairs(image, mask, images, masks)
     classes = None
     labelled = any((pair.mask != IGNORE_ID).any() for pair in pairs)
     if labelled or mask is not None or masks is not None:
         named = mask or masks or target.path
         classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}")
+    if config.preset == "compose":
+        return _compose(target.path, pairs, classes, config, resume, overwrite, progress, echo)
+    if config.objects is not None:
+        raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
     plan = make_plan(config, pairs[0].size, len(classes) if classes else None, len(pairs))
     batch = plan.loop.batch_size
     if batch % config.devices:
@@ -120,6 +127,34 @@ def fit(
         echo(f"stopped; the checkpoint is saved. Go on with: synthaug fit --resume --out {out}")
         raise KeyboardInterrupt
     return target.path
+
+
+def _compose(
+    out: Path,
+    pairs: list[Sample],
+    classes: ClassMap | None,
+    config: FitConfig,
+    resume: bool,
+    overwrite: bool,
+    progress: Callable[[Progress], None] | None,
+    echo: Callable[[str], object],
+) -> Path:
+    if resume:
+        raise InputError(f"{out} holds compositions, which are finished in one go: fit again")
+    if classes is None:
+        raise InputError("the preset compose moves labelled objects: give masks, or use fast")
+    if config.background_share > 0 and config.objects is None:
+        raise InputError("generated backgrounds need a bank: add --objects BANK")
+    start = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            left = (time.monotonic() - start) / done * (total - done)
+            progress(Progress(done, total, left, ""))
+
+    words = write_composition(out, pairs, classes, config, overwrite=overwrite, progress=report)
+    echo(f"preset compose: as asked; {words}")
+    return out
 
 
 def read_training_pairs(

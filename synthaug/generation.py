@@ -20,10 +20,11 @@ from synthaug import files, gans
 from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
 from synthaug.bank import Bank, write_bank
+from synthaug.composing import Composer, is_composition
+from synthaug.composing.parts import read_verified, read_written_pairs
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
-from synthaug.formats import folder
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 from synthaug.seeding import derive_seed
@@ -54,7 +55,7 @@ class Generator:
         self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
         self.grey: bool = self.manifest["grey"]
         self.hash: str = self.manifest["snapshot_sha256"]
-        self.pairs: list[Sample] = self._read_pairs()
+        self.pairs: list[Sample] = read_written_pairs(self.path / "pairs", self.manifest["pairs"])
         self._device = _device(accelerator)
         self._gan = gans.build(self.manifest["gan"])
         self._load_snapshot()
@@ -100,20 +101,9 @@ class Generator:
         """
         return [self.sample(seed) for seed in seeds]
 
-    def _read_pairs(self) -> list[Sample]:
-        pairs = []
-        for record in self.manifest["pairs"]:
-            paths = []
-            for kind in ("image", "mask"):
-                path = self.path / "pairs" / record[kind]
-                _verify(path, record[f"{kind}_sha256"])
-                paths.append(path)
-            pairs.append(folder.read_pair(paths[0], paths[1], record["id"]))
-        return pairs
-
     def _load_snapshot(self) -> None:
         path = self.path / self.manifest["snapshot"]
-        data = _verify(path, self.hash)
+        data = read_verified(path, self.hash)
         try:
             self._gan.generator.load_state_dict(load_safetensors(data), strict=True)
         except (SafetensorError, RuntimeError) as error:
@@ -147,12 +137,25 @@ def _finish_mask(
     return classes.decode(index)
 
 
-def load_generator(path: str | Path, *, accelerator: Accelerator = "cpu") -> Generator:
-    """Open the folder that ``fit`` wrote. Raises `InputError` as `Generator` does."""
+def load_generator(path: str | Path, *, accelerator: Accelerator = "cpu") -> Generator | Composer:
+    """Open the folder that ``fit`` wrote.
+
+    Args:
+        path: the folder.
+        accelerator: where a GAN computes; compositions are made on the CPU.
+
+    Returns:
+        A `Composer` where the preset was ``compose``, else a `Generator`.
+
+    Raises:
+        InputError: the folder is no generator, or a file of it is missing or damaged.
+    """
+    if is_composition(files.read_json(Path(path) / "manifest.json", "generator manifest")):
+        return Composer(path)
     return Generator(path, accelerator=accelerator)
 
 
-def open_source(path: str | Path) -> Bank | Generator:
+def open_source(path: str | Path) -> Bank | Generator | Composer:
     """Open a folder of samples, whichever kind its manifest says it is.
 
     Raises:
@@ -163,12 +166,12 @@ def open_source(path: str | Path) -> Bank | Generator:
     if kind == BANK_FORMAT:
         return Bank(path)
     if kind == FORMAT:
-        return Generator(path)
+        return load_generator(path)
     raise InputError(f"{path} is neither a bank nor a generator: its manifest.json says {kind!r}")
 
 
 def generate(
-    source: str | Path | Generator,
+    source: str | Path | Generator | Composer,
     out: str | Path,
     n: int = 100,
     seed: int = 0,
@@ -214,7 +217,7 @@ def generate(
         },
     )
     files.check_output_folder(out, overwrite=overwrite)
-    if not isinstance(source, Generator):
+    if not isinstance(source, Generator | Composer):
         source = load_generator(source, accelerator=config.accelerator)
     if source.path.resolve().is_relative_to(Path(out).resolve()):
         raise InputError(f"{out} holds the generator: choose another folder for the bank")
@@ -234,7 +237,7 @@ def generate(
         "versions": versions(),
     }
 
-    def draw(generator: Generator) -> Iterator[tuple[Sample, dict[str, Any]]]:
+    def draw(generator: Generator | Composer) -> Iterator[tuple[Sample, dict[str, Any]]]:
         for index in range(config.n):
             latent_seed = derive_seed(config.seed, "latent", index)
             yield (
@@ -270,20 +273,6 @@ def _source_hash(pairs: Sequence[dict[str, Any]]) -> str:
     """One SHA-256 over the hashes of the training pairs' files, in order."""
     text = "".join(pair["image_sha256"] + pair["mask_sha256"] for pair in pairs)
     return files.sha256_bytes(text.encode())
-
-
-def _verify(path: Path, sha256: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"generator file {path} cannot be read ({error.strerror}): fit again"
-        ) from error
-    if files.sha256_bytes(data) != sha256:
-        raise InputError(
-            f"generator file {path} is damaged (hash differs from manifest.json): fit again"
-        )
-    return data
 
 
 def _device(accelerator: Accelerator) -> torch.device:

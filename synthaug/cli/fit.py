@@ -24,7 +24,14 @@ def fit_command(
         bool, typer.Option("--no-mask", help="Learn from photographs alone (SIV-GAN).")
     ] = False,
     preset: Annotated[
-        str | None, typer.Option(help="fast, paper or auto (by device and image size). [auto]")
+        str | None,
+        typer.Option(help="fast, paper, compose (untrained) or auto (by device). [auto]"),
+    ] = None,
+    objects: Annotated[
+        Path | None, typer.Option(help="compose: bank whose clean objects are pasted too.")
+    ] = None,
+    shift: Annotated[
+        str | None, typer.Option(help="compose: objects go anywhere or stay near. [anywhere]")
     ] = None,
     iterations: Annotated[
         int | None, typer.Option(help="Training steps. [the preset's]", metavar="N")
@@ -63,6 +70,8 @@ def fit_command(
         {
             "fit": {
                 "preset": preset,
+                "objects": None if objects is None else str(objects),
+                "shift": shift,
                 "iterations": iterations,
                 "batch_size": batch_size,
                 "max_size": max_size,

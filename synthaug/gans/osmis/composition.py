@@ -6,18 +6,14 @@ picture, and its discriminator accepts compositions as real layouts.
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthaug.composing.components import find_components
 from synthaug.inpainting import inpaint
 
 MAX_OBJECTS = 6
-MIN_OBJECT_AREA = 0.001
-MAX_OBJECT_AREA = 0.4
-MAX_GAP = 0.025
 BACKGROUND_DRAWS = 5
 OBJECT_DRAWS = 6
 DRAWS = BACKGROUND_DRAWS + OBJECT_DRAWS * MAX_OBJECTS
@@ -26,10 +22,8 @@ DRAWS = BACKGROUND_DRAWS + OBJECT_DRAWS * MAX_OBJECTS
 class Composition(nn.Module):
     """Draws compositions of P training pairs.
 
-    An object is a connected component of a class other than the background that covers between
-    0.1 % and 40 % of its picture; parts less than 2.5 % of the longer side apart are one object,
-    so that a pole before a dog does not cut it. The six largest move on their own, everything
-    else stays with the background. Buffers hold the parts, so that a snapshot carries them.
+    The six largest objects, as `find_components` tells them, move on their own, everything else
+    stays with the background. Buffers hold the parts, so that a snapshot carries them.
 
     Args:
         height: height of the parts in pixels.
@@ -152,19 +146,8 @@ class Composition(nn.Module):
 
 def _components(labels: Tensor, num_classes: int) -> list[tuple[int, Tensor, int]]:
     """Return (class, (H, W) bool, pixels) of the movable objects, largest first."""
-    found = []
-    area = labels.numel()
-    reach = max(1, round(MAX_GAP / 2 * max(labels.shape)))
-    for label in range(1, num_classes):
-        of_class = labels == label
-        grown = _grow(of_class, reach).numpy().astype(np.uint8)
-        count, numbered = cv2.connectedComponents(grown)
-        for number in range(1, count):
-            component = torch.from_numpy(numbered == number) & of_class
-            pixels = int(component.sum())
-            if MIN_OBJECT_AREA * area <= pixels <= MAX_OBJECT_AREA * area:
-                found.append((label, component, pixels))
-    return sorted(found, key=lambda item: -item[2])[:MAX_OBJECTS]
+    found = find_components(labels.numpy(), num_classes, MAX_OBJECTS)
+    return [(label, torch.from_numpy(component), pixels) for label, component, pixels in found]
 
 
 def _grow(component: Tensor, by: int) -> Tensor:

@@ -1,1 +1,0 @@
-"""Composition at full size: objects of labelled pairs, moved, over inpainted backgrounds."""

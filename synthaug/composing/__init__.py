@@ -1,0 +1,7 @@
+"""Composition at full size: objects of labelled pairs, moved, over completed backgrounds."""
+
+from __future__ import annotations
+
+from synthaug.composing.composer import Composer, is_composition
+
+__all__ = ["Composer", "is_composition"]

@@ -1,0 +1,48 @@
+"""Which parts of a mask are objects that can be moved."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_OBJECT_AREA = 0.001
+MAX_OBJECT_AREA = 0.4
+MAX_GAP = 0.025
+
+
+def find_components(
+    labels: NDArray[np.integer], num_classes: int, limit: int
+) -> list[tuple[int, NDArray[np.bool_], int]]:
+    """List the movable objects of a mask, the largest first.
+
+    An object is a connected component of a class other than the background that covers between
+    0.1 % and 40 % of the picture; parts less than 2.5 % of the longer side apart are one object,
+    so that a pole before a dog does not cut it.
+
+    Args:
+        labels: (H, W) channels, 0 the background; negative where ignored.
+        num_classes: N, the background included.
+        limit: return at most this many.
+
+    Returns:
+        (channel, (H, W) bool, pixels) per object.
+    """
+    found = []
+    reach = max(1, round(MAX_GAP / 2 * max(labels.shape)))
+    for label in range(1, num_classes):
+        of_class = labels == label
+        count, numbered = cv2.connectedComponents(grow(of_class, reach).astype(np.uint8))
+        for number in range(1, count):
+            component = (numbered == number) & of_class
+            pixels = int(component.sum())
+            if MIN_OBJECT_AREA * labels.size <= pixels <= MAX_OBJECT_AREA * labels.size:
+                found.append((label, component, pixels))
+    return sorted(found, key=lambda item: -item[2])[:limit]
+
+
+def grow(component: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """Dilate an (H, W) bool by a square of ``2 by + 1`` pixels a side."""
+    kernel = np.ones((2 * by + 1, 2 * by + 1), np.uint8)
+    grown: NDArray[np.bool_] = cv2.dilate(component.astype(np.uint8), kernel) > 0
+    return grown
