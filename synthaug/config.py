@@ -147,8 +147,11 @@ class CompareConfig:
         arms: names of the ways, the built-in ones of `synthaug.mixing.arms`.
         seeds: repetitions of every arm on every unit.
         baseline: the arm that gains are measured against.
+        synthetic: what synthetic items are in a recipe's run: ``bank``, the filtered samples;
+            ``compose``, compositions that paste the bank's objects too.
         segmenter: ``osvos``, ``matching``, ``repri``, ``unet``, ``fpn``, ``deeplabv3``,
-            ``deeplabv3plus``, or ``package.module:function``, called with ``num_classes``.
+            ``deeplabv3plus``, or ``package.module:function``, called with ``num_classes``;
+            ``auto`` takes osvos for videos and unet for images.
         steps: optimiser steps of each training.
         batch_size: pictures per step.
         side_px: longer side in training.
@@ -168,7 +171,8 @@ class CompareConfig:
     )
     seeds: Annotated[int, Ge(1), Le(1000)] = 3
     baseline: str = "standard"
-    segmenter: str = "osvos"
+    synthetic: Literal["bank", "compose"] = "bank"
+    segmenter: str = "auto"
     steps: Annotated[int, Ge(1)] = 150
     batch_size: Annotated[int, Ge(1), Le(256)] = 8
     side_px: Annotated[int, Ge(32), Le(4096)] = 256

@@ -15,12 +15,15 @@ import typer
 from typer.core import TyperGroup
 
 from synthaug import __version__
+from synthaug.cli.compare import compare_command
 from synthaug.cli.demo import demo_command
 from synthaug.cli.evaluate import evaluate_command
 from synthaug.cli.filter import filter_command
 from synthaug.cli.fit import fit_command
 from synthaug.cli.generate import generate_command
 from synthaug.cli.info import info_command
+from synthaug.cli.report import report_command
+from synthaug.cli.run import run_command
 from synthaug.errors import InputError
 
 
@@ -51,6 +54,9 @@ app.command("fit")(fit_command)
 app.command("generate")(generate_command)
 app.command("filter")(filter_command)
 app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
+app.command("report")(report_command)
+app.command("run")(run_command)
 app.command("info")(info_command)
 
 

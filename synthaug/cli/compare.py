@@ -1,0 +1,192 @@
+"""``synthaug compare``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthaug.cli import options
+from synthaug.errors import InputError
+
+
+def compare_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of photographs.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks, same file names.")] = None,
+    test_images: Annotated[
+        Path | None, typer.Option(help="Folder of test photographs; else --images is split.")
+    ] = None,
+    test_masks: Annotated[Path | None, typer.Option(help="Folder of their masks.")] = None,
+    train: Annotated[
+        float | None,
+        typer.Option(help="Images to train on: number, or share below 1.", metavar="N"),
+    ] = None,
+    davis: Annotated[
+        Path | None, typer.Option(help="Instead: folder of videos, laid out as DAVIS.")
+    ] = None,
+    video: Annotated[
+        list[str] | None, typer.Option(help="Video below --davis; repeatable.", metavar="NAME")
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(help="Test on every n-th later frame. [1]", metavar="N")
+    ] = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="Synthetic pairs: a bank or generator; one per video: BANK/NAME."),
+    ] = None,
+    compose: Annotated[
+        str, typer.Option(help="Copy-paste pairs: auto makes them from the training pairs; or DIR.")
+    ] = "auto",
+    arms: Annotated[
+        str | None, typer.Option(help="Ways to train, with commas. [all that have their sources]")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Arm to compare with. [standard]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repetitions. [3]", metavar="N")] = None,
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            help="osvos, matching, repri, unet, fpn, deeplabv3, deeplabv3plus, or your own as "
+            "package.module:function. [osvos for videos, else unet]"
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps. [150]", metavar="N")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures per step. [8]", metavar="N")
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(help="Longer side in training. [256]", metavar="PX")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the split of --images. [0]")
+    ] = None,
+    recipe: options.Recipe = None,
+    overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Measure what each way to train does to a segmenter, on your own data."""
+    from synthaug.config import dump_stage, load_recipe
+
+    _check_inputs(images, masks, davis, video)
+    whole = train is not None and train >= 1 and train == int(train)
+    loaded = load_recipe(
+        recipe,
+        overrides or (),
+        {
+            "data": {
+                "kind": "folders" if images else "davis" if davis else None,
+                "root": _text(davis),
+                "videos": _names(video),
+                "every": every,
+                "images": _text(images),
+                "masks": _text(masks),
+                "test_images": _text(test_images),
+                "test_masks": _text(test_masks),
+                "train": int(train) if whole and train is not None else train,
+                "seed": seed,
+            },
+            "compare": {
+                "arms": _names([arms]) if arms is not None else None,
+                "baseline": baseline,
+                "seeds": seeds,
+                "segmenter": segmenter,
+                "steps": steps,
+                "batch_size": batch_size,
+                "side_px": side,
+            },
+        },
+    )
+    if dry_run:
+        print(dump_stage("data", loaded.data) + dump_stage("compare", loaded.compare), end="")
+        return
+    from synthaug.running import compare_units, read_units
+
+    try:
+        page = compare_units(
+            read_units(loaded.data),
+            out,
+            loaded.compare,
+            bank=bank,
+            compose=None if compose == "auto" else compose,
+            reproduce=command_line(),
+            progress=stage_progress(),
+            echo=tell,
+        )
+    except KeyboardInterrupt:
+        tell(f"stopped; finished trainings are kept. Go on with: {command_line()}")
+        raise
+    print_result(out)
+    print(page)
+
+
+def print_result(folder: Path) -> None:
+    """Print a comparison's table and its verdict."""
+    from synthaug.report.verdict import interval_words, mean_of, read_comparison, verdict_line
+
+    comparison = read_comparison(folder)
+    measures, primary = comparison.manifest["measures"], comparison.measure
+    result = comparison.result
+    wide = max(len(arm) for arm in comparison.arms) + 2
+    heads = "".join(f"{name:>8}" for name in measures)
+    print(f"{'':{wide}}{heads}{'gain':>8}{'95 % interval':>18}  {'verdict':20}{'s':>7}")
+    for arm in comparison.arms:
+        entry = result["arms"].get(arm)
+        if entry is None:
+            print(f"{arm:{wide}}  not run yet")
+            continue
+        means = [mean_of(entry, name) for name in measures]
+        cells = "".join(f"{'–' if v is None else format(100 * v, '.1f'):>8}" for v in means)
+        gain, words = entry["gain"][primary], entry["verdict"]
+        mean = "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
+        interval = interval_words(gain)
+        if arm == result["baseline"]:
+            mean, interval, words = "", "", "baseline"
+        print(f"{arm:{wide}}{cells}{mean:>8}{interval:>18}  {words:20}{entry['seconds']:7.1f}")
+    print(verdict_line(comparison))
+
+
+def command_line() -> str:
+    """Return the command as typed, for the page and for going on."""
+    return shlex.join(["synthaug", *sys.argv[1:]])
+
+
+def tell(line: str) -> None:
+    """Print a line to stderr, over an unfinished line of progress."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{line}", file=sys.stderr, flush=True)
+
+
+def stage_progress() -> Callable[[str, int, int], None]:
+    """Return a callback that shows how far the stage under way is."""
+    from synthaug.cli.progress import ProgressLine
+
+    lines: dict[str, ProgressLine] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        lines.setdefault(what, ProgressLine(what))(done, total)
+
+    return show
+
+
+def _check_inputs(
+    images: Path | None, masks: Path | None, davis: Path | None, video: list[str] | None
+) -> None:
+    if (images is None) != (masks is None):
+        raise InputError("--images and --masks go together: give both")
+    if images is not None and davis is not None:
+        raise InputError("give --images and --masks, or --davis and --video, not both")
+    if video and davis is None:
+        raise InputError("--video names a video below --davis: give that folder too")
+
+
+def _names(values: list[str] | None) -> list[str] | None:
+    names = [name.strip() for value in values or () for name in value.split(",")]
+    return [name for name in names if name] or None
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from synthaug import running
+from synthaug.bank import write_bank
+from synthaug.cli import app
+from synthaug.formats import folder
+from synthaug.sample import ClassMap, Sample
+from synthaug.seeding import numpy_stream
+
+QUICK = ("--segmenter", "matching", "--seeds", 2, "--steps", 1, "--batch-size", 2, "--side", 48)
+
+
+def run_cli(*words, code=0):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def make_sample(number):
+    image = numpy_stream(number, "own").integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 8 + number : 30 + number] = 1
+    mask[34:44, 40:60] = 2
+    image[mask > 0] //= 4
+    return Sample(image, mask, f"{number:03d}")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Write a user's folders of four images and masks, and a bank."""
+    for number in range(4):
+        folder.write_pair(tmp_path / "own", f"{number:03d}", make_sample(number))
+    samples = [(make_sample(n), {}) for n in range(5, 8)]
+    classes = ClassMap((0, 1, 2))
+    write_bank(tmp_path / "bank", samples, [make_sample(0)], classes, {"generator": {}})
+    return ("--images", tmp_path / "own" / "images", "--masks", tmp_path / "own" / "masks")
+
+
+def test_compare_prints_table_verdict_and_page(own, tmp_path):
+    out = tmp_path / "out"
+    arms = "standard,standard+synthetic"
+    words = (*own, "--train", 2, "--bank", tmp_path / "bank", "--arms", arms, *QUICK)
+    lines = run_cli("compare", *words, "--out", out).stdout.splitlines()
+    assert lines[0].split() == ["mIoU", "gain", "95", "%", "interval", "verdict", "s"]
+    assert [line.split()[0] for line in lines[1:3]] == arms.split(",")
+    assert "baseline" in lines[1]
+    assert lines[-2].endswith("1 data set, 2 seeds.")
+    assert lines[-1] == str(out / "index.html")
+    html = (out / "index.html").read_text("utf-8")
+    assert 'id="classes"' in html
+    assert "class_2" in html
+    assert 'id="samples"' in html
+    assert 'id="frames"' in html
+
+    (out / "index.html").unlink()
+    assert run_cli("report", out).stdout == f"{out / 'index.html'}\n"
+    assert (out / "index.html").read_text("utf-8") == html
+    other = tmp_path / "page.html"
+    assert run_cli("report", out, "--out", other).stdout == f"{other}\n"
+
+
+def test_without_a_bank_the_other_arms_are_compared(own, tmp_path):
+    result = run_cli("compare", *own, *QUICK, "--out", tmp_path / "out")
+    assert "no bank given" in result.stderr
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    names = [arm["name"] for arm in manifest["arms"]]
+    assert names == ["none", "standard", "copy-paste", "standard+copy-paste"]
+
+
+def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path, monkeypatch):
+    compare = running.compare
+
+    def stopped(units, out, **options):
+        def progress(done, total):
+            if done > 2:
+                raise KeyboardInterrupt
+
+        return compare(units, out, **{**options, "progress": progress})
+
+    monkeypatch.setattr(running, "compare", stopped)
+    words = (*own, "--arms", "none,standard", *QUICK, "--out", tmp_path / "out")
+    result = run_cli("compare", *words, code=130)
+    assert "finished trainings are kept. Go on with: synthaug " in result.stderr
+    assert "Not finished:" in (tmp_path / "out" / "index.html").read_text("utf-8")
+    monkeypatch.undo()
+    run_cli("compare", *words)
+    assert "Not finished:" not in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+def test_dry_run_prints_what_would_be_compared(tmp_path):
+    words = ("--davis", "D", "--video", "dog,cows", "--video", "bear", "--every", 3, "--seeds", 4)
+    text = run_cli("compare", *words, "--out", tmp_path / "o", "--dry-run").stdout
+    stages = yaml.safe_load(text)
+    assert stages["data"]["videos"] == ["dog", "cows", "bear"]
+    assert stages["data"]["every"] == 3
+    assert stages["compare"]["seeds"] == 4
+
+
+def test_recipes_load_and_resolve():
+    text = run_cli("run", "recipes/davis16-one-shot.yaml", "--dry-run").stdout
+    stages = yaml.safe_load(text)
+    assert len(stages["data"]["videos"]) == 10
+    assert len(stages["compare"]["arms"]) == 7
+    large = yaml.safe_load(run_cli("run", "recipes/davis16-480p.yaml", "--dry-run").stdout)
+    assert large["data"]["videos"] == stages["data"]["videos"]
+    assert large["compare"]["side_px"] == 854
+
+
+class TestBadInput:
+    @pytest.fixture
+    def refused(self, tmp_path):
+        def run(*words):
+            result = run_cli("compare", *words, "--out", tmp_path / "out", code=2)
+            assert result.stdout == ""
+            assert result.stderr.count("\n") == 1, result.stderr
+            assert not (tmp_path / "out").exists()
+            return result.stderr
+
+        return run
+
+    def test_no_data(self, refused):
+        assert "name what to train on" in refused()
+
+    def test_half_of_a_pair(self, refused, tmp_path):
+        assert "give both" in refused("--images", tmp_path)
+        assert "not both" in refused("--images", tmp_path, "--masks", tmp_path, "--davis", tmp_path)
+        assert "below --davis" in refused("--video", "dog")
+
+    def test_missing_folder(self, refused, tmp_path):
+        assert "no folder of masks" in refused("--images", tmp_path, "--masks", tmp_path / "no")
+        assert "no video 'dog'" in refused("--davis", tmp_path, "--video", "dog")
+
+    def test_unknown_arm_and_missing_bank(self, refused, own, tmp_path):
+        assert "unknown arm 'salt'" in refused(*own, "--arms", "salt")
+        assert "name their bank" in refused(*own, "--arms", "synthetic")
+        line = refused(*own, "--arms", "synthetic", "--bank", tmp_path / "nothing")
+        assert "no bank or generator manifest" in line
+
+    def test_value_out_of_range(self, refused, own):
+        assert "compare.seeds" in refused(*own, "--seeds", 0)
+
+    def test_report_of_no_comparison(self, tmp_path):
+        assert "no comparison manifest" in run_cli("report", tmp_path, code=2).stderr
+
+    def test_foreign_output_folder_is_left_alone(self, own, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.tex").write_text("")
+        words = (*own, "--arms", "none,standard", *QUICK, "--out", tmp_path / "out")
+        assert "holds something else" in run_cli("compare", *words, code=2).stderr
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]

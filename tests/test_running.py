@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthaug import running
+from synthaug.config import CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
+from synthaug.errors import InputError
+from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
+from synthaug.seeding import numpy_stream
+
+ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")
+
+
+@pytest.fixture
+def davis(tmp_path):
+    """Write three tiny videos laid out as DAVIS."""
+    for video in ("one", "two", "three"):
+        for frame in range(3):
+            image = numpy_stream(frame, video).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+            mask = np.zeros((48, 64), np.uint8)
+            mask[12:30, 10 + 3 * frame : 34 + 3 * frame] = 1
+            image[mask > 0] //= 4
+            for part, name, array in (
+                ("JPEGImages", f"{frame:05d}.jpg", image),
+                ("Annotations", f"{frame:05d}.png", mask),
+            ):
+                folder = tmp_path / "davis" / part / video
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(folder / name)
+    return tmp_path / "davis"
+
+
+@pytest.fixture
+def recipe(davis):
+    return Recipe(
+        data=DataConfig(root=str(davis), videos=("one", "two", "three")),
+        compare=CompareConfig(arms=ARMS, segmenter="matching"),
+    )
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+def run(recipe, out, lines, **options):
+    return run_recipe(recipe, out, smoke=True, echo=lines.append, **options)
+
+
+def test_smoke_run_makes_everything_and_the_second_call_nothing(recipe, tmp_path, lines):
+    out = tmp_path / "out"
+    page = run(recipe, out, lines, reproduce="synthaug run x.yaml --smoke")
+    assert page == out / "comparison" / "index.html"
+    html = page.read_text("utf-8")
+    assert "synthaug run x.yaml --smoke" in html
+    assert 'id="incomplete"' not in html
+    result = json.loads((out / "comparison" / "comparison.json").read_text())
+    assert result["complete"]
+    assert list(result["arms"]) == list(ARMS)
+    assert list(result["units"]) == ["one", "two"]
+
+    files = {path: path.stat().st_mtime_ns for path in (out / "units").rglob("*.json")}
+    runs = {path: path.stat().st_mtime_ns for path in (out / "comparison" / "runs").rglob("*")}
+    lines.clear()
+    run(recipe, out, lines)
+    assert [line for line in lines if "..." in line] == []
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs
+
+
+def test_changed_stage_is_made_again_with_all_that_follows(recipe, tmp_path, lines):
+    recipe = replace(recipe, data=replace(recipe.data, videos=("one",)))
+    run(recipe, tmp_path / "out", lines)
+    lines.clear()
+    run(replace(recipe, generate=GenerateConfig(seed=5)), tmp_path / "out", lines)
+    assert [line for line in lines if line.startswith("[1/1] one: ")][:3] == [
+        "[1/1] one: compose is there",
+        "[1/1] one: generator is there",
+        "[1/1] one: bank ...",
+    ]
+    assert "[1/1] one: filter ..." in lines
+
+
+def test_interrupted_fit_goes_on_from_its_checkpoint(recipe, tmp_path, lines, monkeypatch):
+    recipe = replace(recipe, data=replace(recipe.data, videos=("one",)))
+    recipe = replace(recipe, compare=replace(recipe.compare, arms=("standard+synthetic",)))
+    fit, resumed = running.fit, []
+
+    def interrupted(**options):
+        fit(**options)
+        raise KeyboardInterrupt
+
+    def noted(**options):
+        resumed.append(options["resume"])
+        return fit(**options)
+
+    monkeypatch.setattr(running, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "out", lines)
+    monkeypatch.setattr(running, "fit", noted)
+    run(recipe, tmp_path / "out", lines)
+    assert resumed == [True]
+
+
+def test_synthetic_items_may_be_compositions_of_the_banks_objects(recipe, tmp_path, lines):
+    recipe = replace(recipe, data=replace(recipe.data, videos=("one",)))
+    config = replace(recipe.compare, arms=("standard+synthetic",), synthetic="compose")
+    run(replace(recipe, compare=config), tmp_path / "out", lines)
+    unit = tmp_path / "out" / "units" / "one"
+    manifest = json.loads((unit / "compose-generated" / "manifest.json").read_text())
+    assert manifest["config"]["objects"] == str(unit / "bank")
+    assert not (unit / "compose").exists()
+
+
+def test_only_needed_stages_run(recipe, tmp_path, lines):
+    recipe = replace(recipe, compare=replace(recipe.compare, arms=("none", "standard")))
+    run(recipe, tmp_path / "out", lines)
+    assert not (tmp_path / "out" / "units").exists()
+
+
+def test_foreign_folder_is_refused(recipe, tmp_path, lines):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match="did not write"):
+        run(recipe, tmp_path / "out", lines)
+
+
+def test_smoke_keeps_the_recipes_shape():
+    recipe = Recipe(
+        fit=FitConfig(preset="paper", seed=3),
+        data=DataConfig(root="d", videos=("a", "b", "c")),
+        compare=CompareConfig(arms=ARMS, seeds=5),
+    )
+    short = shortened(recipe)
+    assert short.data.videos == ("a", "b")
+    assert (short.fit.preset, short.fit.seed) == ("fast", 3)
+    assert (short.compare.arms, short.compare.seeds) == (ARMS, 2)
+
+
+def test_kinds_that_the_arms_need():
+    assert needed_kinds(CompareConfig()) == ["copy-paste", "synthetic"]
+    assert needed_kinds(CompareConfig(arms=("none",), baseline="standard+synthetic")) == [
+        "synthetic"
+    ]
+    with pytest.raises(InputError, match="unknown arm 'salt'"):
+        needed_kinds(CompareConfig(arms=("salt",)))
+
+
+@pytest.mark.parametrize(
+    "data", [DataConfig(), DataConfig(root="d"), DataConfig(kind="folders", images="i")]
+)
+def test_data_must_be_named(data):
+    with pytest.raises(InputError, match="name what to train on"):
+        read_units(data)
+
+
+def test_one_bank_is_not_enough_for_two_videos(recipe, tmp_path):
+    units = read_units(recipe.data)
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="one source for 3 videos"):
+        compare_units(units, tmp_path / "out", recipe.compare, bank=tmp_path / "bank")
+    assert not (tmp_path / "out").exists()
