@@ -21,15 +21,15 @@ _EPSILON = 1e-6
 class RegionProportionLearner:
     """A pixel classifier fitted on the support items and adapted to every query image.
 
-    Features are frozen. A pixel's logit is 0 for the background and
-    20 (cos(feature, prototype) - bias) for an object class, which for one object is the paper's
-    sigmoid classifier. `learn` starts the prototypes at the classes' mean features and fits them
-    by cross-entropy in which every class and every item counts by its weight, a class as much as
-    another however few its pixels. `segment` goes on from there for each image with the support's
+    Features are frozen. A pixel's logit is 0 for the background and 20 (cos(feature, prototype) -
+    bias) for an object class, which for one object is the paper's sigmoid classifier. `learn`
+    starts the prototypes at the classes' mean features and fits them by cross-entropy, every pixel
+    weighted by its item's weight and the inverse frequency of its class: without that, small
+    objects vanish while adapting. `segment` goes on from there for each image with the support's
     cross-entropy, the entropy of the query's pixels, and the divergence of the query's class
     proportions from an estimate, which is taken before the first step and again after a third.
 
-    Source: Boudiaf et al. 2021, arXiv:2012.06166, equations 1 to 6; several classes are ours.
+    Source: Boudiaf et al. 2021, arXiv:2012.06166; class weights and several classes are ours.
 
     Args:
         num_classes: number of classes N, background (channel 0) included.

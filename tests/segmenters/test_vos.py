@@ -109,7 +109,7 @@ def test_parent_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_matching_follows_objects_and_optimises_nothing() -> None:
-    learner = MatchingMemory(3)
+    learner = MatchingMemory(3, size=(128, 192))  # cells of 4 px of the frame
     done = []
     stream = Items([item(frame(0))] * 4)
     losses = learner.learn(stream, CLASSES, seed=0, progress=lambda *now: done.append(now))
