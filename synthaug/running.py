@@ -292,11 +292,22 @@ class _Stages:
 
     def composed(self, fitting: FitConfig, bank: Path | None = None, key: str = "") -> Path:
         """Prepare composition: objects of the pairs, and of a bank, over other backgrounds."""
-        chosen = {name: getattr(fitting, name) for name in _COMPOSE_OPTIONS}
-        config = FitConfig(preset="compose", seed=fitting.seed, flip=fitting.flip, **chosen)
+        config = replace(
+            FitConfig(preset="compose"),
+            seed=fitting.seed,
+            flip=fitting.flip,
+            shift=fitting.shift,
+            copies=fitting.copies,
+        )
         stage = "compose"
         if bank is not None:
-            stage, config = "compose-generated", replace(config, objects=str(bank))
+            stage = "compose-generated"
+            config = replace(
+                config,
+                objects=str(bank),
+                generated_share=fitting.generated_share,
+                background_share=fitting.background_share,
+            )
         self._fitted(stage, config, key)
         return self.path / stage
 

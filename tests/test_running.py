@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,10 @@ from synthaug.seeding import numpy_stream
 ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")
 
 
-@pytest.fixture
-def davis(tmp_path):
+@pytest.fixture(scope="module")
+def davis(tmp_path_factory):
     """Write three tiny videos laid out as DAVIS."""
+    root = tmp_path_factory.mktemp("data")
     for video in ("one", "two", "three"):
         for frame in range(3):
             image = numpy_stream(frame, video).integers(0, 256, (48, 64, 3)).astype(np.uint8)
@@ -29,13 +31,13 @@ def davis(tmp_path):
                 ("JPEGImages", f"{frame:05d}.jpg", image),
                 ("Annotations", f"{frame:05d}.png", mask),
             ):
-                folder = tmp_path / "davis" / part / video
+                folder = root / part / video
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(folder / name)
-    return tmp_path / "davis"
+    return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(davis):
     return Recipe(
         data=DataConfig(root=str(davis), videos=("one", "two", "three")),
@@ -52,38 +54,58 @@ def run(recipe, out, lines, **options):
     return run_recipe(recipe, out, smoke=True, echo=lines.append, **options)
 
 
-def test_smoke_run_makes_everything_and_the_second_call_nothing(recipe, tmp_path, lines):
-    out = tmp_path / "out"
-    page = run(recipe, out, lines, reproduce="synthaug run x.yaml --smoke")
-    assert page == out / "comparison" / "index.html"
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """Run the recipe's smoke version once."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    run(recipe, out, [], reproduce="synthaug run x.yaml --smoke")
+    return out
+
+
+@pytest.fixture
+def again(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "out")
+
+
+def test_smoke_run_makes_everything(finished):
+    page = finished / "comparison" / "index.html"
     html = page.read_text("utf-8")
     assert "synthaug run x.yaml --smoke" in html
     assert 'id="incomplete"' not in html
-    result = json.loads((out / "comparison" / "comparison.json").read_text())
+    assert 'id="samples"' in html
+    result = json.loads((finished / "comparison" / "comparison.json").read_text())
     assert result["complete"]
     assert list(result["arms"]) == list(ARMS)
     assert list(result["units"]) == ["one", "two"]
 
-    files = {path: path.stat().st_mtime_ns for path in (out / "units").rglob("*.json")}
-    runs = {path: path.stat().st_mtime_ns for path in (out / "comparison" / "runs").rglob("*")}
-    lines.clear()
-    run(recipe, out, lines)
+
+def test_second_call_makes_nothing(recipe, again, lines):
+    kept = [*(again / "units").rglob("*.json"), *(again / "comparison" / "runs").rglob("*.json")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert run(recipe, again, lines) == again / "comparison" / "index.html"
     assert [line for line in lines if "..." in line] == []
-    assert {path: path.stat().st_mtime_ns for path in files} == files
-    assert {path: path.stat().st_mtime_ns for path in runs} == runs
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
 
 
-def test_changed_stage_is_made_again_with_all_that_follows(recipe, tmp_path, lines):
-    recipe = replace(recipe, data=replace(recipe.data, videos=("one",)))
-    run(recipe, tmp_path / "out", lines)
-    lines.clear()
-    run(replace(recipe, generate=GenerateConfig(seed=5)), tmp_path / "out", lines)
-    assert [line for line in lines if line.startswith("[1/1] one: ")][:3] == [
+def test_changed_stage_is_made_again_with_all_that_follows(recipe, again, lines):
+    changed = replace(
+        recipe,
+        data=replace(recipe.data, videos=("one",)),
+        generate=GenerateConfig(seed=5),
+        compare=replace(recipe.compare, synthetic="compose"),
+    )
+    run(changed, again, lines)
+    assert [line for line in lines if line.startswith("[1/1] one: ") and "kept" not in line] == [
         "[1/1] one: compose is there",
         "[1/1] one: generator is there",
         "[1/1] one: bank ...",
+        "[1/1] one: filter ...",
+        "[1/1] one: compose-generated ...",
+        *[line for line in lines if "preset compose" in line],
     ]
-    assert "[1/1] one: filter ..." in lines
+    unit = again / "units" / "one"
+    manifest = json.loads((unit / "compose-generated" / "manifest.json").read_text())
+    assert manifest["config"]["objects"] == str(unit / "bank")
 
 
 def test_interrupted_fit_goes_on_from_its_checkpoint(recipe, tmp_path, lines, monkeypatch):
@@ -105,16 +127,6 @@ def test_interrupted_fit_goes_on_from_its_checkpoint(recipe, tmp_path, lines, mo
     monkeypatch.setattr(running, "fit", noted)
     run(recipe, tmp_path / "out", lines)
     assert resumed == [True]
-
-
-def test_synthetic_items_may_be_compositions_of_the_banks_objects(recipe, tmp_path, lines):
-    recipe = replace(recipe, data=replace(recipe.data, videos=("one",)))
-    config = replace(recipe.compare, arms=("standard+synthetic",), synthetic="compose")
-    run(replace(recipe, compare=config), tmp_path / "out", lines)
-    unit = tmp_path / "out" / "units" / "one"
-    manifest = json.loads((unit / "compose-generated" / "manifest.json").read_text())
-    assert manifest["config"]["objects"] == str(unit / "bank")
-    assert not (unit / "compose").exists()
 
 
 def test_only_needed_stages_run(recipe, tmp_path, lines):

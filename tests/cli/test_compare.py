@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,12 +104,23 @@ def test_dry_run_prints_what_would_be_compared(tmp_path):
     assert stages["compare"]["seeds"] == 4
 
 
+def test_run_prints_the_result_of_a_recipe(own, tmp_path):
+    recipe = tmp_path / "own.yaml"
+    data = {"kind": "folders", "images": str(own[1]), "masks": str(own[3])}
+    compare = {"arms": ["none", "standard"], "segmenter": "matching"}
+    recipe.write_text(yaml.safe_dump({"data": data, "compare": compare}))
+    lines = run_cli("run", recipe, "--smoke", "--out", tmp_path / "out").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["none", "standard"]
+    assert lines[-1] == str(tmp_path / "out" / "comparison" / "index.html")
+
+
 def test_recipes_load_and_resolve():
-    text = run_cli("run", "recipes/davis16-one-shot.yaml", "--dry-run").stdout
+    recipes = Path(__file__).parents[2] / "recipes"
+    text = run_cli("run", recipes / "davis16-one-shot.yaml", "--dry-run").stdout
     stages = yaml.safe_load(text)
     assert len(stages["data"]["videos"]) == 10
     assert len(stages["compare"]["arms"]) == 7
-    large = yaml.safe_load(run_cli("run", "recipes/davis16-480p.yaml", "--dry-run").stdout)
+    large = yaml.safe_load(run_cli("run", recipes / "davis16-480p.yaml", "--dry-run").stdout)
     assert large["data"]["videos"] == stages["data"]["videos"]
     assert large["compare"]["side_px"] == 854
 
