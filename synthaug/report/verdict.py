@@ -68,7 +68,7 @@ def verdict_line(comparison: Comparison) -> str:
     best = max(measured, key=lambda arm: measured[arm]["mean"][measure])
     base = f"{100 * measured[baseline]['mean'][measure]:.1f}"
     if best == baseline:
-        parts = [f"No arm reaches {baseline}, {measure} {base}"]
+        parts = [f"No arm is better than {baseline}, {measure} {base}"]
     else:
         entry = measured[best]
         begin = "Helps" if entry["verdict"] == "helps" else "No difference shown"
@@ -76,7 +76,10 @@ def verdict_line(comparison: Comparison) -> str:
             f"{begin}: the best arm, {best}, reaches {measure} {100 * entry['mean'][measure]:.1f} "
             f"against {base} with {baseline}, {gain_words(entry['gain'][measure])}"
         ]
-    for word, phrase in (("helps", "also helps"), ("hurts", "hurts")):
+    phrases = [("helps", "also helps"), ("hurts", "hurts")]
+    if best == baseline:
+        phrases.append(("no difference shown", "no difference shown"))
+    for word, phrase in phrases:
         named = [
             f"{arm} ({100 * entry['gain'][measure]['mean']:+.1f})"
             for arm, entry in measured.items()

@@ -183,7 +183,9 @@ def test_verdict_says_when_nothing_beats_the_baseline(make_comparison):
     path = make_comparison()
     change_arms(path, lambda arm: arm.update(mean={"J&F": 0.5}, verdict="hurts"))
     line = verdict_of(path)
-    assert line.startswith("No arm reaches standard, J&F 80.0; hurts: synthetic (-2.1), standard+")
+    assert line.startswith("No arm is better than standard, J&F 80.0; hurts: synthetic (-2.1), ")
+    change_arms(path, lambda arm: arm.update(verdict="no difference shown"))
+    assert "; no difference shown: synthetic (-2.1), " in verdict_of(path)
 
 
 def test_verdict_waits_for_the_baseline(make_comparison):
