@@ -37,11 +37,13 @@ from synthaug.report import Arm, HeldOut, Page, figures, score_rows, write_page
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters.semantic import build_segmenter, predict, train_segmenter
+from synthaug.statistics import student_quantile
 
 FIRST_TRAINING_COLUMN = 186
 CLASSES = ClassMap((0, 1), ("background", "coin"))
 SAMPLES = 80
 DROP = 0.15
+ITERATIONS = 300
 SEEDS = 3
 STEPS = 60
 BATCH_SIZE = 4
@@ -59,8 +61,6 @@ _SOURCES = (
 )
 _LENIENT: dict[str, Any] = {"min_area_ratio": 0.0, "max_area_ratio": 1e6, "max_stray": 1.0}
 _REASONS = {"sifid-1234 rank": "SIFID among the worst", "near copy": "copy of the training pair"}
-# Two-sided 95 % quantiles of Student's t with 1, 2, 3 and 4 degrees of freedom.
-_STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 @dataclass
@@ -108,7 +108,7 @@ def demo(
         seed: every random draw follows from it.
         overwrite: replace a non-empty folder.
         echo: takes each line of progress and the closing line about the gain.
-        iterations: training steps of the generator instead of the preset's. Below 100 the rest
+        iterations: training steps of the generator instead of `ITERATIONS`. Below 100 the rest
             is shortened too, to see that everything runs: 12 samples, filtered by SIFID alone,
             and no more than this many steps of the segmenters.
 
@@ -123,7 +123,9 @@ def demo(
     quick = iterations is not None and iterations < 100
     steps = STEPS if iterations is None else min(STEPS, iterations)
     rules = _LENIENT if quick else {}
-    config = FitConfig(preset="fast", iterations=iterations, seed=seed, accelerator="cpu")
+    config = FitConfig(
+        preset="fast", iterations=iterations or ITERATIONS, seed=seed, accelerator="cpu"
+    )
     stages = _Stages(echo, count=5)
     echo("one labelled photograph, everything on this computer: about 4 minutes on two cores")
 
@@ -226,7 +228,7 @@ def compare_arms(
         bank: a bank made from the training half; its kept samples are used.
         steps: optimiser steps of each training.
         seed: every random draw follows from it.
-        seeds: repetitions, 2 to 5.
+        seeds: repetitions, at least 2.
         progress: called with (steps done, steps in all).
 
     Returns:
@@ -335,7 +337,7 @@ def _iou(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
 
 def _arm(name: str, values: Sequence[float], prediction: NDArray[np.uint8] | None = None) -> Arm:
     mean = fmean(values)
-    reach = _STUDENT_T[len(values)] * stdev(values) / math.sqrt(len(values))
+    reach = student_quantile(0.95, len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Arm(name, tuple(values), mean, mean - reach, mean + reach, prediction)
 
 
