@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,24 @@ class Composer:
     def samples(self, seeds: Sequence[int]) -> list[Sample]:
         """Compose the samples of several seeds, each as `sample` would."""
         return [self.sample(seed) for seed in seeds]
+
+    def only(self, pairs: Collection[int]) -> Composer:
+        """Return a composer of the parts of some pairs alone, without generated parts.
+
+        Args:
+            pairs: indices into `pairs`, at least one.
+        """
+        chosen = [index for index in range(len(self.pairs)) if index in pairs]
+        own = [part for part in self._stock.backgrounds if not part.generated]
+        cutouts = [
+            replace(cutout, background=chosen.index(cutout.background))
+            for cutout in self._stock.real
+            if cutout.background in chosen
+        ]
+        found = copy(self)
+        found.pairs = [self.pairs[index] for index in chosen]
+        found._stock = _Stock([own[index] for index in chosen], cutouts)
+        return found
 
     def _view(self, rng: np.random.Generator) -> Matrix:
         """Draw where each pixel of the sample lies in its background, (2, 3)."""

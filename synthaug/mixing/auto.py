@@ -1,0 +1,377 @@
+"""Choose how much to mix in, nothing included, from the labelled images alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug import files
+from synthaug.bank import Bank
+from synthaug.errors import InputError
+from synthaug.mixing.arms import ARMS, Arm, ArmStream, PairSource
+from synthaug.mixing.folds import FoldSources
+from synthaug.mixing.source import open_source_once, resized, working_size
+from synthaug.mixing.views import held_out_views
+from synthaug.quality.overlap import confusion_matrix, mean_iou
+from synthaug.sample import ClassMap, Sample
+from synthaug.seeding import derive_seed, numpy_stream
+from synthaug.segmenters import build_learner
+from synthaug.segmenters.semantic import BUNDLED_ENCODER
+
+FORMAT = "synthaug-mix-1"
+MIX_FILE = "mix.json"
+VIEWS = 24
+FOLDS = 3
+TESTS_PER_FOLD = 20
+MARGIN = 2.0
+LEAST_ADVANTAGE = 0.01
+"""An advantage below one point does not count, however certain it is."""
+STANDARD = "standard"
+
+_log = logging.getLogger("synthaug")
+_chosen: dict[tuple[str, str], MixChoice] = {}
+
+
+@dataclass(frozen=True)
+class MixChoice:
+    """What was chosen, and why.
+
+    Attributes:
+        arm: the chosen arm.
+        scores: candidate -> mean foreground IoU per seed, in [0, 1]; empty where there was
+            nothing to choose from.
+        why: one plain line.
+    """
+
+    arm: Arm
+    scores: dict[str, list[float]]
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in plain JSON values."""
+        return {"arm": self.arm.as_dict(), "scores": self.scores, "why": self.why}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> MixChoice:
+        """Make it again from `as_dict`."""
+        return cls(Arm(**value["arm"]), value["scores"], value["why"])
+
+
+def choose_mix(
+    training: Sequence[Sample],
+    sources: Mapping[str, PairSource],
+    classes: ClassMap,
+    *,
+    candidates: Sequence[Arm] | None = None,
+    segmenter: str = "osvos",
+    steps: int = 80,
+    batch_size: int = 8,
+    seeds: int = 2,
+    side_px: int = 192,
+    seed: int = 0,
+    lr: float = 1e-3,
+    encoder: str = BUNDLED_ENCODER,
+    parent: str | Path | None = None,
+    margin: float = MARGIN,
+    progress: Callable[[int, int], None] | None = None,
+) -> MixChoice:
+    """Choose share, weight and schedule of the items that are not real.
+
+    Every candidate is trained with the same seeds and tested on the same images:
+
+    - several labelled images: cross-validation, in up to `FOLDS` folds of whole images, at most
+      `TESTS_PER_FOLD` tested in each; sources are restricted to what comes from the images that
+      the fold trains on, see `FoldSources`;
+    - one labelled image: `VIEWS` views of it that training does not draw, see `held_out_views`.
+
+    The score is the foreground's mean IoU. A candidate is taken only if its paired advantage over
+    standard augmentation alone exceeds ``margin`` standard errors and one point. Of those within
+    one standard error of the best, the simplest is taken: the least synthetic share, then the
+    least copy-paste share (the one-standard-error rule of Breiman et al. 1984, section 3.4.3).
+
+    Views of one image are not other images. They show whether a learner stands changes of scale,
+    angle, light and place, not what else the world holds, and objects moved over their own
+    background flatter copy-paste; hence the margin, and hence standard augmentation in all cases
+    of doubt.
+
+    Args:
+        training: the labelled images.
+        sources: sources by kind, ``copy-paste`` and ``synthetic``; none is needed.
+        classes: classes of the masks.
+        candidates: arms to choose from, the simplest, ``standard``, is added; None = those of
+            `default_candidates`.
+        segmenter: name for `synthaug.segmenters.build_learner`.
+        steps: training steps per candidate, seed and fold.
+        batch_size: items per step.
+        seeds: repetitions.
+        side_px: longer side in training and testing, px.
+        seed: every draw follows from it.
+        lr: highest learning rate.
+        encoder: encoder of the network.
+        parent: file of a parent network.
+        margin: least advantage in standard errors.
+        progress: called with (training steps done, steps of all trainings).
+
+    Returns:
+        The choice; the same input gives the same.
+
+    Raises:
+        InputError: no labelled image, a value out of range, candidates of equal names, or one
+            that misses its source.
+    """
+    if not training:
+        raise InputError("there is no labelled image to choose a mix by: give at least one")
+    for name, value in {"seeds": seeds, "steps": steps, "batch_size": batch_size}.items():
+        if value < 1:
+            raise InputError(f"{name} is {value}: give at least 1")
+    if not margin >= 0:
+        raise InputError(f"margin is {margin}: give 0 or a positive number of standard errors")
+    arms = _candidates(default_candidates(sources) if candidates is None else candidates)
+    for arm in arms:
+        if missing := [kind for kind in arm.needs if kind not in sources]:
+            raise InputError(f"candidate {arm.name!r} needs a source of {missing[0]} items")
+    if len(arms) == 1:
+        why = "standard augmentation alone: there is nothing to mix in"
+        return MixChoice(arms[0], {}, why)
+    size = working_size(training[0].size, side_px)
+    images = [resized(sample, *size) for sample in training]
+    trials = list(_trials(images, sources, classes, seed))
+    shared = set.intersection(*(set(trial.sources) for trial in trials))
+    arms = [arm for arm in arms if set(arm.needs) <= shared]
+    scores = np.zeros((len(arms), seeds, sum(len(trial.tests) for trial in trials)))
+    total = len(arms) * seeds * len(trials)
+    for count, (repetition, number) in enumerate(np.ndindex(seeds, len(arms))):
+        found: list[float] = []
+        for fold, trial in enumerate(trials):
+            names = ("auto", repetition, fold)
+            learner = build_learner(
+                segmenter,
+                len(classes),
+                seed=derive_seed(seed, *names, "weights"),
+                size=size,
+                lr=lr,
+                encoder=encoder,
+                parent=parent,
+            )
+            stream = ArmStream(
+                arms[number],
+                trial.training,
+                trial.sources,
+                steps=steps,
+                batch_size=batch_size,
+                seed=derive_seed(seed, *names, "batches"),
+                size=size,
+            )
+            learner.learn(stream, classes, seed=derive_seed(seed, *names, "training"))
+            found += [_score(t, learner.segment([t.image])[0], classes) for t in trial.tests]
+            if progress is not None:
+                progress((count * len(trials) + fold + 1) * steps, total * steps)
+        scores[number, repetition] = found
+    tested = (
+        f"{scores.shape[2]} held-out views of the image"
+        if len(images) == 1
+        else f"{scores.shape[2]} images, cross-validated"
+    )
+    return _decide(arms, scores, margin, f"{tested}, {seeds} seed{'s' * (seeds > 1)}")
+
+
+def default_candidates(sources: Mapping[str, Any]) -> list[Arm]:
+    """Return the arms to choose from, at most six, by the kinds of sources there are."""
+
+    def arm(pasted: float, synthetic: float, **options: Any) -> Arm:
+        parts = {"copy-paste": pasted, "synthetic": synthetic}
+        shares = {kind: share for kind, share in parts.items() if share}
+        name = "+".join([STANDARD, *(f"{kind} {share:g}" for kind, share in shares.items())])
+        name += "".join(f" {key} {value}" for key, value in options.items())
+        shares["real"] = 1 - pasted - synthetic
+        return Arm(name, shares, augment=True, **options)
+
+    found = [ARMS[STANDARD]]
+    if "copy-paste" in sources:
+        found += [arm(0.25, 0), arm(0.5, 0)]
+    if "synthetic" in sources:
+        found += [arm(0, 0.25), arm(0, 0.5, weight=0.3)]
+        if "copy-paste" not in sources:
+            found.append(arm(0, 0.5))
+    if {"copy-paste", "synthetic"} <= set(sources):
+        found.append(arm(0.25, 0.25))
+    elif len(found) > 1:
+        kinds = (0.5, 0.0) if "copy-paste" in sources else (0.0, 0.5)
+        found.append(arm(*kinds, schedule="synthetic-first"))
+    return found
+
+
+def mix_of_bank(
+    path: str | os.PathLike[str],
+    *,
+    choose: Callable[..., MixChoice] = choose_mix,
+    progress: Callable[[int, int], None] | None = None,
+) -> MixChoice:
+    """Return the share of a bank's samples to mix in, chosen by the bank's own training pairs.
+
+    The choice is read from ``mix.json`` in the bank's folder if it was made for the samples that
+    the bank holds now. Otherwise it is made, among the shares 0, 0.25, 0.5 and 0.75 at the full
+    loss weight, which a dataset cannot change, and stored; where the folder cannot be written it
+    is kept in the process. One line to the logger ``synthaug`` says what was chosen.
+
+    Args:
+        path: the bank's folder.
+        choose: what chooses, called like `choose_mix`.
+        progress: passed on to it.
+
+    Raises:
+        InputError: the folder is no bank or is damaged.
+    """
+    folder = Path(path).absolute()
+    source = open_source_once(str(folder))
+    if not source.ids:
+        raise InputError(f"{path} is a generator: make a bank of it with generate first")
+    bank = Bank(folder)
+    key = (str(folder), bank.content_hash)
+    if key not in _chosen:
+        found = _stored(folder / MIX_FILE, bank.content_hash)
+        if found is None:
+            _log.warning("%s: choosing how much of it to mix in; this takes a minute or two", path)
+            shares = [0.25, 0.5, 0.75]
+            arms = [
+                Arm(f"{STANDARD}+synthetic {s:g}", {"real": 1 - s, "synthetic": s}, augment=True)
+                for s in shares
+            ]
+            found = choose(
+                bank.pairs(),
+                {"synthetic": source},
+                bank.classes,
+                candidates=arms,
+                progress=progress,
+            )
+            content = {"format": FORMAT, "samples_sha256": bank.content_hash, **found.as_dict()}
+            try:
+                files.write_json(folder / MIX_FILE, content)
+            except (InputError, OSError):
+                _log.info("%s cannot be written: the choice is kept in this process", folder)
+            share = found.arm.shares.get("synthetic", 0.0)
+            _log.warning("%s: ratio %g, %s", path, share, found.why)
+        _chosen[key] = found
+    return _chosen[key]
+
+
+class _Trial(NamedTuple):
+    """What to train on and what to test on."""
+
+    training: Sequence[Sample]
+    sources: Mapping[str, PairSource]
+    tests: Sequence[Sample]
+
+
+def _trials(
+    images: Sequence[Sample], sources: Mapping[str, PairSource], classes: ClassMap, seed: int
+) -> Iterator[_Trial]:
+    if len(images) == 1:
+        views = held_out_views(images[0], classes, VIEWS, seed=derive_seed(seed, "auto", "views"))
+        yield _Trial(images, sources, views)
+        return
+    order = numpy_stream(seed, "auto", "folds").permutation(len(images)).tolist()
+    restricted = FoldSources(sources, images, seed=seed)
+    count = min(FOLDS, len(images))
+    for fold in range(count):
+        tests = order[fold::count]
+        others = [index for index in range(len(images)) if index not in tests]
+        yield _Trial(
+            [images[index] for index in others],
+            restricted.of(others),
+            [images[index] for index in tests[:TESTS_PER_FOLD]],
+        )
+
+
+def _candidates(given: Sequence[Arm]) -> list[Arm]:
+    """All candidates, standard augmentation alone at the head."""
+    arms = [ARMS[STANDARD], *(arm for arm in given if arm != ARMS[STANDARD])]
+    names = [arm.name for arm in arms]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two candidates are named {name!r}: give one another name")
+    return arms
+
+
+def _score(test: Sample, predicted: NDArray[np.int64], classes: ClassMap) -> float:
+    """Mean IoU of the foreground, 1 where it is rightly absent."""
+    confusion = confusion_matrix(classes.encode(test.mask), predicted, len(classes))
+    value = mean_iou(confusion, background=False)
+    return 1.0 if math.isnan(value) else value
+
+
+def _decide(
+    arms: Sequence[Arm], scores: NDArray[np.float64], margin: float, tested: str
+) -> MixChoice:
+    """Choose by scores (candidates, seeds, tests), the first candidate being the standard."""
+    advantage = [_difference(row, scores[0]) for row in scores]
+    table = {
+        arm.name: [round(float(value), 6) for value in row.mean(1)]
+        for arm, row in zip(arms, scores, strict=True)
+    }
+    if len(arms) == 1:
+        why = f"standard augmentation alone: no fold has other items to train on ({tested})"
+        return MixChoice(arms[0], table, why)
+    best = max(range(1, len(arms)), key=lambda index: advantage[index][0])
+    clear = [
+        index
+        for index in range(1, len(arms))
+        if advantage[index][0] > max(margin * advantage[index][1], LEAST_ADVANTAGE)
+    ]
+    near = []
+    for index in clear:
+        behind, error = _difference(scores[best], scores[index])
+        if behind <= error or index == best:
+            near.append(index)
+    if not near:
+        words = _points(*advantage[best])
+        why = f"standard augmentation alone: {arms[best].name} is no clear gain, {words}"
+        return MixChoice(arms[0], table, f"{why} ({tested})")
+    chosen = min(near, key=lambda index: (*_complexity(arms[index]), index))
+    words = _points(*advantage[chosen])
+    why = f"{arms[chosen].name}: {words} against standard augmentation alone ({tested})"
+    return MixChoice(arms[chosen], table, why)
+
+
+def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean of the paired differences (seeds, tests) and its standard error.
+
+    The variances of a mean over tests and of a mean over seeds are added, as if both were drawn
+    crosswise: that counts their interaction twice and so errs on the safe side.
+    """
+    values = one - other
+    variance = sum(
+        float(np.var(values.mean(axis), ddof=1)) / values.shape[1 - axis]
+        for axis in (0, 1)
+        if values.shape[1 - axis] > 1
+    )
+    return float(values.mean()), math.sqrt(variance)
+
+
+def _complexity(arm: Arm) -> tuple[float, float]:
+    return arm.shares.get("synthetic", 0.0), arm.shares.get("copy-paste", 0.0)
+
+
+def _points(mean: float, error: float) -> str:
+    return f"{100 * mean:+.1f} points (standard error {100 * error:.1f})"
+
+
+def _stored(path: Path, samples: str) -> MixChoice | None:
+    """A stored choice, if it was made for these samples."""
+    if not path.is_file():
+        return None
+    try:
+        value = files.read_json(path, "mix")
+        if value["format"] == FORMAT and value["samples_sha256"] == samples:
+            return MixChoice.from_dict(value)
+    except (InputError, KeyError, TypeError):
+        pass  # it is made again
+    return None

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from synthaug.bank import Bank, write_bank
+from synthaug.errors import InputError
+from synthaug.mixing import SynthMix
+from synthaug.mixing import auto as auto_room
+from synthaug.mixing.arms import ARMS, Arm
+from synthaug.mixing.auto import MixChoice, choose_mix, default_candidates, mix_of_bank
+from synthaug.mixing.folds import FoldSources, StoredPairs
+from synthaug.sample import ClassMap, Sample
+from synthaug.seeding import numpy_stream
+
+SIZE = (40, 48)
+CLASSES = ClassMap((0, 1))
+HALF = Arm("half", {"real": 0.5, "synthetic": 0.5}, augment=True)
+
+
+def tiny_network(num_classes: int) -> nn.Module:
+    """Two small convolutions: it learns colours."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, num_classes, 3, padding=1)
+    )
+
+
+def scene(number: int, *, red: int = 160, ground: int = 90) -> Sample:
+    """A reddish box on green ground, with noise."""
+    rng = numpy_stream(number, "auto scene")
+    mask = np.zeros(SIZE, np.uint8)
+    top, left = rng.integers(4, 16), rng.integers(4, 20)
+    mask[top : top + 16, left : left + 18] = 1
+    image = np.where(mask[..., None] == 1, (red, 100, 80), (ground, 125, 90))
+    image = np.clip(image + rng.normal(0, 12, (*SIZE, 3)), 0, 255).astype(np.uint8)
+    return Sample(image, mask, f"{number:05d}")
+
+
+def noise(number: int) -> Sample:
+    rng = numpy_stream(number, "auto noise")
+    image = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    return Sample(image, rng.integers(0, 2, SIZE, dtype=np.uint8), f"{number:05d}")
+
+
+def shuffled(number: int) -> Sample:
+    """A scene with the mask of its opposite."""
+    sample = scene(number)
+    return Sample(sample.image, 1 - sample.mask, sample.id)
+
+
+def choose(training: Sequence[Sample], samples: Sequence[Sample] | None, **options: Any) -> Any:
+    settings: dict[str, Any] = {
+        "segmenter": f"{__name__}:tiny_network",
+        "steps": 15,
+        "batch_size": 4,
+        "lr": 0.02,
+        "side_px": 48,
+    }
+    sources = {} if samples is None else {"synthetic": StoredPairs(samples)}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return choose_mix(training, sources, CLASSES, **{**settings, **options})
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("make", [noise, shuffled])
+def test_a_bad_bank_is_left_out(make: Callable[[int], Sample]) -> None:
+    choice = choose([scene(0)], [make(i) for i in range(100, 108)], candidates=[HALF])
+    assert choice.arm == ARMS["standard"]
+    assert choice.why.startswith("standard augmentation alone: half is no clear gain")
+    assert "24 held-out views of the image, 2 seeds" in choice.why
+
+
+def test_without_a_source_there_is_nothing_to_choose() -> None:
+    choice = choose([scene(0)], None)
+    assert (choice.arm, choice.scores) == (ARMS["standard"], {})
+    assert "nothing to mix in" in choice.why
+
+
+def test_several_images_are_cross_validated() -> None:
+    training = [scene(i, red=105 + 5 * (i % 2), ground=100) for i in range(2)]
+    bank = [scene(100 + i, red=105 + 5 * (i % 2), ground=100) for i in range(8)]
+    seen: list[tuple[int, int]] = []
+    choice = choose(
+        training, bank, candidates=[HALF], progress=lambda done, all_: seen.append((done, all_))
+    )
+    assert "2 images, cross-validated, 2 seeds" in choice.why
+    assert {name: len(values) for name, values in choice.scores.items()} == {
+        "standard": 2,
+        "half": 2,
+    }
+    assert all(0 <= value <= 1 for values in choice.scores.values() for value in values)
+    assert seen[-1] == (120, 120)  # 2 arms x 2 seeds x 2 folds x 15 steps
+    assert seen == sorted(seen)
+
+
+def test_the_same_input_gives_the_same_choice() -> None:
+    samples = [scene(i) for i in range(100, 104)]
+    first, again = (choose([scene(0)], samples, seeds=1, steps=12) for _ in range(2))
+    assert first == again
+    assert list(first.scores) == [arm.name for arm in default_candidates({"synthetic": 1})]
+    other = choose([scene(0)], samples, candidates=[HALF], seeds=1, steps=12, seed=1)
+    assert other.scores["standard"] != first.scores["standard"]
+    assert MixChoice.from_dict(json.loads(json.dumps(first.as_dict()))) == first
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"small": 0.2, "large": 0.2}, "small"),  # as good: the simpler one
+        ({"small": 0.0, "large": 0.2}, "large"),
+        ({"small": 0.1, "large": 0.3}, "large"),  # the simpler one is clearly behind
+        ({"small": 0.005, "large": 0.006}, "standard"),  # certain, but too little
+        ({"small": -0.1, "large": -0.2}, "standard"),
+    ],
+)
+def test_the_simplest_of_the_clear_gains_is_taken(values: dict[str, float], expected: str) -> None:
+    rng = numpy_stream(0, "scores")
+    base = rng.uniform(0.4, 0.6, (2, 24))
+    arms = [ARMS["standard"]]
+    scores = [base]
+    for name, gain in values.items():
+        share = 0.25 if name == "small" else 0.5
+        arms.append(Arm(name, {"real": 1 - share, "synthetic": share}, augment=True))
+        spread = rng.normal(0, 0.001, base.shape)
+        scores.append(base + gain + spread - spread.mean())
+    choice = auto_room._decide(arms, np.array(scores), 2.0, "tests")
+    assert choice.arm.name == expected
+
+
+def test_an_uncertain_gain_is_not_taken() -> None:
+    rng = numpy_stream(0, "uncertain")
+    base = rng.uniform(0.4, 0.6, (2, 24))
+    scores = np.array([base, base + 0.03 + rng.normal(0, 0.2, base.shape)])
+    assert auto_room._decide([ARMS["standard"], HALF], scores, 2.0, "tests").arm.name == "standard"
+    steady_views = base + np.array([[0.0], [0.06]])  # one seed gains, the other does not
+    choice = auto_room._decide([ARMS["standard"], HALF], np.array([base, steady_views]), 2.0, "t")
+    assert choice.arm.name == "standard"
+
+
+@pytest.mark.parametrize("kinds", [[], ["copy-paste"], ["synthetic"], ["copy-paste", "synthetic"]])
+def test_default_candidates_use_the_sources_there_are(kinds: list[str]) -> None:
+    arms = default_candidates(dict.fromkeys(kinds))
+    assert arms[0] == ARMS["standard"]
+    assert {kind for arm in arms for kind in arm.needs} == set(kinds)
+    assert len({arm.name for arm in arms}) == len(arms) <= 6
+    assert all(arm.augment for arm in arms)
+
+
+def test_folds_train_on_nothing_made_from_their_test_images() -> None:
+    training = [scene(0), scene(7, red=60, ground=200)]
+    made = [scene(100), scene(101, red=60, ground=200), scene(102)]
+    restricted = FoldSources({"synthetic": StoredPairs(made)}, training, seed=0)
+    for image, expected in ((0, [0, 2]), (1, [1])):
+        source = restricted.of([image])["synthetic"]
+        found = [source.fetch({"sample_id": name}).id for name in source.ids]
+        assert found == [made[i].id for i in expected]
+    lonely = FoldSources({"synthetic": StoredPairs(made[:1])}, training, seed=0)
+    assert lonely.of([1]) == {}
+    choice = choose(training, made[:1], candidates=[HALF], steps=2, seeds=1)
+    assert choice.arm == ARMS["standard"]
+    assert "no fold has other items" in choice.why
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "seeds is 0"),
+        ({"margin": -1}, "margin is -1"),
+        ({"candidates": [HALF, HALF]}, "two candidates are named 'half'"),
+        ({"candidates": [ARMS["standard+copy-paste"]]}, "needs a source of copy-paste items"),
+        ({"segmenter": "unknown"}, "unknown segmenter"),
+        ({"training": []}, "no labelled image"),
+    ],
+)
+def test_bad_settings_get_one_line(options: dict[str, Any], message: str) -> None:
+    training = options.pop("training", [scene(0)])
+    with pytest.raises(InputError, match=message):
+        choose(training, [scene(1)], **options)
+
+
+@pytest.fixture
+def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
+    """A bank of its own for each test; nothing is known of it yet."""
+    monkeypatch.setattr(auto_room, "_chosen", {})
+    samples = [(scene(100 + i), {"latent_seed": i}) for i in range(6)]
+    return write_bank(tmp_path / "bank", samples, [scene(0)], CLASSES, {})
+
+
+class Chooser:
+    """Takes the second candidate, and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Arm]] = []
+
+    def __call__(self, training: Any, sources: Any, classes: Any, **options: Any) -> MixChoice:
+        self.calls.append(list(options["candidates"]))
+        assert [sample.id for sample in training] == ["00000"]
+        return MixChoice(options["candidates"][1], {"a": [0.5]}, "because")
+
+
+def test_a_choice_is_stored_in_the_bank_and_used_again(
+    scenes: Bank, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    chooser = Chooser()
+    with caplog.at_level(logging.INFO, "synthaug"):
+        first = mix_of_bank(scenes.path, choose=chooser)
+    assert "ratio 0.5, because" in caplog.text
+    assert all(arm.weight == 1 for arm in chooser.calls[0])
+    stored = json.loads((scenes.path / "mix.json").read_text())
+    assert stored["samples_sha256"] == scenes.content_hash
+    assert stored["why"] == "because"
+    monkeypatch.setattr(auto_room, "_chosen", {})  # as in another process
+    assert mix_of_bank(scenes.path, choose=chooser) == first
+    assert len(chooser.calls) == 1
+    scenes.rewrite([{**r, "kept": r["id"] != "00000"} for r in scenes.all_records])
+    mix_of_bank(scenes.path, choose=chooser)
+    assert len(chooser.calls) == 2
+    (scenes.path / "mix.json").write_text("{")
+    monkeypatch.setattr(auto_room, "_chosen", {})
+    mix_of_bank(scenes.path, choose=chooser)
+    assert len(chooser.calls) == 3
+
+
+def test_without_write_access_the_choice_stays_in_the_process(
+    scenes: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, value: Any) -> None:
+        raise InputError(f"cannot write {path}")
+
+    monkeypatch.setattr(auto_room.files, "write_json", refuse)
+    chooser = Chooser()
+    assert mix_of_bank(scenes.path, choose=chooser) == mix_of_bank(scenes.path, choose=chooser)
+    assert len(chooser.calls) == 1
+    assert not (scenes.path / "mix.json").exists()
+
+
+def test_a_mix_chooses_its_ratio_on_first_use(
+    scenes: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chooser = Chooser()
+    real = [(scene(i).image, scene(i).mask) for i in range(3)]
+    whole = mix_of_bank
+
+    def spy(path: str) -> MixChoice:
+        return whole(path, choose=chooser)
+
+    monkeypatch.setattr(auto_room, "mix_of_bank", spy)
+    mix = SynthMix(real, scenes.path, length=8, provenance=True)
+    assert chooser.calls == []
+    sampler = mix.batch_sampler(4)
+    assert len(chooser.calls) == 1
+    assert mix.ratio == 0.5
+    for batch in sampler:
+        origins = [mix[place][2] for place in batch]
+        assert sum(name.startswith("synthetic/") for name in origins) == 2
+    fixed = SynthMix(real, scenes.path, 0.25, length=8)
+    assert (fixed.ratio, len(chooser.calls)) == (0.25, 1)
+    with pytest.raises(InputError, match="ratio is half"):
+        SynthMix(real, scenes.path, "half")  # type: ignore[arg-type]
