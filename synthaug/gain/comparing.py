@@ -14,10 +14,12 @@ import torch
 from synthaug import files
 from synthaug.config import versions
 from synthaug.errors import InputError
+from synthaug.gain.choosing import Choices
 from synthaug.gain.keys import code_hashes, run_key, unit_hash
-from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run, working_size
+from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
 from synthaug.gain.summary import Cell, summarise
 from synthaug.mixing.arms import ARMS, Arm
+from synthaug.mixing.source import working_size
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ def compare(
         units: what to learn and test on, all of one kind; names are unique.
         out: folder of the comparison.
         arms: names of `synthaug.mixing.arms.ARMS` or arms of your own; the baseline is added
-            when it is not among them.
+            when it is not among them. What ``auto`` stands for is chosen once per unit from its
+            training images and the sources that there are, see `choose_mix`.
         seeds: repetitions: their number, or the seeds.
         sources: per unit the folders that the arms need: unit name -> kind -> folder, or a
             function that is called when the unit first needs one. Folders of an earlier call
@@ -98,7 +101,7 @@ def compare(
     try:
         for number, (seed, unit, arm) in enumerate(todo):
             started = time.perf_counter()
-            value = folder.make(unit, arm, seed, lambda done, _: clock.show(done))
+            value = folder.make(unit, arm, seed, lambda done, _: clock.show(done), say)
             clock.close(time.perf_counter() - started, settings.steps)
             say(
                 f"[{number + 1}/{len(todo)}] {unit.name}, {arm.name}, seed {seed}: "
@@ -131,6 +134,7 @@ class _Folder:
         self.manifest: dict[str, Any] = {}
         self._shared = {**settings.as_dict(), **code_hashes(settings)}
         self._hashes = {unit.name: unit_hash(unit) for unit in units}
+        self._choices = Choices(path, settings, self._shared)
         self._given = sources
         self._sources: dict[str, Sources] = {}
 
@@ -178,28 +182,42 @@ class _Folder:
         """Whether a run is there, made from the same ingredients."""
         return (unit.name, seed) in self.results[arm.name]
 
-    def make(self, unit: Unit, arm: Arm, seed: int, progress: Callable[[int, int], None]) -> float:
+    def make(
+        self,
+        unit: Unit,
+        arm: Arm,
+        seed: int,
+        progress: Callable[[int, int], None],
+        say: Callable[[str], None],
+    ) -> float:
         """Train and test, keep the result and, for the first seed, pictures.
 
         Returns:
             The primary measure.
         """
-        sources = open_sources(unit, arm, self._sources_of(unit) if arm.needs else {})
+        actual = arm
+        if arm.schedule == "auto":
+            actual = self._choices.make(unit, arm, self._sources_of(unit), say)
+        key = self._key(unit, actual, seed)
+        sources = open_sources(unit, actual, self._sources_of(unit) if actual.needs else {})
         predictions = None
+        found = self._same(unit, seed, key) if actual is not arm else None
         if seed == self.manifest["seeds"][0]:
             predictions = self.path / "predictions" / unit.name / arm.name / str(seed)
             keep_pictures(unit, sources, self.path)
-        found = run(
-            unit,
-            arm,
-            seed,
-            sources,
-            self.settings,
-            predictions=predictions,
-            progress=progress,
-        )
+            found = None  # its pictures are needed, too
+        if found is None:
+            found = run(
+                unit,
+                actual,
+                seed,
+                sources,
+                self.settings,
+                predictions=predictions,
+                progress=progress,
+            )
         head = {"unit": unit.name, "arm": arm.name, "seed": seed}
-        result = {**head, "key": self._key(unit, arm, seed), **found}
+        result = {**found, **head, "key": key}
         files.write_json(self._run_path(unit, arm, seed), result)
         self.results[arm.name][unit.name, seed] = result
         return float(found["measures"][self.measures[0]])
@@ -219,6 +237,8 @@ class _Folder:
             complete=not missing,
         )
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
+        if self._choices.made:
+            self.manifest["choices"] = self._choices.made
         files.write_json(self.path / "manifest.json", self.manifest)
         files.write_json(self.path / "comparison.json", summary)
         return summary
@@ -227,8 +247,17 @@ class _Folder:
         path = self._run_path(unit, arm, seed)
         if not path.is_file():
             return None
+        actual: Arm | None = arm
+        if arm.schedule == "auto":
+            actual = self._choices.stored(unit, arm, self._sources_of(unit))
         found: dict[str, Any] = files.read_json(path, "run")
-        return found if found.get("key") == self._key(unit, arm, seed) else None
+        same = actual is not None and found.get("key") == self._key(unit, actual, seed)
+        return found if same else None
+
+    def _same(self, unit: Unit, seed: int, key: str) -> dict[str, Any] | None:
+        """The run of another arm that was made from the same ingredients."""
+        runs = (cells.get((unit.name, seed), {}) for cells in self.results.values())
+        return next((found for found in runs if found.get("key") == key), None)
 
     def _run_path(self, unit: Unit, arm: Arm, seed: int) -> Path:
         return self.path / "runs" / unit.name / arm.name / f"{seed}.json"

@@ -18,7 +18,7 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats.folder import mask_png
 from synthaug.mixing.arms import Arm, ArmStream
-from synthaug.mixing.source import Source, open_source_once
+from synthaug.mixing.source import Source, open_source_once, working_size
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, jf, mean_iou
 from synthaug.sample import Sample
 from synthaug.seeding import derive_seed, python_stream
@@ -75,12 +75,6 @@ class Settings:
         return asdict(self)
 
 
-def working_size(size: tuple[int, int], side_px: int) -> tuple[int, int]:
-    """Scale (height, width) so that the longer side is at most ``side_px``, no side under 32."""
-    scale = min(1.0, side_px / max(size))
-    return max(32, round(size[0] * scale)), max(32, round(size[1] * scale))
-
-
 def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, Source]:
     """Open what an arm needs on a unit.
 
@@ -90,6 +84,8 @@ def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, So
     opened = {}
     for kind in arm.needs:
         if kind not in paths:
+            if arm.schedule == "auto":  # chooses among those that there are
+                continue
             raise InputError(
                 f"arm {arm.name!r} needs a source of {kind} items for {unit.name}: "
                 "give a bank or generator"

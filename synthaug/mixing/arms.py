@@ -20,8 +20,8 @@ from synthaug.segmenters.contract import Item
 
 KINDS = ("real", "copy-paste", "synthetic")
 """Kinds of items, in the order in which they lie in a batch."""
-Schedule = Literal["constant", "synthetic-first", "warm-up"]
-SCHEDULES = ("constant", "synthetic-first", "warm-up")
+Schedule = Literal["constant", "synthetic-first", "warm-up", "auto"]
+SCHEDULES = ("constant", "synthetic-first", "warm-up", "auto")
 CACHE_BYTES = 256 * 2**20
 """Bank samples kept at the working size, per stream."""
 _UNITS = 10**9  # shares are counted in billionths, so that sums are exact
@@ -40,7 +40,8 @@ class Arm:
         schedule: how the share of items that are not real runs over the training:
             ``constant``; ``synthetic-first``: doubled, or 1 where that is less, in the first half
             of the steps and 0 in the second; ``warm-up``: rising linearly from 0 over the first
-            half of the steps, in full afterwards.
+            half of the steps, in full afterwards; ``auto``: shares, weight and schedule stand for
+            those that `synthaug.mixing.auto.choose_mix` will choose.
 
     Raises:
         InputError: an unknown kind or schedule, shares that are negative or do not sum to 1, or a
@@ -109,6 +110,7 @@ def _built_in() -> dict[str, Arm]:
         Arm("standard+synthetic", half, augment=True),
         Arm("standard+copy-paste", pasted, augment=True),
         Arm("standard+copy-paste+synthetic", both, augment=True),
+        Arm("auto", both, augment=True, schedule="auto"),
     )
     return {arm.name: arm for arm in arms}
 
@@ -159,7 +161,8 @@ class ArmStream:
         size: height and width of all items in pixels; samples are resized once, then augmented.
 
     Raises:
-        InputError: no training sample, no positive number of steps or items, or a missing source.
+        InputError: no training sample, no positive number of steps or items, a missing source, or
+            an arm that is yet to be chosen.
     """
 
     def __init__(
@@ -179,6 +182,8 @@ class ArmStream:
             raise InputError(
                 f"{steps} steps of {batch_size} items are no training: give at least 1 of each"
             )
+        if arm.schedule == "auto":
+            raise InputError(f"arm {arm.name!r} is yet to be chosen: choose_mix does that")
         if missing := [kind for kind in arm.needs if kind not in sources]:
             raise InputError(
                 f"arm {arm.name!r} needs a source of {missing[0]} items: give a bank or generator"

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,10 @@ class SynthMix(Dataset[Any]):
         dataset: a map-style dataset of labelled images, each item ``(image, mask)`` or
             ``{"image": ..., "mask": ...}``; with other items give ``adapt``.
         bank: the bank's folder, opened on first use, once per process.
-        ratio: share of synthetic items, in [0, 1].
+        ratio: share of synthetic items, in [0, 1]; ``"auto"`` chooses 0, 0.25, 0.5 or 0.75 on
+            first use, by the bank's own training pairs (`synthaug.mixing.auto.mix_of_bank`). That
+            takes a minute or two, once per bank: the choice is kept in its ``mix.json``. The
+            loss weight of synthetic items is your training loop's matter and stays 1.
         seed: seeds the order of both sides.
         transform: called as ``transform(image=..., mask=...)`` on real and synthetic items alike
             (an albumentations pipeline).
@@ -64,7 +67,7 @@ class SynthMix(Dataset[Any]):
         self,
         dataset: Any,
         bank: str | os.PathLike[str],
-        ratio: float = 0.5,
+        ratio: float | Literal["auto"] = "auto",
         *,
         seed: int = 0,
         transform: Callable[..., dict[str, Any]] | None = None,
@@ -72,29 +75,44 @@ class SynthMix(Dataset[Any]):
         length: int | None = None,
         provenance: bool = False,
     ) -> None:
-        if not 0 <= ratio <= 1:
-            raise InputError(f"ratio is {ratio}: give the share of synthetic items, 0 to 1")
+        if ratio != "auto" and (isinstance(ratio, str) or not 0 <= ratio <= 1):
+            raise InputError(
+                f"ratio is {ratio}: give the share of synthetic items, 0 to 1, or auto"
+            )
         if length is not None and length < 1:
             raise InputError(f"length is {length}: give at least one item per epoch")
         if len(dataset) == 0:
             raise InputError("the dataset to mix with is empty: it needs at least one real item")
         self.dataset = dataset
         self.bank = os.fspath(bank)
-        self.ratio = ratio
         self.seed = seed
         self.transform = transform
         self.adapt = adapt
         self.provenance = provenance
         self.epoch = 0
-        self._share = Fraction(ratio).limit_denominator(1_000_000)
-        real = len(dataset)
-        whole = real if self._share == 1 else math.floor(real / (1 - self._share))
-        self._length = whole if length is None else length
+        self._ratio = None if ratio == "auto" else float(ratio)
+        self._given_length = length
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._real_keys: tuple[str, ...] | None = None
 
+    @property
+    def ratio(self) -> float:
+        """Share of synthetic items, in [0, 1]; with ``"auto"`` it is chosen now at the latest."""
+        if self._ratio is None:
+            from synthaug.mixing.auto import mix_of_bank
+
+            self._ratio = mix_of_bank(self.bank).arm.shares.get("synthetic", 0.0)
+        return self._ratio
+
+    @property
+    def _share(self) -> Fraction:
+        return Fraction(self.ratio).limit_denominator(1_000_000)
+
     def __len__(self) -> int:
-        return self._length
+        share, real = self._share, len(self.dataset)  # chosen here, before workers start
+        if self._given_length is not None:
+            return self._given_length
+        return real if share == 1 else math.floor(real / (1 - share))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that plain indices refer to."""
@@ -138,9 +156,10 @@ class SynthMix(Dataset[Any]):
             place += len(self)
         if not 0 <= place < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} items")
-        before = math.floor(place * self._share)
-        per_epoch = math.floor(len(self) * self._share)
-        if math.floor((place + 1) * self._share) > before:
+        share = self._share
+        before = math.floor(place * share)
+        per_epoch = math.floor(len(self) * share)
+        if math.floor((place + 1) * share) > before:
             return True, epoch * per_epoch + before
         return False, epoch * (len(self) - per_epoch) + place - before
 
@@ -202,6 +221,7 @@ class MixBatchSampler(Sampler[list[Position]]):
     def __init__(self, mix: SynthMix, batch_size: int, *, drop_last: bool = False) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: give at least 1")
+        len(mix)  # a ratio of "auto" is chosen now, not by every worker
         self.mix = mix
         self.batch_size = batch_size
         self.drop_last = drop_last

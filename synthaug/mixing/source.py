@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synthaug import files
 from synthaug.bank import FORMAT, Bank
+from synthaug.composing import Composer, is_composition
 from synthaug.errors import InputError
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
@@ -53,6 +54,11 @@ class Source:
         """Ids of the kept samples of a bank, in order; empty for a generator."""
         return list(self._index)
 
+    @property
+    def composer(self) -> Composer | None:
+        """The composer, where pairs are composed live."""
+        return self._opened if isinstance(self._opened, Composer) else None
+
     def draw(self, pick: Callable[[int], int]) -> dict[str, Any]:
         """Choose a pair.
 
@@ -86,6 +92,8 @@ def _open_folder(path: str) -> Any:
     manifest = files.read_json(Path(path) / "manifest.json", "bank or generator manifest")
     if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
         return Bank(path)  # workers that only read a bank load no GAN code
+    if is_composition(manifest):
+        return Composer(path)  # nor do those that compose
     from synthaug.generation import open_source
 
     return open_source(path)
@@ -108,6 +116,12 @@ def open_source_once(path: str) -> Source:
 @lru_cache(maxsize=MAX_OPEN_SOURCES)
 def _open(path: str, stamp: tuple[int, int], process: int) -> Source:
     return Source(path)
+
+
+def working_size(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """Scale (height, width) so that the longer side is at most ``side_px``, no side under 32."""
+    scale = min(1.0, side_px / max(size))
+    return max(32, round(size[0] * scale)), max(32, round(size[1] * scale))
 
 
 def resized(sample: Sample, height: int, width: int) -> Sample:

@@ -363,3 +363,41 @@ def test_a_folder_of_something_else_is_left_alone(
         with pytest.raises(InputError):
             compare([make_unit()], out, arms=["standard"])
     assert [p.name for p in (tmp_path / "notes").iterdir()] == ["mine.txt"]
+
+
+def test_auto_is_chosen_once_per_unit_and_kept(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank
+) -> None:
+    out, lines = tmp_path / "out", []
+    options: dict[str, Any] = {
+        "arms": ["standard", "auto"],
+        "sources": {"toy": {"synthetic": make_bank(masks="inverted")}},
+        "steps": 20,
+        "echo": lines.append,
+    }
+    result = learn([make_unit()], out, seeds=2, **options)
+    choice = read(out / "runs" / "toy" / "auto" / "choice.json")
+    assert choice["arm"]["name"] == "standard"  # the bank is harmful
+    assert all(len(values) == 2 for values in choice["scores"].values())
+    assert len(choice["scores"]) > 2
+    assert result["arms"]["auto"]["mean"] == result["arms"]["standard"]["mean"]
+    assert sum("choosing" in line for line in lines) == 1
+    assert any(choice["why"] in line for line in lines)
+    manifest = read(out / "manifest.json")
+    assert manifest["choices"]["auto"]["toy"]["why"] == choice["why"]
+    assert (out / "predictions" / "toy" / "auto" / "0").is_dir()
+    before = runs(out)
+    lines.clear()
+    learn([make_unit()], out, seeds=2, **options)
+    assert runs(out) == before
+    assert "4 of 4 runs are there already" in lines[0]
+    options["sources"] = {"toy": {"synthetic": make_bank("other", start=900)}}
+    learn([make_unit()], out, seeds=2, **options)
+    assert read(out / "runs" / "toy" / "auto" / "choice.json")["key"] != choice["key"]
+
+
+def test_auto_without_any_source_is_standard_augmentation(
+    tmp_path: Path, make_unit: MakeUnit
+) -> None:
+    result = learn([make_unit()], tmp_path / "out", arms=["auto"], seeds=2, steps=5)
+    assert result["arms"]["auto"]["gain"]["J&F"] == {"mean": 0, "low": 0, "high": 0}

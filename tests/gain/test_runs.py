@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from synthaug.errors import InputError
 from synthaug.formats.splits import Unit
-from synthaug.gain.runs import kept_indices, measure, working_size
+from synthaug.gain.runs import kept_indices, measure
+from synthaug.mixing.source import working_size
 from synthaug.quality.overlap import jf
 from synthaug.sample import ClassMap, Sample
 
