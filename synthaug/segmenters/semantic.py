@@ -27,6 +27,10 @@ _MODELS = {
     "deeplabv3": "DeepLabV3",
     "deeplabv3plus": "DeepLabV3Plus",
 }
+_OPTIONS: dict[str, dict[str, int]] = {
+    "fpn": {"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 64}
+}
+"""A decoder as wide as smp's would take half of the time, for a network that sees one image."""
 BUNDLED_ENCODER = "tu-tf_efficientnet_lite0"
 _STRIDE_PX = 32
 _PREDICT_BATCH = 8
@@ -81,7 +85,9 @@ def build_segmenter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "segmenter", "weights"))
         try:
-            net = getattr(smp, _MODELS[arch])(encoder, encoder_weights=None, classes=num_classes)
+            net = getattr(smp, _MODELS[arch])(
+                encoder, encoder_weights=None, classes=num_classes, **_OPTIONS.get(arch, {})
+            )
         except (KeyError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{arch} cannot be built on encoder {encoder!r} "
