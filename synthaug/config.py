@@ -42,7 +42,8 @@ class FitConfig:
         objects: compose: bank whose clean objects are pasted too.
         generated_share: compose: share of pasted objects that come from that bank.
         background_share: compose: share of backgrounds that come from that bank.
-        shift: compose: objects go ``anywhere`` or stay ``near`` their place.
+        shift: compose: objects go ``anywhere`` or stay ``near`` their place; ``auto`` is near in
+            scenes, where classes other than the background cover most of a picture.
         copies: compose: at most this many objects are pasted once more.
     """
 
@@ -60,7 +61,7 @@ class FitConfig:
     objects: str | None = None
     generated_share: Annotated[float, Ge(0), Le(1)] = 0.5
     background_share: Annotated[float, Ge(0), Le(1)] = 0.0
-    shift: Literal["anywhere", "near"] = "anywhere"
+    shift: Literal["auto", "anywhere", "near"] = "auto"
     copies: Annotated[int, Ge(0), Le(10)] = 2
 
 
@@ -187,7 +188,7 @@ class DemoConfig:
 
     Attributes:
         seed: every random draw follows from it.
-        iterations: training steps of the generator, to shorten the run; None = in full.
+        iterations: training steps of the generator; None = 300.
     """
 
     seed: int = 0

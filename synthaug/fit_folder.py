@@ -20,7 +20,7 @@ from torch import Tensor
 from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT, Bank
 from synthaug.composing import Composer
-from synthaug.composing.cutting import generated_backgrounds, harvest, take_apart
+from synthaug.composing.cutting import generated_backgrounds, harvest, is_scene, take_apart
 from synthaug.composing.parts import PARTS, write_parts
 from synthaug.config import FitConfig, versions
 from synthaug.errors import InputError
@@ -215,10 +215,13 @@ def write_composition(
     """
     size = pairs[0].size
     bank = None if config.objects is None else _object_bank(config.objects, path, size, classes)
+    shift = config.shift
+    if shift == "auto":
+        shift = "near" if any(is_scene(pair.mask, classes) for pair in pairs) else "anywhere"
     gan = {
         "name": "compose",
         "flip": config.flip,
-        "shift": config.shift,
+        "shift": shift,
         "copies": config.copies,
         "generated_share": config.generated_share,
         "background_share": config.background_share,

@@ -31,7 +31,7 @@ def fit_command(
         Path | None, typer.Option(help="compose: bank whose clean objects are pasted too.")
     ] = None,
     shift: Annotated[
-        str | None, typer.Option(help="compose: objects go anywhere or stay near. [anywhere]")
+        str | None, typer.Option(help="compose: objects go anywhere, stay near, or auto. [auto]")
     ] = None,
     iterations: Annotated[
         int | None, typer.Option(help="Training steps. [the preset's]", metavar="N")

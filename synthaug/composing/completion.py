@@ -15,17 +15,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.composing.levelling import Slopes
+
 MAX_OFFSETS = 64
 MATCH_SIDE_PX = 256
 QUERIES = 3000
 NODES = 1000
 ROUNDS = 40
+STILL_ROUNDS = 4
 SEAM = 6.0
 FORBIDDEN = 1e4
 UNSEEN = 120.0
 FEATHER_PX = 1.0
-MAX_STEP = 30.0
-POISSON_ROUNDS = 60
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -56,6 +57,7 @@ def complete(
     source = ~(hole | avoid)
     if source.mean() < 0.05:
         source = ~hole
+    image[hole] = continued(image, ~hole)[hole]  # what lies in the hole must not matter
     filled = np.zeros_like(hole)
     offsets = _candidates(image, source, hole) if source.any() else np.zeros((0, 2), np.int64)
     if len(offsets):
@@ -72,6 +74,28 @@ def complete(
         image = cv2.inpaint(image, rest.astype(np.uint8), 3, cv2.INPAINT_TELEA)
         mask[rest] = _most_frequent(mask[source])
     return image, mask
+
+
+def continued(image: NDArray[np.uint8], known: Flags) -> NDArray[np.uint8]:
+    """Give every unknown pixel the colour around its nearest known one.
+
+    Args:
+        image: (H, W, 3) uint8.
+        known: (H, W); where nothing is known the result is black.
+
+    Returns:
+        (H, W, 3) uint8, a new array; known pixels are untouched.
+    """
+    if not known.any():
+        return np.zeros_like(image)
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colour_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
+    colour_of[nearest[known]] = image[known]
+    smooth = cv2.GaussianBlur(colour_of[nearest], (0, 0), 1.0)
+    result: NDArray[np.uint8] = np.where(known[..., None], image, smooth)
+    return result
 
 
 def _candidates(image: NDArray[np.uint8], source: Flags, hole: Flags) -> Ints:
@@ -247,6 +271,8 @@ def _settle(unary: Floats, seams: Floats, edges: Ints) -> Ints:
     to_second = np.zeros((len(first), unary.shape[1]), np.float32)
     to_first = np.zeros_like(to_second)
     belief = unary
+    labels: Ints = belief.argmin(1)
+    still = 0
     for _ in range(ROUNDS if len(first) else 0):
         for start in range(0, len(first), 256):
             part = slice(start, start + 256)
@@ -260,7 +286,10 @@ def _settle(unary: Floats, seams: Floats, edges: Ints) -> Ints:
         belief = unary.copy()
         np.add.at(belief, second, to_second)
         np.add.at(belief, first, to_first)
-    labels: Ints = belief.argmin(1)
+        before, labels = labels, belief.argmin(1)
+        still = still + 1 if np.array_equal(before, labels) else 0
+        if still == STILL_ROUNDS:
+            break
     return labels
 
 
@@ -301,7 +330,7 @@ def _assemble(
     share = cv2.GaussianBlur((~inside).astype(np.float32), (0, 0), FEATHER_PX)
     total = np.where(inside, 0, share) + 1e-6
     mixed = ground * total[..., None]
-    slopes = _Slopes(ground, np.where(inside, -1.0, 0.0).astype(np.float32))
+    slopes = Slopes(inside)
     y, x = np.arange(top, bottom), np.arange(left, right)
     for label in np.unique(owner[inside]):
         yy, xx = y + offsets[label, 0], x + offsets[label, 1]
@@ -309,74 +338,16 @@ def _assemble(
         at = np.ix_(yy.clip(0, height - 1), xx.clip(0, width - 1))
         moved = image[at].astype(np.float32)
         own = (owner == label).astype(np.float32)
-        share = cv2.GaussianBlur(own, (0, 0), FEATHER_PX) * (reached & source[at])
+        usable = (reached & source[at]).astype(np.float32)
+        share = cv2.GaussianBlur(own, (0, 0), FEATHER_PX) * usable
         mixed += moved * share[..., None]
         total += share
-        slopes.add(moved, own)
+        slopes.add(moved, own, usable)
     composed = np.where(inside[..., None], mixed / total[..., None], ground)
-    levelled = composed + slopes.levelling(composed, inside, max(hole.shape) / 427)
+    levelled = composed + slopes.levelling(composed, max(hole.shape) / 427)
     result = image.copy()
     result[box] = np.rint(levelled).clip(0, 255).astype(np.uint8)
     return result
-
-
-class _Slopes:
-    """Differences to the next pixel, right and below, that the completed picture should have.
-
-    A difference across a seam is the mean of what its two sides have there; the known part's own
-    difference does not count at the border of the hole, where it leads into the unknown.
-    """
-
-    def __init__(self, ground: Floats, inside: Floats) -> None:
-        self._known = inside == 0
-        self._sums = [np.zeros_like(ground), np.zeros_like(ground)]
-        for axis, total in enumerate(self._sums):
-            both = self._known & np.roll(self._known, -1, 1 - axis)
-            total += 2 * both[..., None] * _forward(ground, 1 - axis)
-
-    def add(self, moved: Floats, own: Floats) -> None:
-        for axis, total in enumerate(self._sums):
-            beyond = np.roll(own, -1, 1 - axis)
-            border = self._known | np.roll(self._known, -1, 1 - axis)
-            share = (own + beyond) * np.where(border, 2, 1)
-            total += share[..., None] * _forward(moved, 1 - axis)
-
-    def levelling(self, composed: Floats, inside: Flags, scale: float) -> Floats:
-        """Solve the screened Poisson equation for a correction of at most `MAX_STEP` levels."""
-        pull = 0.004 / scale**2
-        hole = inside[..., None].astype(np.float32)
-        residual = np.zeros_like(composed)
-        for total, axis in zip(self._sums, (1, 0), strict=True):
-            missing: Floats = (total / 2).astype(np.float32) - _forward(composed, axis)
-            residual += hole * _backward(missing, axis)
-        correction = np.zeros_like(residual)
-        direction = residual.copy()
-        size = (residual**2).sum((0, 1))
-        for _ in range(POISSON_ROUNDS):  # conjugate gradients, each channel on its own
-            bent = _backward(_forward(direction, 0), 0) + _backward(_forward(direction, 1), 1)
-            image = hole * (bent + pull * direction)
-            step = size / np.maximum((direction * image).sum((0, 1)), 1e-12)
-            correction += step * direction
-            residual -= step * image
-            new = (residual**2).sum((0, 1))
-            direction = residual + new / np.maximum(size, 1e-12) * direction
-            size = new
-        limited: Floats = MAX_STEP * np.tanh(correction / MAX_STEP)
-        return limited
-
-
-def _forward(values: Floats, axis: int) -> Floats:
-    """Difference to the next value along an axis; zero at the end."""
-    difference = np.roll(values, -1, axis) - values
-    difference[(slice(None),) * axis + (-1,)] = 0
-    return difference
-
-
-def _backward(values: Floats, axis: int) -> Floats:
-    """Transpose of `_forward`."""
-    shifted = np.roll(values, 1, axis)
-    shifted[(slice(None),) * axis + (0,)] = 0
-    return shifted - values
 
 
 def _most_frequent(ids: NDArray[np.uint8]) -> int:

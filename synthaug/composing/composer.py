@@ -207,7 +207,7 @@ class Composer:
         waves = cv2.resize(bend.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
         at_x = back[0, 0] * x + back[0, 1] * y + back[0, 2] + waves[..., 0]
         at_y = back[1, 0] * x + back[1, 1] * y + back[1, 2] + waves[..., 1]
-        part = cv2.remap(cutout.rgba, at_x, at_y, cv2.INTER_LINEAR)
+        part = cv2.remap(cutout.rgba, at_x, at_y, cv2.INTER_CUBIC)
         alpha = part[..., 3]
         box = (slice(top, bottom), slice(left, right))
         colour = cv2.transform(part[..., :3], colours)

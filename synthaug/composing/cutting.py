@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.bank import Bank
-from synthaug.composing.completion import complete
+from synthaug.composing.completion import complete, continued
 from synthaug.composing.components import find_components, grow
 from synthaug.composing.parts import MARGIN_PX, Background, Cutout
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
@@ -18,6 +19,8 @@ MAX_OBJECTS = 24
 MAX_GENERATED_OBJECTS = 100
 MAX_GENERATED_BACKGROUNDS = 8
 MAX_FRAME_CONTACT = 0.2
+MAX_SCENE_OBJECT_AREA = 0.1
+MIN_SCENE_SOLIDITY = 0.5
 SOFTNESS_PX = 0.8
 
 Flags = NDArray[np.bool_]
@@ -44,18 +47,36 @@ def take_apart(
     return backgrounds, cutouts
 
 
+def is_scene(mask: NDArray[np.uint8], classes: ClassMap) -> bool:
+    """Whether classes other than the background cover most of a mask, as in a street scene."""
+    labels = classes.encode(mask)
+    return bool((labels > 0).sum() > (labels == 0).sum())
+
+
 def movable_objects(mask: NDArray[np.uint8], classes: ClassMap) -> list[tuple[int, Flags]]:
     """List (channel, (H, W) bool) of the objects to move, the largest first, at most 24.
 
-    They are those of `find_components`, but for areas that lie along more than 20 % of the frame,
-    such as a road or the sky: these stay with the background.
+    They are those of `find_components`, but for what lies along more than 20 % of the frame. In a
+    scene, where areas such as roads and houses have classes, only compact objects of at most
+    10 % of the picture that do not touch the frame move. A class most of which stays, stays.
     """
-    found = find_components(classes.encode(mask), len(classes), MAX_OBJECTS)
-    return [
-        (channel, component)
-        for channel, component, _ in found
-        if _along_frame(component) <= MAX_FRAME_CONTACT
-    ]
+    labels = classes.encode(mask)
+    scene = is_scene(mask, classes)
+    found = find_components(labels, len(classes), labels.size)
+    moving = [(channel, component) for channel, component, _ in found if _moves(component, scene)]
+    area = np.zeros(len(classes))
+    for channel, component in moving:
+        area[channel] += component.sum()
+    mostly = area > 0.5 * np.bincount(labels[labels >= 0], minlength=len(classes))
+    return [(channel, component) for channel, component in moving if mostly[channel]][:MAX_OBJECTS]
+
+
+def _moves(component: Flags, scene: bool) -> bool:
+    along = _along_frame(component)
+    if not scene:
+        return along <= MAX_FRAME_CONTACT
+    small = component.mean() <= MAX_SCENE_OBJECT_AREA
+    return along == 0 and small and _solidity(component) >= MIN_SCENE_SOLIDITY
 
 
 def empty(pair: Sample, objects: Sequence[tuple[int, Flags]], classes: ClassMap) -> Sample:
@@ -101,7 +122,7 @@ def cut_out(
     pixels = np.pad(image, ((MARGIN_PX, MARGIN_PX), (MARGIN_PX, MARGIN_PX), (0, 0)), mode="edge")
     core = cv2.erode(inside, np.ones((3, 3), np.uint8))
     thin = (inside > 0) & (cv2.dilate(core, np.ones((5, 5), np.uint8)) == 0)
-    colours = _continued(pixels[box], (core > 0) | thin)
+    colours = continued(pixels[box], (core > 0) | thin)
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), SOFTNESS_PX)
     alpha = np.where(inside > 0, np.maximum(soft, 0.55), np.minimum(soft, 0.45))
     alpha = np.rint(alpha * 255).astype(np.uint8)
@@ -113,9 +134,9 @@ def cut_out(
 def harvest(bank: Bank, classes: ClassMap, real: Sequence[Cutout]) -> list[Cutout]:
     """Cut the clean objects out of a bank's kept samples, at most 100, evenly over the bank.
 
-    Clean is one connected part, at least 90 % of what was found near each other, 0.5 to 2 times
-    as large as the smallest and largest real object of its class, not much more ragged than the
-    real ones; and the class has no more than 5 % of its pixels outside of such objects.
+    Clean is what is 0.65 to 1.6 times as large as the smallest and largest real object of its
+    class, about as much of one piece and about as little ragged; and no more than 5 % of the
+    class' pixels may lie outside of such objects.
     """
     limits = _limits(real)
     found: list[Cutout] = []
@@ -123,14 +144,11 @@ def harvest(bank: Bank, classes: ClassMap, real: Sequence[Cutout]) -> list[Cutou
         clean: dict[int, list[Flags]] = {}
         for channel, component in movable_objects(sample.mask, classes):
             class_id = classes.ids[channel]
-            blob = _largest_part(component)
-            if class_id in limits and blob.sum() >= 0.9 * component.sum():
-                smallest, largest, solidity = limits[class_id]
-                if smallest <= blob.sum() <= largest and _solidity(blob) >= solidity:
-                    clean.setdefault(class_id, []).append(blob)
-        for class_id, blobs in clean.items():
-            if sum(blob.sum() for blob in blobs) >= 0.95 * (sample.mask == class_id).sum():
-                found += [cut_out(sample.image, blob, class_id, None) for blob in blobs]
+            if class_id in limits and limits[class_id].hold(component):
+                clean.setdefault(class_id, []).append(component)
+        for class_id, objects in clean.items():
+            if sum(o.sum() for o in objects) >= 0.95 * (sample.mask == class_id).sum():
+                found += [cut_out(sample.image, o, class_id, None) for o in objects]
     chosen = np.linspace(0, len(found) - 1, min(len(found), MAX_GENERATED_OBJECTS)).astype(int)
     return [found[index] for index in chosen]
 
@@ -151,35 +169,39 @@ def _along_frame(component: Flags) -> float:
     return float(frame.mean())
 
 
-def _continued(pixels: NDArray[np.uint8], known: Flags) -> NDArray[np.uint8]:
-    """Give every unknown pixel the colour around its nearest known one."""
-    unknown = (~known).astype(np.uint8)
-    _, nearest = cv2.distanceTransformWithLabels(
-        unknown, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    colour_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
-    colour_of[nearest[known]] = pixels[known]
-    continued = colour_of[nearest]
-    smooth = cv2.GaussianBlur(continued, (0, 0), 1.0)
-    result: NDArray[np.uint8] = np.where(known[..., None], pixels, smooth)
-    return result
+@dataclass(frozen=True)
+class _Limits:
+    """What a generated object of a class must be like."""
+
+    smallest: float
+    largest: float
+    unity: float
+    solidity: float
+
+    def hold(self, component: Flags) -> bool:
+        return (
+            self.smallest <= component.sum() <= self.largest
+            and _unity(component) >= self.unity
+            and _solidity(component) >= self.solidity
+        )
 
 
-def _limits(real: Sequence[Cutout]) -> dict[int, tuple[float, float, float]]:
-    """Return (smallest, largest area in pixels, least solidity) of generated objects per class."""
+def _limits(real: Sequence[Cutout]) -> dict[int, _Limits]:
     limits = {}
     for class_id in {cutout.class_id for cutout in real}:
-        blobs = [cutout.rgba[..., 3] >= 128 for cutout in real if cutout.class_id == class_id]
-        areas = [int(blob.sum()) for blob in blobs]
-        solidity = min(_solidity(blob) for blob in blobs)
-        limits[class_id] = (0.5 * min(areas), 2.0 * max(areas), 0.8 * solidity)
+        objects = [cutout.rgba[..., 3] >= 128 for cutout in real if cutout.class_id == class_id]
+        areas = [int(o.sum()) for o in objects]
+        unity, solidity = min(map(_unity, objects)), min(map(_solidity, objects))
+        limits[class_id] = _Limits(
+            0.65 * min(areas), 1.6 * max(areas), 0.9 * unity, 0.85 * solidity
+        )
     return limits
 
 
-def _largest_part(component: Flags) -> Flags:
-    _, numbered, statistics, _ = cv2.connectedComponentsWithStats(component.astype(np.uint8))
-    part: Flags = numbered == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()
-    return part
+def _unity(component: Flags) -> float:
+    """Share of the largest connected part."""
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(component.astype(np.uint8))
+    return float(statistics[1:, cv2.CC_STAT_AREA].max() / component.sum())
 
 
 def _solidity(component: Flags) -> float:
