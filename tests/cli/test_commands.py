@@ -121,6 +121,21 @@ def test_fit_hands_over_what_was_asked(pair_files, tmp_path, monkeypatch):
     assert not seen["overwrite"]
 
 
+def test_compositions_are_fitted_and_generated_like_any_generator(pair_files, tmp_path):
+    words = ["--preset", "compose", "--shift", "near", "--no-flip"]
+    fitted, bank = tmp_path / "composed", tmp_path / "bank"
+    result = _run("fit", *pair_files, "--out", fitted, *words)
+    assert result.stdout == f"{fitted}\n"
+    assert "1 movable object" in result.stderr
+    _run("generate", fitted, "-n", 2, "--out", bank)
+    assert Bank(bank).manifest["generator"]["shift"] == "near"
+    assert not Bank(bank).manifest["generator"]["flip"]
+    again = _run("fit", *pair_files, "--out", fitted, *words, code=2)
+    assert "--overwrite" in again.stderr
+    _run("fit", *pair_files, "--out", fitted, *words, "--overwrite", "--objects", bank)
+    assert json.loads((fitted / "manifest.json").read_text())["config"]["objects"] == str(bank)
+
+
 def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
     def stop(*args, **options):
         raise KeyboardInterrupt
