@@ -372,7 +372,7 @@ def test_auto_is_chosen_once_per_unit_and_kept(
     options: dict[str, Any] = {
         "arms": ["standard", "auto"],
         "sources": {"toy": {"synthetic": make_bank(masks="inverted")}},
-        "steps": 20,
+        "steps": 8,
         "echo": lines.append,
     }
     result = learn([make_unit()], out, seeds=2, **options)

@@ -121,7 +121,7 @@ def test_pipelines_are_found_wherever_datasets_keep_them(bank: Bank) -> None:
             return self.inner(**data)
 
     real = Augmented({"train": made[0], "all": [made[1], single]})
-    mix = SynthMix(Subset(Augmented(made[2]), [0]), bank.path, transform=made[3])
+    mix = SynthMix(Subset(Augmented(made[2]), [0]), bank.path, 0.5, transform=made[3])
     root = ConcatDataset(
         [
             real,
