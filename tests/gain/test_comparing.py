@@ -16,6 +16,7 @@ from synthaug.formats.folder import read_mask
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
 from synthaug.mixing.arms import ARMS, Arm
+from synthaug.mixing.auto import MixChoice
 from synthaug.report.comparison import write_comparison_page
 from synthaug.sample import ClassMap
 
@@ -366,13 +367,13 @@ def test_a_folder_of_something_else_is_left_alone(
 
 
 def test_auto_is_chosen_once_per_unit_and_kept(
-    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, lines = tmp_path / "out", []
     options: dict[str, Any] = {
         "arms": ["standard", "auto"],
         "sources": {"toy": {"synthetic": make_bank(masks="inverted")}},
-        "steps": 8,
+        "steps": 20,
         "echo": lines.append,
     }
     result = learn([make_unit()], out, seeds=2, **options)
@@ -392,8 +393,13 @@ def test_auto_is_chosen_once_per_unit_and_kept(
     assert runs(out) == before
     assert "4 of 4 runs are there already" in lines[0]
     options["sources"] = {"toy": {"synthetic": make_bank("other", start=900)}}
-    learn([make_unit()], out, seeds=2, **options)
-    assert read(out / "runs" / "toy" / "auto" / "choice.json")["key"] != choice["key"]
+    new = MixChoice(ARMS["standard+synthetic"], {}, "another bank")
+    monkeypatch.setattr("synthaug.gain.choosing.choose_mix", lambda *_, **__: new)
+    result = learn([make_unit()], out, seeds=2, **options)
+    again = read(out / "runs" / "toy" / "auto" / "choice.json")
+    assert again["key"] != choice["key"]
+    assert again["why"] == "another bank"
+    assert result["arms"]["auto"]["mean"] != result["arms"]["standard"]["mean"]
 
 
 def test_auto_without_any_source_is_standard_augmentation(
