@@ -86,7 +86,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _progress(comparison: Comparison) -> str:
-    done = sum(1 for _ in comparison.path.glob("runs/*/*/*.json"))
+    done = sum(1 for _ in comparison.path.glob("runs/*/*/[0-9]*.json"))
     manifest = comparison.manifest
     total = len(manifest["units"]) * len(manifest["arms"]) * len(manifest["seeds"])
     return f"{done} of {total} runs"
