@@ -158,7 +158,10 @@ class CompareConfig:
         side_px: longer side in training.
         lr: learning rate.
         encoder: network under the segmenter, as segmentation-models-pytorch names it.
-        parent: file of weights that ``osvos`` starts from.
+        parent: what ``osvos`` starts from, beside the encoder's ImageNet weights: a file of
+            parent weights, or ``others``: for each half of the videos (those at even places, at
+            odd places) a parent trained on the other half.
+        parent_steps: optimiser steps of each such training.
     """
 
     arms: tuple[str, ...] = (
@@ -180,6 +183,7 @@ class CompareConfig:
     lr: Annotated[float, Gt(0)] = 1e-3
     encoder: str = "tu-tf_efficientnet_lite0"
     parent: str | None = None
+    parent_steps: Annotated[int, Ge(1)] = 350
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ OUT/units/UNIT/bank        GENERATE and FILTER
 OUT/units/UNIT/compose     composition, for arms with copy-paste items
 OUT/units/UNIT/compose-generated   composition with objects of the bank, where compare.synthetic
                            says that synthetic items are such
+OUT/parents                parent networks trained on other videos, where compare.parent is others
 OUT/comparison             MEASURE, and the page
 
 Beside every stage's folder lies ``STAGE.json``: what decided it. A stage is skipped when that has
@@ -14,34 +15,25 @@ not changed, so that the same command goes on where it stopped.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from synthaug import files
-from synthaug.bank import Bank
 from synthaug.config import CompareConfig, DataConfig, FitConfig, Recipe
 from synthaug.errors import InputError
-from synthaug.filtering import filter_bank
-from synthaug.fit_folder import CHECKPOINT
-from synthaug.fitting import fit
-from synthaug.formats import folder
 from synthaug.formats.davis import read_video
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
-from synthaug.generation import generate
+from synthaug.gain.parents import GivenParents, ParentsOfOthers
 from synthaug.mixing.arms import ARMS
 from synthaug.mixing.source import open_source_once
 from synthaug.report.comparison import write_comparison_page
+from synthaug.sources import UnitSources
+from synthaug.stages import Echo, Progress, counting
 
-Echo = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
-"""Called with what is counted, how much is done, and how much there is."""
 SMOKE_UNITS = 2
-_COMPOSE_OPTIONS = ("generated_share", "background_share", "shift", "copies")
+OTHERS = "others"
 
 
 def read_units(data: DataConfig) -> list[Unit]:
@@ -97,19 +89,23 @@ def run_recipe(
         recipe = shortened(recipe)
     out, config = Path(out), recipe.compare
     kinds = needed_kinds(config)
-    if out.is_dir() and any(path.name not in ("units", "comparison") for path in out.iterdir()):
+    own = ("units", "parents", "comparison")
+    if out.is_dir() and any(path.name not in own for path in out.iterdir()):
         raise InputError(f"{out} holds files that synthaug did not write: choose another folder")
     units = read_units(recipe.data)
+    parents = _parents(units, out / "parents", config, progress, echo)
     sources = {}
     for number, unit in enumerate(units, start=1):
         head = f"[{number}/{len(units)}] {unit.name}"
-        stages = _Stages(out / "units" / unit.name, unit, head, progress, echo)
+        stages = UnitSources(out / "units" / unit.name, unit, head, progress, echo)
         sources[unit.name] = {
             kind: stages.synthetic(recipe) if kind == "synthetic" else stages.composed(recipe.fit)
             for kind in kinds
         }
+    if callable(parents):
+        parents = {unit.name: parents(unit) for unit in units}
     return _compare_and_report(
-        units, out / "comparison", config, sources, reproduce, progress, echo
+        units, out / "comparison", config, sources, parents, reproduce, progress, echo
     )
 
 
@@ -164,12 +160,13 @@ def compare_units(
     }
 
     def sources(unit: Unit) -> dict[str, Path]:
-        stages = _Stages(out / "sources" / unit.name, unit, unit.name, progress, echo)
+        stages = UnitSources(out / "sources" / unit.name, unit, unit.name, progress, echo)
         return {**found[unit.name], "copy-paste": stages.composed(FitConfig())}
 
     composing = "copy-paste" in kinds and compose is None
+    parents = _parents(units, out / "parents", config, progress, echo)
     return _compare_and_report(
-        units, out, config, sources if composing else found, reproduce, progress, echo
+        units, out, config, sources if composing else found, parents, reproduce, progress, echo
     )
 
 
@@ -195,7 +192,7 @@ def shortened(recipe: Recipe) -> Recipe:
         generate=replace(recipe.generate, n=6, accelerator="cpu"),
         filter=replace(recipe.filter, min_area_ratio=0.0, max_area_ratio=1e6, max_stray=1.0),
         data=replace(data, videos=data.videos[:SMOKE_UNITS], every=max(data.every, 20)),
-        compare=replace(config, seeds=2, steps=2, batch_size=2, side_px=64),
+        compare=replace(config, seeds=2, steps=2, batch_size=2, side_px=64, parent_steps=2),
     )
 
 
@@ -204,13 +201,11 @@ def _compare_and_report(
     out: Path,
     config: CompareConfig,
     sources: Callable[[Unit], Mapping[str, Any]] | Mapping[str, Mapping[str, Any]],
+    parents: GivenParents,
     reproduce: str,
     progress: Progress | None,
     echo: Echo,
 ) -> Path:
-    segmenter = config.segmenter
-    if segmenter == "auto":
-        segmenter = "osvos" if units[0].kind == "video" else "unet"
     try:
         compare(
             units,
@@ -218,16 +213,16 @@ def _compare_and_report(
             arms=config.arms,
             seeds=config.seeds,
             sources=sources,
-            segmenter=segmenter,
+            segmenter=_segmenter(config, units),
             baseline=config.baseline,
             steps=config.steps,
             batch_size=config.batch_size,
             side_px=config.side_px,
             lr=config.lr,
             encoder=config.encoder,
-            parent=config.parent,
+            parent=parents,
             reproduce=reproduce,
-            progress=_counting(progress, "training step"),
+            progress=counting(progress, "training step"),
             echo=echo,
         )
     except KeyboardInterrupt:
@@ -237,134 +232,36 @@ def _compare_and_report(
     return write_comparison_page(out)
 
 
-class _Stages:
-    """The stages of one unit that make its sources.
+def _parents(
+    units: Sequence[Unit],
+    path: Path,
+    config: CompareConfig,
+    progress: Progress | None,
+    echo: Echo,
+) -> GivenParents:
+    """What networks start from; those of other videos are trained on first need."""
+    if config.parent != OTHERS:
+        return config.parent
+    counted = counting(progress, "parent's training step")
+    parents = ParentsOfOthers(
+        units,
+        path,
+        steps=config.parent_steps,
+        side_px=config.side_px,
+        encoder=config.encoder,
+        progress=counted,
+        echo=echo,
+    )
+    segmenter = _segmenter(config, units)
+    if segmenter != "osvos":
+        raise InputError(f"parent networks are for osvos, not {segmenter}: leave the option out")
+    return parents.of
 
-    Args:
-        path: the unit's folder.
-        unit: its training pairs are all that is used.
-        head: begins every line to ``echo``.
-        progress: called within stages.
-        echo: takes a line per stage.
-    """
 
-    def __init__(
-        self, path: Path, unit: Unit, head: str, progress: Progress | None, echo: Echo
-    ) -> None:
-        self.path, self.unit, self.head = path, unit, head
-        self.progress, self.echo = progress, echo
-        self._pairs = [
-            files.sha256_bytes(array.tobytes())
-            for sample in unit.training
-            for array in (sample.image, sample.mask)
-        ]
-
-    def synthetic(self, recipe: Recipe) -> Path:
-        """Fit a generator, draw a bank and filter it; compose with its objects if asked to."""
-        generator, bank = self.path / "generator", self.path / "bank"
-        usual = {name: getattr(FitConfig(), name) for name in _COMPOSE_OPTIONS}
-        key = self._fitted("generator", replace(recipe.fit, objects=None, **usual))
-        drawing = replace(recipe.generate, filter=None)
-
-        def draw(_: bool) -> None:
-            generate(
-                generator,
-                bank,
-                drawing.n,
-                drawing.seed,
-                overwrite=True,
-                progress=_counting(self.progress, "sample"),
-                accelerator=drawing.accelerator,
-            )
-
-        settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
-        key = self._stage("bank", settings, draw)
-        rules = asdict(recipe.filter)
-
-        def sift(_: bool) -> None:
-            kept = filter_bank(bank, **rules, progress=_counting(self.progress, "sample"))
-            self.echo(f"{self.head}: kept {len(kept)} of {len(kept.all_records)} samples")
-
-        key = self._stage("filter", {**rules, "bank": key}, sift, there=lambda: _is_filtered(bank))
-        if recipe.compare.synthetic == "bank":
-            return bank
-        return self.composed(recipe.fit, bank, key)
-
-    def composed(self, fitting: FitConfig, bank: Path | None = None, key: str = "") -> Path:
-        """Prepare composition: objects of the pairs, and of a bank, over other backgrounds."""
-        config = replace(
-            FitConfig(preset="compose"),
-            seed=fitting.seed,
-            flip=fitting.flip,
-            shift=fitting.shift,
-            copies=fitting.copies,
-        )
-        stage = "compose"
-        if bank is not None:
-            stage = "compose-generated"
-            config = replace(
-                config,
-                objects=str(bank),
-                generated_share=fitting.generated_share,
-                background_share=fitting.background_share,
-            )
-        self._fitted(stage, config, key)
-        return self.path / stage
-
-    def _fitted(self, stage: str, config: FitConfig, objects_key: str = "") -> str:
-        target = self.path / stage
-
-        def make(started: bool) -> None:
-            resume = started and (target / CHECKPOINT).is_file()
-            if not resume and target.exists() and not (target / "manifest.json").exists():
-                shutil.rmtree(target)  # a fit that was stopped before its first save
-            fit(
-                images=None if resume else self._write_pairs() / "images",
-                masks=None if resume else self.path / "pairs" / "masks",
-                out=target,
-                resume=resume,
-                overwrite=not resume,
-                progress=lambda p: _counting(self.progress, "step")(p.step, p.total),
-                echo=lambda line: self.echo(f"{self.head}: {line}"),
-                config=config,
-            )
-
-        settings = {**asdict(config), "objects": objects_key, "pairs": self._pairs}
-        return self._stage(stage, settings, make)
-
-    def _stage(
-        self,
-        name: str,
-        ingredients: Mapping[str, Any],
-        make: Callable[[bool], None],
-        there: Callable[[], bool] | None = None,
-    ) -> str:
-        """Run a stage unless it is done with these ingredients; return their hash.
-
-        ``make`` is told whether a run with the same ingredients was begun before.
-        """
-        receipt = self.path / f"{name}.json"
-        key = files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())
-        known = files.read_json(receipt, "stage's settings") if receipt.is_file() else {}
-        same = known.get("key") == key
-        done = there() if there is not None else (self.path / name / "manifest.json").is_file()
-        if same and known["done"] and done:
-            self.echo(f"{self.head}: {name} is there")
-            return key
-        self.echo(f"{self.head}: {name} ...")
-        content = {"key": key, "done": False, "settings": ingredients}
-        files.write_json(receipt, content)
-        make(same and not known.get("done", False))
-        files.write_json(receipt, {**content, "done": True})
-        return key
-
-    def _write_pairs(self) -> Path:
-        target = self.path / "pairs"
-        if target.exists():
-            shutil.rmtree(target)
-        for sample in self.unit.training:
-            folder.write_pair(target, sample.id, sample)
-        return target
+def _segmenter(config: CompareConfig, units: Sequence[Unit]) -> str:
+    if config.segmenter == "auto":
+        return "osvos" if units[0].kind == "video" else "unet"
+    return config.segmenter
 
 
 def _of_unit(path: str | Path, unit: Unit, units: int) -> Path:
@@ -378,15 +275,3 @@ def _of_unit(path: str | Path, unit: Unit, units: int) -> Path:
         )
     open_source_once(str(found))
     return found
-
-
-def _is_filtered(bank: Path) -> bool:
-    return (bank / "manifest.json").is_file() and "filter" in Bank(bank).manifest
-
-
-def _counting(progress: Progress | None, what: str) -> Callable[[int, int], None]:
-    def count(done: int, total: int) -> None:
-        if progress is not None:
-            progress(what, done, total)
-
-    return count

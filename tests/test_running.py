@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthaug import running
+from synthaug import sources
 from synthaug.config import CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
 from synthaug.errors import InputError
 from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
@@ -111,7 +111,7 @@ def test_changed_stage_is_made_again_with_all_that_follows(recipe, again, lines)
 def test_interrupted_fit_goes_on_from_its_checkpoint(recipe, tmp_path, lines, monkeypatch):
     recipe = replace(recipe, data=replace(recipe.data, videos=("one",)))
     recipe = replace(recipe, compare=replace(recipe.compare, arms=("standard+synthetic",)))
-    fit, resumed = running.fit, []
+    fit, resumed = sources.fit, []
 
     def interrupted(**options):
         fit(**options)
@@ -121,10 +121,10 @@ def test_interrupted_fit_goes_on_from_its_checkpoint(recipe, tmp_path, lines, mo
         resumed.append(options["resume"])
         return fit(**options)
 
-    monkeypatch.setattr(running, "fit", interrupted)
+    monkeypatch.setattr(sources, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path / "out", lines)
-    monkeypatch.setattr(running, "fit", noted)
+    monkeypatch.setattr(sources, "fit", noted)
     run(recipe, tmp_path / "out", lines)
     assert resumed == [True]
 
@@ -133,6 +133,39 @@ def test_only_needed_stages_run(recipe, tmp_path, lines):
     recipe = replace(recipe, compare=replace(recipe.compare, arms=("none", "standard")))
     run(recipe, tmp_path / "out", lines)
     assert not (tmp_path / "out" / "units").exists()
+
+
+def test_parents_come_from_the_other_videos(recipe, tmp_path, lines):
+    compare = CompareConfig(arms=("none", "standard"), parent="others")
+    recipe, out = replace(recipe, compare=compare), tmp_path / "out"
+    run(recipe, out, lines)
+    manifest = json.loads((out / "comparison" / "manifest.json").read_text())
+    assert manifest["settings"]["parent"] == {
+        "one": str(out / "parents" / "even.safetensors"),
+        "two": str(out / "parents" / "odd.safetensors"),
+    }
+    stage = json.loads((out / "parents" / "even.json").read_text())
+    assert stage["settings"]["videos"] == ["two"]
+    assert stage["settings"]["steps"] == 2  # those of a smoke run
+    lines.clear()
+    run(recipe, out, lines)
+    assert lines == [
+        "parent of two: even is there",
+        "parent of one: odd is there",
+        "8 of 8 runs are there already",
+    ]
+
+
+def test_parents_of_others_are_refused_where_there_are_none(recipe, tmp_path, lines):
+    units = read_units(recipe.data)
+    arms = ("none", "standard")
+    for config, given, part in (
+        (CompareConfig(arms=arms, parent="others"), units[:1], "at least two videos"),
+        (CompareConfig(arms=arms, parent="others", segmenter="unet"), units, "not unet"),
+    ):
+        with pytest.raises(InputError, match=part):
+            compare_units(given, tmp_path / "out", config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_foreign_folder_is_refused(recipe, tmp_path, lines):

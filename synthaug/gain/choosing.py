@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthaug import files
 from synthaug.gain.keys import source_hashes
+from synthaug.gain.parents import Parents
 from synthaug.gain.runs import Settings, open_sources
 from synthaug.mixing.arms import Arm
 from synthaug.mixing.auto import MixChoice, choose_mix
@@ -31,12 +32,16 @@ class Choices:
     Args:
         path: folder of the comparison.
         settings: of the comparison; choosing uses the same segmenter.
-        shared: what of them decides a run.
+        parents: parent networks of the units.
+        shared: what of the settings decides a run.
     """
 
-    def __init__(self, path: Path, settings: Settings, shared: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, parents: Parents, shared: Mapping[str, Any]
+    ) -> None:
         self.made: dict[str, dict[str, Any]] = {}
         self._path, self._settings, self._shared = path, settings, dict(shared)
+        self._parents = parents
 
     def stored(self, unit: Unit, arm: Arm, sources: Mapping[str, Any]) -> Arm | None:
         """Return the arm chosen earlier from the same ingredients, None if there is none."""
@@ -72,7 +77,7 @@ class Choices:
             seed=derive_seed(0, "gain", unit.name, "auto"),
             lr=settings.lr,
             encoder=settings.encoder,
-            parent=settings.parent,
+            parent=self._parents.of(unit),
         )
         say(f"{unit.name}, {arm.name}: {choice.why}")
         found = {"key": self._key(unit, arm, sources), "unit": unit.name, **choice.as_dict()}
@@ -97,6 +102,6 @@ class Choices:
             "format": CHOICE_FORMAT,
             "unit": [unit.name, list(unit.classes.ids), training.hexdigest()],
             "sources": {kind: source_hashes(sources.get(kind)) for kind in arm.needs},
-            "shared": self._shared,
+            "shared": {**self._shared, **self._parents.hashes(unit)},
         }
         return files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())

@@ -15,7 +15,9 @@ from synthaug import files
 from synthaug.config import versions
 from synthaug.errors import InputError
 from synthaug.gain.choosing import Choices
+from synthaug.gain.clock import Clock
 from synthaug.gain.keys import code_hashes, run_key, unit_hash
+from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
 from synthaug.gain.summary import Cell, summarise
 from synthaug.mixing.arms import ARMS, Arm
@@ -44,7 +46,7 @@ def compare(
     side_px: int = 256,
     lr: float = 1e-3,
     encoder: str = BUNDLED_ENCODER,
-    parent: str | os.PathLike[str] | None = None,
+    parent: GivenParents = None,
     reproduce: str = "",
     progress: Callable[[int, int], None] | None = None,
     echo: Callable[[str], None] | None = None,
@@ -74,7 +76,9 @@ def compare(
         side_px: longer side in training and testing, px.
         lr: highest learning rate.
         encoder: encoder of the network.
-        parent: file of a parent network, for the segmenters that take one.
+        parent: file of a parent network, for the segmenters that take one. So that no unit is
+            tested with a parent that has seen it, one file per unit: unit name -> file, or a
+            function that is called when the unit first needs its own.
         reproduce: command line to show in the report.
         progress: called with (training steps done, steps of all runs).
         echo: called with one line per finished run, time left included.
@@ -87,17 +91,16 @@ def compare(
             source, a value out of range, or a folder that holds something else.
     """
     say = echo or (lambda line: None)
-    settings = Settings(
-        segmenter, steps, batch_size, side_px, lr, encoder, None if parent is None else str(parent)
-    )
+    settings = Settings(segmenter, steps, batch_size, side_px, lr, encoder)
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
-    _check(units, chosen, settings)
-    folder = _Folder(Path(out), units, settings, sources)
+    parents = Parents(parent)
+    _check(units, chosen, settings, parents)
+    folder = _Folder(Path(out), units, settings, sources, parents)
     plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
     todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
     if len(todo) < len(plan):
         say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
-    clock = _Clock(len(todo) * settings.steps, progress)
+    clock = Clock(len(todo) * settings.steps, progress)
     try:
         for number, (seed, unit, arm) in enumerate(todo):
             started = time.perf_counter()
@@ -123,18 +126,21 @@ class _Folder:
         units: Sequence[Unit],
         settings: Settings,
         sources: Callable[[Unit], Sources] | Mapping[str, Sources] | None,
+        parents: Parents,
     ) -> None:
         if path.is_file():
             raise InputError(f"{path} is a file: name a folder with --out")
         self.path, self.units, self.settings = path, list(units), settings
+        self.parents = parents
         self.old = _old_manifest(path)
-        self.same_settings = self.old.get("settings") == settings.as_dict()
+        own = {**settings.as_dict(), "parent": None}  # a parent counts in the keys of its units
+        self.same_settings = {**self.old.get("settings", {}), "parent": None} == own
         self.measures = MEASURES[units[0].kind]
         self.results: dict[str, dict[Cell, dict[str, Any]]] = {}
         self.manifest: dict[str, Any] = {}
         self._shared = {**settings.as_dict(), **code_hashes(settings)}
         self._hashes = {unit.name: unit_hash(unit) for unit in units}
-        self._choices = Choices(path, settings, self._shared)
+        self._choices = Choices(path, settings, parents, self._shared)
         self._given = sources
         self._sources: dict[str, Sources] = {}
 
@@ -160,7 +166,7 @@ class _Folder:
             changed = [
                 f"{name} {self.old['settings'].get(name)} -> {value}"
                 for name, value in self.settings.as_dict().items()
-                if self.old["settings"].get(name) != value
+                if name != "parent" and self.old["settings"].get(name) != value
             ]
             say(f"settings have changed ({', '.join(changed)}): all runs are made again")
         past = self.old if self.same_settings else {}
@@ -171,7 +177,7 @@ class _Folder:
             found = {(unit.name, seed): self._read(unit, arm, seed) for unit, seed in cells}
             self.results[name] = {cell: run for cell, run in found.items() if run is not None}
             if name not in arms and not self.results[name]:
-                say(f"{name}: earlier runs are of other data or sources, they are left out")
+                say(f"{name}: earlier runs are of other data, sources or parents, left out")
                 del self.results[name]
         shown = [arm for name, arm in known.items() if name in self.results]
         self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
@@ -212,7 +218,7 @@ class _Folder:
                 actual,
                 seed,
                 sources,
-                self.settings,
+                self.parents.into(self.settings, unit),
                 predictions=predictions,
                 progress=progress,
             )
@@ -236,6 +242,7 @@ class _Folder:
             measures=self.measures,
             complete=not missing,
         )
+        self.manifest["settings"]["parent"] = self.parents.listed(self.units)
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
         if self._choices.made:
             self.manifest["choices"] = self._choices.made
@@ -273,7 +280,8 @@ class _Folder:
 
     def _key(self, unit: Unit, arm: Arm, seed: int) -> str:
         paths = self._sources_of(unit) if arm.needs else {}
-        return run_key([unit.name, self._hashes[unit.name]], arm, seed, paths, self._shared)
+        shared = {**self._shared, **self.parents.hashes(unit)}
+        return run_key([unit.name, self._hashes[unit.name]], arm, seed, paths, shared)
 
     def _describe(
         self, arms: Sequence[Arm], seeds: list[int], baseline: str, reproduce: str
@@ -299,40 +307,11 @@ class _Folder:
                 for unit in self.units
             ],
             "seeds": seeds,
-            "settings": self.settings.as_dict(),
+            "settings": {**self.settings.as_dict(), "parent": self.parents.listed(self.units)},
             "versions": versions(),
             "hardware": _hardware(),
             "reproduce": reproduce,
         }
-
-
-class _Clock:
-    """Progress in training steps, and the time that is left."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self.total, self.progress = total, progress
-        self.done = 0
-        self.spent: list[float] = []
-
-    def show(self, steps: int) -> None:
-        """Report the steps of the run under way."""
-        if self.progress is not None:
-            self.progress(self.done + steps, self.total)
-
-    def close(self, seconds: float, steps: int) -> None:
-        """End a run."""
-        self.spent.append(seconds)
-        self.done += steps
-        self.show(0)
-
-    def left(self, runs: int) -> str:
-        """Say how long the last run took and, by all of this call, how long the others will."""
-        took = f"{self.spent[-1]:.0f} s"
-        if not runs:
-            return took
-        minutes = runs * sum(self.spent) / len(self.spent) / 60
-        words = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{max(1, round(minutes))} min"
-        return f"{took}; about {words} left"
 
 
 def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm]) -> dict[str, Arm]:
@@ -353,7 +332,9 @@ def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm])
     return found
 
 
-def _check(units: Sequence[Unit], seeds: Sequence[int], settings: Settings) -> None:
+def _check(
+    units: Sequence[Unit], seeds: Sequence[int], settings: Settings, parents: Parents
+) -> None:
     names = [unit.name for unit in units]
     if not units:
         raise InputError("there is nothing to compare on: give at least one video or data set")
@@ -373,7 +354,10 @@ def _check(units: Sequence[Unit], seeds: Sequence[int], settings: Settings) -> N
             raise InputError(f"{name} is {getattr(settings, name)}: give at least {value}")
     if not settings.lr > 0:
         raise InputError(f"lr is {settings.lr}: give a positive learning rate")
+    parents.check(units)
     first = units[0]  # a segmenter that cannot be built is found before anything else is done
+    if not parents.on_demand:
+        settings = parents.into(settings, first)
     settings.build(len(first.classes), working_size(first.training[0].size, settings.side_px), 0)
 
 

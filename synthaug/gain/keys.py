@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug import files
-from synthaug.errors import InputError
 from synthaug.mixing.arms import Arm
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def run_key(
         arm: its name does not count.
         seed: the repetition.
         sources: kind -> folder; those that the arm needs count, by `source_hashes`.
-        shared: settings of all runs.
+        shared: settings of all runs, and the hash of the unit's parent network.
     """
     ingredients = {
         "format": RUN_FORMAT,
@@ -66,19 +65,11 @@ def source_hashes(path: Any) -> list[str]:
 
 
 def code_hashes(settings: Settings) -> dict[str, str]:
-    """SHA-256 of the parent network's file and of the user's own module, once it is imported.
-
-    Raises:
-        InputError: there is no such parent file.
-    """
+    """SHA-256 of the user's own module, once it is imported."""
     found: dict[str, str] = {}
     module = (
         sys.modules.get(settings.segmenter.split(":")[0]) if ":" in settings.segmenter else None
     )
     if module is not None and module.__file__ is not None:
         found["segmenter_sha256"] = files.sha256_file(module.__file__)
-    if settings.parent is not None:
-        if not Path(settings.parent).is_file():
-            raise InputError(f"no parent network at {settings.parent}: check the path")
-        found["parent_sha256"] = files.sha256_file(settings.parent)
     return found

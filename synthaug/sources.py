@@ -1,0 +1,149 @@
+"""The stages that make a unit's sources: fit, generate and filter a bank, and compose."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from synthaug import files
+from synthaug.bank import Bank
+from synthaug.config import FitConfig, Recipe
+from synthaug.filtering import filter_bank
+from synthaug.fit_folder import CHECKPOINT
+from synthaug.fitting import fit
+from synthaug.formats import folder
+from synthaug.formats.splits import Unit
+from synthaug.generation import generate
+from synthaug.stages import Echo, Progress, counting, run_stage
+
+_COMPOSE_OPTIONS = ("generated_share", "background_share", "shift", "copies")
+
+
+class UnitSources:
+    """The stages of one unit that make its sources.
+
+    Args:
+        path: the unit's folder.
+        unit: its training pairs are all that is used.
+        head: begins every line to ``echo``.
+        progress: called within stages.
+        echo: takes a line per stage.
+    """
+
+    def __init__(
+        self, path: Path, unit: Unit, head: str, progress: Progress | None, echo: Echo
+    ) -> None:
+        self.path, self.unit, self.head = path, unit, head
+        self.progress, self.echo = progress, echo
+        self._pairs = [
+            files.sha256_bytes(array.tobytes())
+            for sample in unit.training
+            for array in (sample.image, sample.mask)
+        ]
+
+    def synthetic(self, recipe: Recipe) -> Path:
+        """Fit a generator, draw a bank and filter it; compose with its objects if asked to."""
+        generator, bank = self.path / "generator", self.path / "bank"
+        usual = {name: getattr(FitConfig(), name) for name in _COMPOSE_OPTIONS}
+        key = self._fitted("generator", replace(recipe.fit, objects=None, **usual))
+        drawing = replace(recipe.generate, filter=None)
+
+        def draw(_: bool) -> None:
+            generate(
+                generator,
+                bank,
+                drawing.n,
+                drawing.seed,
+                overwrite=True,
+                progress=counting(self.progress, "sample"),
+                accelerator=drawing.accelerator,
+            )
+
+        settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
+        key = self._stage("bank", settings, draw)
+        rules = asdict(recipe.filter)
+
+        def sift(_: bool) -> None:
+            kept = filter_bank(bank, **rules, progress=counting(self.progress, "sample"))
+            self.echo(f"{self.head}: kept {len(kept)} of {len(kept.all_records)} samples")
+
+        key = self._stage("filter", {**rules, "bank": key}, sift, there=lambda: _is_filtered(bank))
+        if recipe.compare.synthetic == "bank":
+            return bank
+        return self.composed(recipe.fit, bank, key)
+
+    def composed(self, fitting: FitConfig, bank: Path | None = None, key: str = "") -> Path:
+        """Prepare composition: objects of the pairs, and of a bank, over other backgrounds."""
+        config = replace(
+            FitConfig(preset="compose"),
+            seed=fitting.seed,
+            flip=fitting.flip,
+            shift=fitting.shift,
+            copies=fitting.copies,
+        )
+        stage = "compose"
+        if bank is not None:
+            stage = "compose-generated"
+            config = replace(
+                config,
+                objects=str(bank),
+                generated_share=fitting.generated_share,
+                background_share=fitting.background_share,
+            )
+        self._fitted(stage, config, key)
+        return self.path / stage
+
+    def _fitted(self, stage: str, config: FitConfig, objects_key: str = "") -> str:
+        target = self.path / stage
+
+        def make(started: bool) -> None:
+            resume = started and (target / CHECKPOINT).is_file()
+            if not resume and target.exists() and not (target / "manifest.json").exists():
+                shutil.rmtree(target)  # a fit that was stopped before its first save
+            fit(
+                images=None if resume else self._write_pairs() / "images",
+                masks=None if resume else self.path / "pairs" / "masks",
+                out=target,
+                resume=resume,
+                overwrite=not resume,
+                progress=lambda p: counting(self.progress, "step")(p.step, p.total),
+                echo=lambda line: self.echo(f"{self.head}: {line}"),
+                config=config,
+            )
+
+        settings = {**asdict(config), "objects": objects_key, "pairs": self._pairs}
+        return self._stage(stage, settings, make)
+
+    def _stage(
+        self,
+        name: str,
+        ingredients: Mapping[str, Any],
+        make: Callable[[bool], None],
+        there: Callable[[], bool] | None = None,
+    ) -> str:
+        """Run a stage unless it is done with these ingredients; return their hash.
+
+        ``make`` is told whether a run with the same ingredients was begun before.
+        """
+        return run_stage(
+            self.path / f"{name}.json",
+            ingredients,
+            make,
+            there=there or (self.path / name / "manifest.json").is_file,
+            echo=lambda line: self.echo(f"{self.head}: {line}"),
+        )
+
+    def _write_pairs(self) -> Path:
+        target = self.path / "pairs"
+        if target.exists():
+            shutil.rmtree(target)
+        for sample in self.unit.training:
+            folder.write_pair(target, sample.id, sample)
+        return target
+
+
+def _is_filtered(bank: Path) -> bool:
+    return (bank / "manifest.json").is_file() and "filter" in Bank(bank).manifest

@@ -1,0 +1,59 @@
+"""Stages of a run that are skipped while what decided them has not changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from synthaug import files
+
+Echo = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Called with what is counted, how much is done, and how much there is."""
+
+
+def run_stage(
+    receipt: Path,
+    ingredients: Mapping[str, Any],
+    make: Callable[[bool], object],
+    *,
+    there: Callable[[], bool],
+    echo: Echo,
+) -> str:
+    """Run a stage unless it is done with these ingredients.
+
+    Args:
+        receipt: JSON file that notes the ingredients and whether the stage is done; its stem is
+            the stage's name.
+        ingredients: all that decides the result, in JSON values.
+        make: runs the stage; told whether it was begun before with the same ingredients.
+        there: whether the result lies where it should.
+        echo: takes one line: the stage is there, or begins.
+
+    Returns:
+        SHA-256 of the ingredients.
+    """
+    key = files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())
+    known = files.read_json(receipt, "stage's settings") if receipt.is_file() else {}
+    same = known.get("key") == key
+    if same and known["done"] and there():
+        echo(f"{receipt.stem} is there")
+        return key
+    echo(f"{receipt.stem} ...")
+    content = {"key": key, "done": False, "settings": dict(ingredients)}
+    files.write_json(receipt, content)
+    make(same and not known.get("done", False))
+    files.write_json(receipt, {**content, "done": True})
+    return key
+
+
+def counting(progress: Progress | None, what: str) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that reports them as ``what``."""
+
+    def count(done: int, total: int) -> None:
+        if progress is not None:
+            progress(what, done, total)
+
+    return count
