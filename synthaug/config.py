@@ -145,7 +145,8 @@ class CompareConfig:
     """How ways to train a segmenter are compared.
 
     Attributes:
-        arms: names of the ways, the built-in ones of `synthaug.mixing.arms`.
+        arms: names of the ways, the built-in ones of `synthaug.mixing.arms`; ``auto`` chooses for
+            each unit from its labelled images alone.
         seeds: repetitions of every arm on every unit.
         baseline: the arm that gains are measured against.
         synthetic: what synthetic items are in a recipe's run: ``bank``, the filtered samples;
@@ -172,6 +173,7 @@ class CompareConfig:
         "standard+synthetic",
         "standard+copy-paste",
         "standard+copy-paste+synthetic",
+        "auto",
     )
     seeds: Annotated[int, Ge(1), Le(1000)] = 3
     baseline: str = "standard"

@@ -33,6 +33,8 @@ from synthaug.sources import UnitSources
 from synthaug.stages import Echo, Progress, counting
 
 SMOKE_UNITS = 2
+AUTO = "auto"
+"""The arm that chooses among the sources that there are, so it does without a bank."""
 OTHERS = "others"
 
 
@@ -143,12 +145,12 @@ def compare_units(
     """
     out = Path(out)
     if bank is None and config.arms == CompareConfig().arms:
-        kept = tuple(arm for arm in config.arms if "synthetic" not in ARMS[arm].needs)
+        kept = tuple(arm for arm in config.arms if arm == AUTO or not _needs_bank(arm))
         echo(f"no bank given: arms without synthetic items alone ({', '.join(kept)})")
         config = replace(config, arms=kept)
     kinds = needed_kinds(config)
     given = {"synthetic": bank, "copy-paste": compose}
-    if "synthetic" in kinds and bank is None:
+    if bank is None and any(_needs_bank(arm) for arm in config.arms if arm != AUTO):
         raise InputError("an arm needs synthetic items: name their bank, or leave the arm out")
     found = {
         unit.name: {
@@ -181,6 +183,10 @@ def needed_kinds(config: CompareConfig) -> list[str]:
         if name not in ARMS:
             raise InputError(f"unknown arm {name!r}: choose from {', '.join(ARMS)}")
     return sorted({kind for name in names for kind in ARMS[name].needs})
+
+
+def _needs_bank(arm: str) -> bool:
+    return "synthetic" in ARMS[arm].needs
 
 
 def shortened(recipe: Recipe) -> Recipe:

@@ -72,7 +72,7 @@ def test_without_a_bank_the_other_arms_are_compared(own, tmp_path):
     assert "no bank given" in result.stderr
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     names = [arm["name"] for arm in manifest["arms"]]
-    assert names == ["none", "standard", "copy-paste", "standard+copy-paste"]
+    assert names == ["none", "standard", "copy-paste", "standard+copy-paste", "auto"]
 
 
 def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_recipes_load_and_resolve():
     text = run_cli("run", recipes / "davis16-one-shot.yaml", "--dry-run").stdout
     stages = yaml.safe_load(text)
     assert len(stages["data"]["videos"]) == 10
-    assert len(stages["compare"]["arms"]) == 7
+    assert len(stages["compare"]["arms"]) == 8
     large = yaml.safe_load(run_cli("run", recipes / "davis16-480p.yaml", "--dry-run").stdout)
     assert large["data"]["videos"] == stages["data"]["videos"]
     assert large["compare"]["side_px"] == 854
