@@ -264,7 +264,7 @@ def is_composition(manifest: Any) -> bool:
     return (
         isinstance(manifest, dict)
         and manifest.get("format") == GENERATOR_FORMAT
-        and manifest["gan"].get("name") == NAME
+        and manifest.get("gan", {}).get("name") == NAME
     )
 
 

@@ -88,7 +88,7 @@ def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path
     monkeypatch.setattr(running, "compare", stopped)
     words = (*own, "--arms", "none,standard", *QUICK, "--out", tmp_path / "out")
     result = run_cli("compare", *words, code=130)
-    assert "finished trainings are kept. Go on with: synthaug " in result.stderr
+    assert "finished trainings are kept. Go on with: synthaug" in result.stderr
     assert "Not finished:" in (tmp_path / "out" / "index.html").read_text("utf-8")
     monkeypatch.undo()
     run_cli("compare", *words)

@@ -148,7 +148,8 @@ def test_looking_brings_real_pairs_to_size_and_hardens_generated_masks():
 @pytest.mark.parametrize(
     ("picture", "max_size", "size"),
     [
-        ((384, 640), None, (96, 160)),
+        ((384, 640), None, (128, 216)),
+        ((240, 427), None, (128, 224)),
         ((48, 64), 32, (32, 32)),
         ((40, 200), 160, (32, 160)),
         ((2000, 1000), 128, (128, 64)),
