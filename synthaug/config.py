@@ -194,7 +194,7 @@ class DemoConfig:
 
     Attributes:
         seed: every random draw follows from it.
-        iterations: training steps of the generator; None = 300.
+        iterations: training steps of the generator; None = 400.
     """
 
     seed: int = 0
