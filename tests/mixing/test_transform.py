@@ -125,6 +125,7 @@ def test_masks_hold_one_object_each_in_the_order_of_the_boxes(
         [always(bank, objects=objects), A.HorizontalFlip(p=1)],
         bbox_params=A.BboxParams("pascal_voc", label_fields=["label"]),
     )
+    pipeline.set_random_seed(0)
     counts = set()
     for _ in range(20):
         result = pipeline(**real_pair(), masks=masks, bboxes=[], label=[])
