@@ -127,7 +127,7 @@ def demo(
         preset="fast", iterations=iterations or ITERATIONS, seed=seed, accelerator="cpu"
     )
     stages = _Stages(echo, count=5)
-    echo("one labelled photograph, everything on this computer: about 4 minutes on two cores")
+    echo("one labelled photograph, everything on this computer: about 5 minutes on two cores")
 
     with stages("fit", "a generator learns the right half of the photograph") as progress:
         image, mask = write_training_pair(out / "pair")
