@@ -21,18 +21,18 @@ from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
 from synthaug.bank import Bank, write_bank
 from synthaug.composing import Composer, is_composition
-from synthaug.composing.parts import read_verified, read_written_pairs
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.gans.contract import GAN, PairBatch
+from synthaug.generator_folder import GeneratorFolder, read_verified
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 from synthaug.seeding import derive_seed
 
 INSTANCES = "instances.json"
 
 
-class Generator:
+class Generator(GeneratorFolder):
     """A fitted generator, opened for sampling only.
 
     Args:
@@ -44,18 +44,7 @@ class Generator:
     """
 
     def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
-        self.path = Path(path)
-        self.manifest: dict[str, Any] = files.read_json(
-            self.path / "manifest.json", "generator manifest"
-        )
-        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
-            raise InputError(f"{path} is not a generator: its manifest.json is of another kind")
-        classes = self.manifest["classes"]
-        self.classes = ClassMap(tuple(classes["ids"]), tuple(classes["names"]))
-        self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
-        self.grey: bool = self.manifest["grey"]
-        self.hash: str = self.manifest["snapshot_sha256"]
-        self.pairs: list[Sample] = read_written_pairs(self.path / "pairs", self.manifest["pairs"])
+        super().__init__(path)
         self._device = _device(accelerator)
         self._gan = gans.build(self.manifest["gan"])
         self._load_snapshot()
@@ -92,14 +81,6 @@ class Generator:
             image = _finish_image(pair.images[0], size, grey)
             mask = _finish_mask(pair.mask, size, classes)
         return Sample(image, mask, f"z{seed}", grey)
-
-    def samples(self, seeds: Sequence[int]) -> list[Sample]:
-        """Draw the samples of several latent seeds, each as `sample` would draw it.
-
-        They run one by one: on a CPU larger batches are no faster, and the rounding of a
-        convolution depends on the batch size, so that a sample would depend on its neighbours.
-        """
-        return [self.sample(seed) for seed in seeds]
 
     def _load_snapshot(self) -> None:
         path = self.path / self.manifest["snapshot"]
@@ -171,7 +152,7 @@ def open_source(path: str | Path) -> Bank | Generator | Composer:
 
 
 def generate(
-    source: str | Path | Generator | Composer,
+    source: str | Path | GeneratorFolder,
     out: str | Path,
     n: int = 100,
     seed: int = 0,
@@ -217,7 +198,7 @@ def generate(
         },
     )
     files.check_output_folder(out, overwrite=overwrite)
-    if not isinstance(source, Generator | Composer):
+    if not isinstance(source, GeneratorFolder):
         source = load_generator(source, accelerator=config.accelerator)
     if source.path.resolve().is_relative_to(Path(out).resolve()):
         raise InputError(f"{out} holds the generator: choose another folder for the bank")
@@ -237,7 +218,7 @@ def generate(
         "versions": versions(),
     }
 
-    def draw(generator: Generator | Composer) -> Iterator[tuple[Sample, dict[str, Any]]]:
+    def draw(generator: GeneratorFolder) -> Iterator[tuple[Sample, dict[str, Any]]]:
         for index in range(config.n):
             latent_seed = derive_seed(config.seed, "latent", index)
             yield (

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT
 from synthaug.composing.parts import (
     MARGIN_PX,
@@ -20,11 +19,9 @@ from synthaug.composing.parts import (
     Background,
     Cutout,
     read_parts,
-    read_verified,
-    read_written_pairs,
 )
-from synthaug.errors import InputError
-from synthaug.sample import ClassMap, Sample
+from synthaug.generator_folder import GeneratorFolder, read_verified
+from synthaug.sample import Sample
 from synthaug.seeding import numpy_stream
 
 NAME = "compose"
@@ -43,7 +40,7 @@ NEAR = (0.25, 0.125)
 Matrix = NDArray[np.float64]
 
 
-class Composer:
+class Composer(GeneratorFolder):
     """A folder of parts, opened for composing samples; it is used like a `Generator`.
 
     Args:
@@ -53,19 +50,10 @@ class Composer:
         InputError: the folder is no such folder, or a file of it is missing or damaged.
     """
 
+    _OTHER = "{path} holds no compositions: its manifest.json is of another kind"
+
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.manifest: dict[str, Any] = files.read_json(
-            self.path / "manifest.json", "generator manifest"
-        )
-        if not is_composition(self.manifest):
-            raise InputError(f"{path} holds no compositions: its manifest.json is of another kind")
-        classes = self.manifest["classes"]
-        self.classes = ClassMap(tuple(classes["ids"]), tuple(classes["names"]))
-        self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
-        self.grey: bool = self.manifest["grey"]
-        self.hash: str = self.manifest["snapshot_sha256"]
-        self.pairs: list[Sample] = read_written_pairs(self.path / "pairs", self.manifest["pairs"])
+        super().__init__(path)
         read_verified(self.path / PARTS, self.hash)
         self._stock = _Stock(*read_parts(self.path))
         options = self.manifest["gan"]
@@ -74,6 +62,10 @@ class Composer:
         self._copies: int = options["copies"]
         self._generated_objects: float = options["generated_share"]
         self._generated_backgrounds: float = options["background_share"]
+
+    @staticmethod
+    def _draws(manifest: Any) -> bool:
+        return is_composition(manifest)
 
     def sample(self, seed: int) -> Sample:
         """Compose the sample of a seed; the same seed gives the same bits.
@@ -97,10 +89,6 @@ class Composer:
         for cutout in self._cast(rng, index):
             self._paste(rng, cutout, view, image, mask)
         return Sample(image, mask, f"z{seed}", self.grey)
-
-    def samples(self, seeds: Sequence[int]) -> list[Sample]:
-        """Compose the samples of several seeds, each as `sample` would."""
-        return [self.sample(seed) for seed in seeds]
 
     def only(self, pairs: Collection[int]) -> Composer:
         """Return a composer of the parts of some pairs alone, without generated parts.

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthaug import files
-from synthaug.errors import InputError
 from synthaug.formats import folder
+from synthaug.generator_folder import read_verified, read_written_pairs
 from synthaug.sample import Sample
 
 PARTS = "parts.json"
@@ -112,36 +112,3 @@ def _read_cutout(root: Path, record: dict[str, Any]) -> Cutout:
         record["sides"],
         record["background"],
     )
-
-
-def read_written_pairs(root: Path, records: Sequence[dict[str, Any]]) -> list[Sample]:
-    """Read pairs of a generator's folder by the lines that `folder.write_pair` returned.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    pairs = []
-    for record in records:
-        for kind in ("image", "mask"):
-            read_verified(root / record[kind], record[f"{kind}_sha256"])
-        pairs.append(folder.read_pair(root / record["image"], root / record["mask"], record["id"]))
-    return pairs
-
-
-def read_verified(path: Path, sha256: str) -> bytes:
-    """Read a file of a generator's folder.
-
-    Raises:
-        InputError: it is missing, or its hash is not the one that the manifest gives.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"generator file {path} cannot be read ({error.strerror}): fit again"
-        ) from error
-    if files.sha256_bytes(data) != sha256:
-        raise InputError(
-            f"generator file {path} is damaged (hash differs from manifest.json): fit again"
-        )
-    return data

@@ -1,0 +1,99 @@
+"""What every generator's folder holds, whether a GAN or a composition draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synthaug import files
+from synthaug.bank import GENERATOR_FORMAT
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.sample import ClassMap, Sample
+
+
+class GeneratorFolder:
+    """The folder that ``fit`` wrote, opened: its manifest and the training pairs.
+
+    Attributes:
+        path: the folder.
+        manifest: content of its ``manifest.json``.
+        classes: classes of the masks, none without masks.
+        size: height and width of the training pairs, (H, W) in pixels.
+        grey: whether samples have one channel.
+        hash: SHA-256 of what samples are drawn with.
+        pairs: the training pairs.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        InputError: the folder is no generator, or a file of it is missing or damaged.
+    """
+
+    _OTHER = "{path} is not a generator: its manifest.json is of another kind"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = files.read_json(
+            self.path / "manifest.json", "generator manifest"
+        )
+        if not self._draws(self.manifest):
+            raise InputError(self._OTHER.format(path=path))
+        classes = self.manifest["classes"]
+        self.classes = ClassMap(tuple(classes["ids"]), tuple(classes["names"]))
+        self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
+        self.grey: bool = self.manifest["grey"]
+        self.hash: str = self.manifest["snapshot_sha256"]
+        self.pairs: list[Sample] = read_written_pairs(self.path / "pairs", self.manifest["pairs"])
+
+    @staticmethod
+    def _draws(manifest: Any) -> bool:
+        """Whether a folder with this manifest is of the kind that this class draws from."""
+        return isinstance(manifest, dict) and manifest.get("format") == GENERATOR_FORMAT
+
+    def sample(self, seed: int) -> Sample:
+        """Draw the sample of a seed; the same seed gives the same bits."""
+        raise NotImplementedError
+
+    def samples(self, seeds: Sequence[int]) -> list[Sample]:
+        """Draw the samples of several seeds, each as `sample` would draw it.
+
+        They run one by one: on a CPU larger batches of a GAN are no faster, and the rounding of a
+        convolution depends on the batch size, so that a sample would depend on its neighbours.
+        """
+        return [self.sample(seed) for seed in seeds]
+
+
+def read_written_pairs(root: Path, records: Sequence[dict[str, Any]]) -> list[Sample]:
+    """Read pairs of a generator's folder by the lines that `folder.write_pair` returned.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    pairs = []
+    for record in records:
+        for kind in ("image", "mask"):
+            read_verified(root / record[kind], record[f"{kind}_sha256"])
+        pairs.append(folder.read_pair(root / record["image"], root / record["mask"], record["id"]))
+    return pairs
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file of a generator's folder.
+
+    Raises:
+        InputError: it is missing, or its hash is not the one that the manifest gives.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"generator file {path} cannot be read ({error.strerror}): fit again"
+        ) from error
+    if files.sha256_bytes(data) != sha256:
+        raise InputError(
+            f"generator file {path} is damaged (hash differs from manifest.json): fit again"
+        )
+    return data
