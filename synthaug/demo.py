@@ -7,8 +7,6 @@ nothing is trained on and whose background is brighter, is the test.
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from synthaug.evaluation import evaluate
 from synthaug.filtering import filter_bank
 from synthaug.fitting import fit
 from synthaug.formats import folder
+from synthaug.gain.hardware import peak_resident_gb
 from synthaug.generation import generate
 from synthaug.mixing import SynthMix, standard_augmentation
 from synthaug.quality.overlap import confusion_matrix, iou_per_class
@@ -164,7 +163,7 @@ def demo(
         about=_ABOUT,
         scores=score_rows(quality),
         timings=stages.timings,
-        peak_memory_gb=peak_memory_gb(),
+        peak_memory_gb=peak_resident_gb(),
         held_out=held_out,
         settings=_settings(bank, seed),
         commands=["pip install .", f"synthaug demo --seed {seed}"],
@@ -281,12 +280,6 @@ def describe_gain(held_out: HeldOut) -> str:
         f"{gain.mean:+.3f} (95 % interval {gain.low:+.3f} to {gain.high:+.3f}, "
         f"{len(gain.values)} seeds). One picture is an example, not proof."
     )
-
-
-def peak_memory_gb() -> float:
-    """Peak resident memory of this process so far, in 10^9 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 class _Crops:

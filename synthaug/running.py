@@ -33,8 +33,6 @@ from synthaug.sources import UnitSources
 from synthaug.stages import Echo, Progress, counting
 
 SMOKE_UNITS = 2
-AUTO = "auto"
-"""The arm that chooses among the sources that there are, so it does without a bank."""
 OTHERS = "others"
 
 
@@ -145,12 +143,13 @@ def compare_units(
     """
     out = Path(out)
     if bank is None and config.arms == CompareConfig().arms:
-        kept = tuple(arm for arm in config.arms if arm == AUTO or not _needs_bank(arm))
+        kept = tuple(arm for arm in config.arms if "synthetic" not in ARMS[arm].needs)
         echo(f"no bank given: arms without synthetic items alone ({', '.join(kept)})")
         config = replace(config, arms=kept)
     kinds = needed_kinds(config)
     given = {"synthetic": bank, "copy-paste": compose}
-    if bank is None and any(_needs_bank(arm) for arm in config.arms if arm != AUTO):
+    names = (*config.arms, config.baseline)
+    if bank is None and any("synthetic" in ARMS[name].needs for name in names):
         raise InputError("an arm needs synthetic items: name their bank, or leave the arm out")
     found = {
         unit.name: {
@@ -173,7 +172,7 @@ def compare_units(
 
 
 def needed_kinds(config: CompareConfig) -> list[str]:
-    """Kinds of items that the arms need a source of.
+    """Kinds of items that the arms take from a source.
 
     Raises:
         InputError: an arm is unknown or none is named.
@@ -182,11 +181,7 @@ def needed_kinds(config: CompareConfig) -> list[str]:
     for name in names:
         if name not in ARMS:
             raise InputError(f"unknown arm {name!r}: choose from {', '.join(ARMS)}")
-    return sorted({kind for name in names for kind in ARMS[name].needs})
-
-
-def _needs_bank(arm: str) -> bool:
-    return "synthetic" in ARMS[arm].needs
+    return sorted({kind for name in names for kind in ARMS[name].uses})
 
 
 def shortened(recipe: Recipe) -> Recipe:

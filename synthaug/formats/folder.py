@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,13 +111,20 @@ def read_pairs(images: str | Path, masks: str | Path) -> list[Sample]:
     Raises:
         InputError: a folder is missing or empty, an image has no mask, or `read_pair` refuses one.
     """
+    return [read_pair(image, mask) for image, mask in match_pairs(images, masks)]
+
+
+def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, Path]]:
+    """Match the files of two folders by stem, in the order of the images' names.
+
+    Raises:
+        InputError: a folder is missing or empty, or an image has no mask.
+    """
     by_stem = {path.stem: path for path in list_images(masks, "masks")}
-    pairs = []
     for path in list_images(images, "images"):
         if path.stem not in by_stem:
             raise InputError(f"image {path} has no mask {Path(masks) / path.stem}.png: add it")
-        pairs.append(read_pair(path, by_stem[path.stem]))
-    return pairs
+        yield path, by_stem[path.stem]
 
 
 def list_images(folder: str | Path, what: str = "images") -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Literal, overload
 import numpy as np
 
 from synthaug.errors import InputError
-from synthaug.formats.folder import list_images, read_mask, read_pair
+from synthaug.formats.folder import match_pairs, read_mask, read_pair
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 from synthaug.seeding import numpy_stream
 
@@ -136,14 +136,11 @@ def read_split(
 
 
 def _match(images: str | Path, masks: str | Path) -> list[PathPair]:
-    by_stem = {path.stem: path for path in list_images(masks, "masks")}
     pairs: dict[str, PathPair] = {}
-    for path in list_images(images, "images"):
-        if path.stem not in by_stem:
-            raise InputError(f"image {path} has no mask {Path(masks) / path.stem}.png: add it")
+    for path, mask in match_pairs(images, masks):
         if path.stem in pairs:
             raise InputError(f"{pairs[path.stem][0]} and {path.name} share one name: rename one")
-        pairs[path.stem] = (path, by_stem[path.stem])
+        pairs[path.stem] = (path, mask)
     return list(pairs.values())
 
 

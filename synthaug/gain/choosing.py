@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug import files
-from synthaug.gain.keys import source_hashes
+from synthaug.gain.keys import add_samples, source_hashes
 from synthaug.gain.parents import Parents
 from synthaug.gain.runs import Settings, open_sources
 from synthaug.mixing.arms import Arm
@@ -94,14 +94,11 @@ class Choices:
 
     def _key(self, unit: Unit, arm: Arm, sources: Mapping[str, Any]) -> str:
         training = hashlib.sha256()
-        for sample in unit.training:
-            training.update(f"{sample.id} {sample.size}".encode())
-            training.update(sample.image.tobytes())
-            training.update(sample.mask.tobytes())
+        add_samples(training, unit.training)
         ingredients = {
             "format": CHOICE_FORMAT,
             "unit": [unit.name, list(unit.classes.ids), training.hexdigest()],
-            "sources": {kind: source_hashes(sources.get(kind)) for kind in arm.needs},
+            "sources": {kind: source_hashes(sources.get(kind)) for kind in arm.uses},
             "shared": {**self._shared, **self._parents.hashes(unit)},
         }
         return files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from synthaug import files
 from synthaug.config import versions
 from synthaug.errors import InputError
 from synthaug.gain.choosing import Choices
 from synthaug.gain.clock import Clock
+from synthaug.gain.hardware import hardware
 from synthaug.gain.keys import code_hashes, run_key, unit_hash
 from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
@@ -309,7 +307,7 @@ class _Folder:
             "seeds": seeds,
             "settings": {**self.settings.as_dict(), "parent": self.parents.listed(self.units)},
             "versions": versions(),
-            "hardware": _hardware(),
+            "hardware": hardware(),
             "reproduce": reproduce,
         }
 
@@ -370,13 +368,3 @@ def _old_manifest(path: Path) -> dict[str, Any]:
         if isinstance(found, dict) and found.get("format") == FORMAT:
             return found
     raise InputError(f"{path} holds something else than a comparison: choose another folder")
-
-
-def _hardware() -> dict[str, Any]:
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }

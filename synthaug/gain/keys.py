@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from synthaug.mixing.arms import Arm
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
     from synthaug.gain.runs import Settings
+    from synthaug.sample import Sample
 
 RUN_FORMAT = "synthaug-run-1"
 """Raised when equal ingredients give another result than before."""
@@ -47,13 +48,18 @@ def unit_hash(unit: Unit) -> str:
     """SHA-256 over all images and masks of a unit, training and test, with their ids."""
     digest = hashlib.sha256(json.dumps([unit.kind, list(unit.classes.ids)]).encode())
     for part in (unit.training, unit.test):
-        for index in range(len(part)):
-            sample = part[index]
-            digest.update(f"{sample.id} {sample.size}".encode())
-            digest.update(sample.image.tobytes())
-            digest.update(sample.mask.tobytes())
+        add_samples(digest, part)
         digest.update(b"/")
     return digest.hexdigest()
+
+
+def add_samples(digest: hashlib._Hash, samples: Sequence[Sample]) -> None:
+    """Feed ids, sizes and pixels of samples to a hash."""
+    for index in range(len(samples)):
+        sample = samples[index]
+        digest.update(f"{sample.id} {sample.size}".encode())
+        digest.update(sample.image.tobytes())
+        digest.update(sample.mask.tobytes())
 
 
 def source_hashes(path: Any) -> list[str]:

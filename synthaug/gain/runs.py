@@ -17,6 +17,7 @@ from PIL import Image
 from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats.folder import mask_png
+from synthaug.gain.hardware import peak_memory_gb
 from synthaug.mixing.arms import Arm, ArmStream
 from synthaug.mixing.source import Source, open_source_once, working_size
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, jf, mean_iou
@@ -76,15 +77,15 @@ class Settings:
 
 
 def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, Source]:
-    """Open what an arm needs on a unit.
+    """Open what an arm uses on a unit.
 
     Raises:
         InputError: a source is missing, is none, or has classes that the unit has not.
     """
     opened = {}
-    for kind in arm.needs:
+    for kind in arm.uses:
         if kind not in paths:
-            if arm.schedule == "auto":  # chooses among those that there are
+            if kind not in arm.needs:
                 continue
             raise InputError(
                 f"arm {arm.name!r} needs a source of {kind} items for {unit.name}: "
@@ -153,7 +154,7 @@ def run(
     result = measure(learner, unit, predictions)
     tested = time.perf_counter()
     result["seconds"] = {"train": round(trained - start, 3), "test": round(tested - trained, 3)}
-    result["peak_memory_gb"] = _peak_memory_gb()
+    result["peak_memory_gb"] = peak_memory_gb()
     return result
 
 
@@ -252,15 +253,3 @@ def _write_pair(folder: Path, sample: Sample) -> None:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _peak_memory_gb() -> float | None:
-    """Most memory that this process has held so far, on the GPU where there is one, in GB."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(kilobytes * 1024 / 1e9, 3)

@@ -71,9 +71,14 @@ class Arm:
             )
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """Kinds that need a source."""
+    def uses(self) -> tuple[str, ...]:
+        """Kinds that a source is looked at for, where there is one."""
         return tuple(kind for kind in KINDS[1:] if self.shares.get(kind, 0) > 0)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Kinds that the arm cannot do without; ``auto`` chooses among the sources there are."""
+        return () if self.schedule == "auto" else self.uses
 
     def shares_at(self, step: int, steps: int) -> dict[str, float]:
         """Return the shares of the kinds in step ``step`` of ``steps``, by the schedule."""

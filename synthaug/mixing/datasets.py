@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -104,7 +105,7 @@ class SynthMix(Dataset[Any]):
             self._ratio = mix_of_bank(self.bank).arm.shares.get("synthetic", 0.0)
         return self._ratio
 
-    @property
+    @cached_property
     def _share(self) -> Fraction:
         return Fraction(self.ratio).limit_denominator(1_000_000)
 

@@ -12,7 +12,7 @@ import torch
 from synthaug import seeding
 from synthaug.composing.composer import Composer
 from synthaug.mixing.arms import PairSource
-from synthaug.mixing.source import Source, resized, working_size
+from synthaug.mixing.source import LATENT_SEEDS, Source, resized, working_size
 from synthaug.quality.perceptual import PerceptualSpace
 from synthaug.sample import Sample
 
@@ -50,7 +50,7 @@ class _Composed:
         self._composer = composer
 
     def draw(self, pick: Callable[[int], int]) -> dict[str, Any]:
-        return {"latent_seed": pick(2**53)}
+        return {"latent_seed": pick(LATENT_SEEDS)}
 
     def fetch(self, choice: dict[str, Any]) -> Sample:
         return self._composer.sample(choice["latent_seed"])
