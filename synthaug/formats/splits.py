@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, overload
 
@@ -76,12 +77,18 @@ def read_split(
     test_masks: str | Path | None = None,
     train: int | float | None = None,
     seed: int = 0,
+    ignore: Sequence[int] = (),
     name: str | None = None,
 ) -> Unit:
     """Read a user's folders as a unit; the split is given as two more folders or drawn.
 
-    Images and masks are matched by file stem. Every test mask is read once, so that a damaged
-    file is found before anything is trained.
+    Images and masks are matched by file stem. Every mask that a split is drawn from and every
+    test mask is read once, so that a damaged file is found before anything is trained.
+
+    A drawn split is stratified: first, greedily and in drawn order, come images that show most of
+    the classes still missing, until every class is trained on or the places are taken; the other
+    places are drawn alike. Classes of a single image do not count where the test images are what
+    is left. Where all images show the same classes, the draw is plain.
 
     Args:
         images: folder of training images, or of all images when no test folder is given.
@@ -92,6 +99,8 @@ def read_split(
             train on, drawn by ``seed``. By default all of them when a test folder is given, else
             half. What is left is the test set, unless a test folder is given.
         seed: of the draw.
+        ignore: ids in the masks, 0..255, that stand for "not labelled", in training and test;
+            they become 255.
         name: of the unit; by default that of the folder that holds ``images``.
 
     Returns:
@@ -99,15 +108,16 @@ def read_split(
 
     Raises:
         InputError: a folder is missing or empty, an image has no mask or shares its stem with
-            another, the split leaves no test image, training and test folder are the same, a
-            training pair is refused by `read_pair` or a test mask by `read_mask`, or the training
-            masks hold fewer than two classes.
+            another, the split leaves no test image, training and test folder are the same, an
+            ignored id is out of range, a training pair is refused by `read_pair` or a mask by
+            `read_mask`, or the training masks hold fewer than two classes.
 
     Warns:
         UserWarning: the test masks hold classes that no training mask has.
     """
     if (test_images is None) != (test_masks is None):
         raise InputError("a test set needs both its folders: give test images and test masks")
+    labels = _Labels(ignore)
     paths = _match(images, masks)
     if test_images is None or test_masks is None:
         count = _count(0.5 if train is None else train, len(paths))
@@ -116,7 +126,7 @@ def read_split(
                 f"{images} holds {len(paths)} images, {count} to train on leave none to test: "
                 "train on fewer or name a test folder"
             )
-        training, test = _draw(paths, count, seed)
+        training, test = _draw(paths, count, seed, labels, least=2)
     else:
         if Path(test_images).resolve() == Path(images).resolve():
             raise InputError(
@@ -126,13 +136,15 @@ def read_split(
         count = len(paths) if train is None else _count(train, len(paths))
         if count > len(paths):
             raise InputError(f"{images} holds {len(paths)} images, not {count}: train on fewer")
-        training, _ = _draw(paths, count, seed)
+        training = paths
+        if count < len(paths):
+            training, _ = _draw(paths, count, seed, labels, least=1)
         test = _match(test_images, test_masks)
-    samples = list(LazyPairs(training))
+    samples = list(LazyPairs(training, labels.read_pair))
     classes = ClassMap.from_masks([sample.mask for sample in samples], str(masks))
-    _warn_of_unknown(classes, test)
+    _warn_of_unknown(classes, test, labels)
     default = Path(images).resolve().parent.name or Path(images).resolve().name
-    return Unit(name or default, samples, LazyPairs(test), classes, "images")
+    return Unit(name or default, samples, LazyPairs(test, labels.read_pair), classes, "images")
 
 
 def _match(images: str | Path, masks: str | Path) -> list[PathPair]:
@@ -155,20 +167,56 @@ def _count(train: int | float, available: int) -> int:
     return int(train)
 
 
-def _draw(paths: list[PathPair], count: int, seed: int) -> tuple[list[PathPair], list[PathPair]]:
-    """Split into ``count`` drawn pairs and the others, both in the order of ``paths``."""
-    chosen = set(numpy_stream(seed, "split").permutation(len(paths))[:count].tolist())
+class _Labels:
+    """Reads masks in which some ids stand for "not labelled"."""
+
+    def __init__(self, ignore: Sequence[int]) -> None:
+        self._table = np.arange(256, dtype=np.uint8)
+        for value in ignore:
+            if not 0 <= value <= 255:
+                raise InputError(f"cannot ignore id {value}: ids of masks are 0..255")
+            self._table[value] = IGNORE_ID
+        self._ids: dict[Path, frozenset[int]] = {}
+
+    def read_pair(self, image: Path, mask: Path, sample_id: str) -> Sample:
+        """Read a pair; what is ignored is 255."""
+        sample = read_pair(image, mask, sample_id)
+        return replace(sample, mask=self._table[sample.mask])
+
+    def ids(self, mask: Path) -> frozenset[int]:
+        """Labelled ids of a mask; it is read once."""
+        if mask not in self._ids:
+            counts = np.bincount(self._table[read_mask(mask)].ravel(), minlength=256)
+            self._ids[mask] = frozenset(np.flatnonzero(counts).tolist()) - {IGNORE_ID}
+        return self._ids[mask]
+
+
+def _draw(
+    paths: list[PathPair], count: int, seed: int, labels: _Labels, *, least: int
+) -> tuple[list[PathPair], list[PathPair]]:
+    """Split into ``count`` drawn pairs and the others, both in the order of ``paths``.
+
+    The drawn pairs show the classes that ``least`` pairs or more have, as `read_split` says.
+    """
+    shown = [labels.ids(mask) for _, mask in paths]
+    frequency = Counter(value for ids in shown for value in ids)
+    missing = {value for value, images in frequency.items() if images >= least}
+    rest = numpy_stream(seed, "split").permutation(len(paths)).tolist()
+    chosen: set[int] = set()
+    while missing and len(chosen) < count:
+        best = max(rest, key=lambda index: len(shown[index] & missing))  # the first of equals
+        rest.remove(best)
+        chosen.add(best)
+        missing -= shown[best]
+    chosen.update(rest[: count - len(chosen)])
     return (
         [path for i, path in enumerate(paths) if i in chosen],
         [path for i, path in enumerate(paths) if i not in chosen],
     )
 
 
-def _warn_of_unknown(classes: ClassMap, test: list[PathPair]) -> None:
-    unknown: set[int] = set()
-    for _, mask in test:
-        unknown.update(np.unique(read_mask(mask)).tolist())
-    unknown -= {*classes.ids, IGNORE_ID}
+def _warn_of_unknown(classes: ClassMap, test: list[PathPair], labels: _Labels) -> None:
+    unknown = set().union(*(labels.ids(mask) for _, mask in test)) - {*classes.ids}
     if unknown:
         warnings.warn(
             f"classes {sorted(unknown)} are in the test masks but in no training mask: their "

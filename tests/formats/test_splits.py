@@ -6,6 +6,7 @@ from PIL import Image
 
 from synthaug.errors import InputError
 from synthaug.formats.splits import read_split
+from synthaug.seeding import numpy_stream
 
 
 @pytest.fixture
@@ -125,3 +126,64 @@ def test_damaged_test_mask_is_found_at_once(write):
 def test_training_masks_of_one_class_are_refused(write):
     with pytest.raises(InputError, match="only one class"):
         read_split(*write("rocks", [(0,)] * 4))
+
+
+def test_drawn_split_trains_on_every_class_of_two_images(write):
+    masks = [(0, 1)] * 16 + [(0, 2)] * 2 + [(0, 1, 3), (0, 3)] + [(0, 4)]
+    folders = write("rocks", masks)
+    drawn = set()
+    for seed in (*range(6), 0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of class 4
+            unit = read_split(*folders, train=4, seed=seed)
+        drawn.add(tuple(_ids(unit.training)))
+        assert len(unit.training) == 4
+        assert {0, 1, 2, 3} <= set(unit.classes.ids)
+        assert len(unit.test) == len(masks) - 4
+    assert 1 < len(drawn) <= 6
+
+
+def test_too_few_places_go_to_the_images_that_show_most(write):
+    folders = write("rocks", [(0, 1), (0, 2)] * 5 + [(0, 1, 2, 3)] * 2)
+    for seed in range(4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            unit = read_split(*folders, train=1, seed=seed)
+        assert unit.classes.ids == (0, 1, 2, 3)
+
+
+def test_drawn_part_of_a_training_folder_shows_classes_of_one_image_too(write):
+    training, test = write("train", [(0, 1)] * 12 + [(0, 2)]), write("val", [(0, 1, 2)])
+    for seed in range(4):
+        unit = read_split(*training, test_images=test[0], test_masks=test[1], train=2, seed=seed)
+        assert unit.classes.ids == (0, 1, 2)
+
+
+def test_images_of_the_same_classes_are_drawn_plainly(write):
+    unit = read_split(*write("rocks", [(0, 1)] * 10), train=4, seed=7)
+    plain = numpy_stream(7, "split").permutation(10)[:4]
+    assert _ids(unit.training) == [f"{i:02}" for i in sorted(plain)]
+
+
+def test_ignored_ids_count_as_unlabelled_in_training_and_test(write):
+    folders = write("street", [(0, 1, 11)] * 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unit = read_split(*folders, ignore=[11])
+    assert unit.classes.ids == (0, 1)
+    for sample in (*unit.training, *unit.test):
+        assert set(np.unique(sample.mask)) == {0, 1, 255}
+        assert (sample.mask[16:24] == 255).all()
+    assert read_split(*folders).classes.ids == (0, 1, 11)
+    with pytest.raises(InputError, match="cannot ignore id 256"):
+        read_split(*folders, ignore=[256])
+    with pytest.raises(InputError, match="only one class"):
+        read_split(*folders, ignore=[11, 1])
+
+
+def test_ignored_id_of_the_test_set_alone_is_not_warned_of(write):
+    training, test = write("train", [(0, 1)] * 2), write("val", [(0, 1, 11)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unit = read_split(*training, test_images=test[0], test_masks=test[1], ignore=[11])
+    assert (unit.test[0].mask[16:24] == 255).all()
