@@ -5,6 +5,7 @@ It reads the comparison's folder and draws; every number was computed when the f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def write_comparison_page(
         arms=[_arm_row(arm, comparison) for arm in manifest["arms"]],
         rivals=[arm for arm in arms if arm != baseline],
         units=[_unit_row(unit, comparison) for unit in comparison.units],
+        choices=_choices(comparison),
         classes=_class_rows(comparison),
         comparisons=most_different(comparison, frames or kept_frames(comparison.path)),
         samples=mixed_samples(comparison),
@@ -145,7 +147,7 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
         "verdict": "baseline" if name == result["baseline"] else entry.get("verdict", ""),
         "tone": tone(entry.get("verdict", "")),
         "seconds": "–" if entry.get("seconds") is None else f"{entry['seconds']:.1f}",
-        "diet": _diet(arm),
+        "diet": _chosen(arm, comparison) if arm.get("schedule") == "auto" else _diet(arm),
     }
 
 
@@ -158,6 +160,33 @@ def _diet(arm: Mapping[str, Any]) -> str:
     if arm.get("schedule", "constant") != "constant":
         words.append(arm["schedule"])
     return ", ".join(words)
+
+
+def _chosen(arm: Mapping[str, Any], comparison: Comparison) -> str:
+    """What ``auto`` trains on, in words: its shares are not its own."""
+    made = comparison.manifest.get("choices", {}).get(arm["name"], {})
+    counts = Counter(_diet(choice["arm"]) for choice in made.values())
+    if not counts:
+        return "chosen for each unit from its labelled images alone; not done yet"
+    listed = "; ".join(
+        diet if len(made) == 1 else f"{diet} ({count} of {len(made)} units)"
+        for diet, count in counts.most_common()
+    )
+    return f"chosen for each unit from its labelled images alone: {listed}"
+
+
+def _choices(comparison: Comparison) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """(arm, rows of (unit, what it trained on, why)) of the arms that chose for themselves."""
+    found = []
+    for name, made in comparison.manifest.get("choices", {}).items():
+        rows = [
+            (unit, _diet(made[unit]["arm"]), made[unit]["why"])
+            for unit in comparison.units
+            if unit in made
+        ]
+        if name in comparison.arms and rows:
+            found.append((name, rows))
+    return found
 
 
 def _unit_row(unit: str, comparison: Comparison) -> dict[str, Any]:

@@ -224,6 +224,49 @@ def test_tables_show_arms_and_units(make_comparison):
     assert 'id="incomplete"' not in html
 
 
+def change_manifest(path, **changes):
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["arms"][1].update(name="auto", schedule="auto")
+    (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def choice(why, weight=1.0, **shares):
+    arm = {"name": "x", "shares": shares, "augment": True, "weight": weight, "schedule": "constant"}
+    return {"arm": arm, "scores": {"x": [0.5]}, "why": why}
+
+
+def test_auto_says_what_it_chose_and_why(make_comparison):
+    path = make_comparison()
+    why = "standard+synthetic 0.25: +1.2 points (standard error 0.4) <24 views>"
+    made = {
+        "cows <brown>": choice("no clear gain", real=1.0),
+        "dog": choice(why, weight=0.3, real=0.75, synthetic=0.25),
+    }
+    change_manifest(path, choices={"auto": made})
+    html = page(path)
+    mixed = "75 % real, 25 % synthetic, standard augmentation, loss weight 0.3 off the real items"
+    alone = "100 % real, standard augmentation"
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td class=\"soft\">(.*?)</td></tr>", html)
+    assert rows == [
+        ("dog", mixed, why.replace("<", "&lt;").replace(">", "&gt;")),
+        ("cows &lt;brown&gt;", alone, "no clear gain"),
+    ]
+    diet = re.search(r"<dt>auto</dt><dd>(.*?)</dd>", html)[1]
+    assert diet == (
+        "chosen for each unit from its labelled images alone: "
+        f"{alone} (1 of 2 units); {mixed} (1 of 2 units)"
+    )
+    assert "What auto chose" in html
+
+
+def test_auto_before_it_chose_shows_no_shares(make_comparison):
+    path = make_comparison()
+    change_manifest(path)
+    html = page(path)
+    assert "<dt>auto</dt><dd>chosen for each unit from its labelled images alone; not" in html
+    assert "What auto chose" not in html
+
+
 def test_chart_lists_the_arms_in_order_and_a_dot_per_unit(make_comparison):
     chart = re.search(r'<svg class="gains".*?</svg>', page(make_comparison()), re.S)[0]
     labels = re.findall(r'text-anchor="end">([^<]+)<', chart)
