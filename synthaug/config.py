@@ -163,6 +163,8 @@ class CompareConfig:
             parent weights, or ``others``: for each half of the videos (those at even places, at
             odd places) a parent trained on the other half.
         parent_steps: optimiser steps of each such training.
+        jobs: trainings side by side, each on one thread; None = one per core, at most 8, and one
+            where a GPU is. One alone takes all threads.
     """
 
     arms: tuple[str, ...] = (
@@ -186,6 +188,7 @@ class CompareConfig:
     encoder: str = "tu-tf_efficientnet_lite0"
     parent: str | None = None
     parent_steps: Annotated[int, Ge(1)] = 350
+    jobs: Annotated[int, Ge(1), Le(1024)] | None = None
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _fast(
     num_classes: int | None,
     num_pairs: int,
 ) -> Plan:
-    iterations = config.iterations or 400
+    iterations = config.iterations or 480
     height, width = fast_size(*size, config.max_size)
     pretrain = min(150, max(1, iterations // 4))
     return Plan(

@@ -25,6 +25,7 @@ from synthaug.errors import InputError
 from synthaug.formats.davis import read_video
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
+from synthaug.gain.jobs import default_jobs
 from synthaug.gain.parents import GivenParents, ParentsOfOthers
 from synthaug.mixing.arms import ARMS
 from synthaug.mixing.source import open_source_once
@@ -222,6 +223,7 @@ def _compare_and_report(
             lr=config.lr,
             encoder=config.encoder,
             parent=parents,
+            jobs=config.jobs or default_jobs(),
             reproduce=reproduce,
             progress=counting(progress, "training step"),
             echo=echo,

@@ -61,6 +61,9 @@ def compare_command(
     side: Annotated[
         int | None, typer.Option(help="Longer side in training. [256]", metavar="PX")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Trainings side by side. [one per core]", metavar="N")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of the split of --images. [0]")
     ] = None,
@@ -97,6 +100,7 @@ def compare_command(
                 "steps": steps,
                 "batch_size": batch_size,
                 "side_px": side,
+                "jobs": jobs,
             },
         },
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug import files
+from synthaug.gain.jobs import Jobs
 from synthaug.gain.keys import add_samples, source_hashes
 from synthaug.gain.parents import Parents
 from synthaug.gain.runs import Settings, open_sources
@@ -42,6 +44,7 @@ class Choices:
         self.made: dict[str, dict[str, Any]] = {}
         self._path, self._settings, self._shared = path, settings, dict(shared)
         self._parents = parents
+        self._locks: dict[str, threading.Lock] = {}
 
     def stored(self, unit: Unit, arm: Arm, sources: Mapping[str, Any]) -> Arm | None:
         """Return the arm chosen earlier from the same ingredients, None if there is none."""
@@ -58,15 +61,31 @@ class Choices:
         unit: Unit,
         arm: Arm,
         sources: Mapping[str, Any],
+        jobs: Jobs,
         say: Callable[[str], None],
     ) -> Arm:
-        """Choose with `choose_mix` unless that is done; the seed of a run does not matter."""
+        """Choose with `choose_mix` unless that is done; the seed of a run does not matter.
+
+        Threads may call it side by side: units choose at the same time, a unit only once.
+        """
+        with self._locks.setdefault(unit.name, threading.Lock()):
+            return self._make(unit, arm, sources, jobs, say)
+
+    def _make(
+        self,
+        unit: Unit,
+        arm: Arm,
+        sources: Mapping[str, Any],
+        jobs: Jobs,
+        say: Callable[[str], None],
+    ) -> Arm:
         known = self.stored(unit, arm, sources)
         if known is not None:
             return known
         settings = self._settings
         say(f"{unit.name}, {arm.name}: choosing what to mix in ...")
-        choice = choose_mix(
+        choice = jobs.call(
+            choose_mix,
             unit.training,
             open_sources(unit, arm, sources),
             unit.classes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from synthaug.errors import InputError
 from synthaug.gain.choosing import Choices
 from synthaug.gain.clock import Clock
 from synthaug.gain.hardware import hardware
+from synthaug.gain.jobs import Jobs
 from synthaug.gain.keys import code_hashes, run_key, unit_hash
 from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
@@ -45,6 +47,7 @@ def compare(
     lr: float = 1e-3,
     encoder: str = BUNDLED_ENCODER,
     parent: GivenParents = None,
+    jobs: int = 1,
     reproduce: str = "",
     progress: Callable[[int, int], None] | None = None,
     echo: Callable[[str], None] | None = None,
@@ -77,6 +80,9 @@ def compare(
         parent: file of a parent network, for the segmenters that take one. So that no unit is
             tested with a parent that has seen it, one file per unit: unit name -> file, or a
             function that is called when the unit first needs its own.
+        jobs: runs side by side, see `Jobs`; `synthaug.gain.jobs.default_jobs` fits the machine. A
+            script that asks for several starts under ``if __name__ == "__main__":``, as Python's
+            multiprocessing wants.
         reproduce: command line to show in the report.
         progress: called with (training steps done, steps of all runs).
         echo: called with one line per finished run, time left included.
@@ -98,18 +104,28 @@ def compare(
     todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
     if len(todo) < len(plan):
         say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
-    clock = Clock(len(todo) * settings.steps, progress)
+    clock = Clock(min(jobs, max(1, len(todo))))
+    total = len(todo) * settings.steps
+    glance = (lambda done: None) if progress is None else lambda done: progress(done, total)
+
+    def make(cell: tuple[int, Unit, Arm]) -> tuple[dict[str, Any], float]:
+        seed, unit, arm = cell
+        started = time.perf_counter()
+        found = folder.make(unit, arm, seed, workers, say)
+        return found, time.perf_counter() - started
+
     try:
-        for number, (seed, unit, arm) in enumerate(todo):
-            started = time.perf_counter()
-            value = folder.make(unit, arm, seed, lambda done, _: clock.show(done), say)
-            clock.close(time.perf_counter() - started, settings.steps)
-            say(
-                f"[{number + 1}/{len(todo)}] {unit.name}, {arm.name}, seed {seed}: "
-                f"{folder.measures[0]} {100 * value:.1f}, {clock.left(len(todo) - number - 1)}"
-            )
-            if number + 1 < len(todo) and todo[number + 1][0] != seed:
-                folder.write_summary(plan)
+        with Jobs(jobs, glance) as workers:
+            for number, ((seed, unit, arm), (found, seconds)) in enumerate(workers.run(make, todo)):
+                folder.keep(unit, arm, seed, found)
+                clock.close(seconds)
+                say(
+                    f"[{number + 1}/{len(todo)}] {unit.name}, {arm.name}, seed {seed}: "
+                    f"{folder.measures[0]} {100 * found['measures'][folder.measures[0]]:.1f}, "
+                    f"{clock.left(len(todo) - number - 1)}"
+                )
+                if all(folder.has(unit, arm, seed) for each, unit, arm in plan if each == seed):
+                    folder.write_summary(plan)
     finally:
         summary = folder.write_summary(plan)
     return summary
@@ -141,6 +157,7 @@ class _Folder:
         self._choices = Choices(path, settings, parents, self._shared)
         self._given = sources
         self._sources: dict[str, Sources] = {}
+        self._lock = threading.Lock()
 
     @property
     def old_arms(self) -> dict[str, Arm]:
@@ -187,44 +204,45 @@ class _Folder:
         return (unit.name, seed) in self.results[arm.name]
 
     def make(
-        self,
-        unit: Unit,
-        arm: Arm,
-        seed: int,
-        progress: Callable[[int, int], None],
-        say: Callable[[str], None],
-    ) -> float:
-        """Train and test, keep the result and, for the first seed, pictures.
+        self, unit: Unit, arm: Arm, seed: int, jobs: Jobs, say: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Train and test; for the first seed keep pictures. Threads may call it side by side.
 
         Returns:
-            The primary measure.
+            The result, to be given to `keep`.
         """
+        with self._lock:
+            paths = self._sources_of(unit)
+            settings = self.parents.into(self.settings, unit)
         actual = arm
         if arm.schedule == "auto":
-            actual = self._choices.make(unit, arm, self._sources_of(unit), say)
-        key = self._key(unit, actual, seed)
-        sources = open_sources(unit, actual, self._sources_of(unit) if actual.needs else {})
-        predictions = None
-        found = self._same(unit, seed, key) if actual is not arm else None
-        if seed == self.manifest["seeds"][0]:
-            predictions = self.path / "predictions" / unit.name / arm.name / str(seed)
-            keep_pictures(unit, sources, self.path)
-            found = None  # its pictures are needed, too
+            actual = self._choices.make(unit, arm, paths, jobs, say)
+        with self._lock:
+            key = self._key(unit, actual, seed)
+            sources = open_sources(unit, actual, paths)
+            predictions = None
+            found = self._same(unit, seed, key) if actual is not arm else None
+            if seed == self.manifest["seeds"][0]:
+                predictions = self.path / "predictions" / unit.name / arm.name / str(seed)
+                keep_pictures(unit, sources, self.path)
+                found = None  # its pictures are needed, too
         if found is None:
-            found = run(
+            found = jobs.call(
+                run,
                 unit,
                 actual,
                 seed,
                 sources,
-                self.parents.into(self.settings, unit),
+                settings,
                 predictions=predictions,
-                progress=progress,
+                steps=settings.steps,
             )
-        head = {"unit": unit.name, "arm": arm.name, "seed": seed}
-        result = {**found, **head, "key": key}
+        return {**found, "unit": unit.name, "arm": arm.name, "seed": seed, "key": key}
+
+    def keep(self, unit: Unit, arm: Arm, seed: int, result: dict[str, Any]) -> None:
+        """Write a result of `make`."""
         files.write_json(self._run_path(unit, arm, seed), result)
         self.results[arm.name][unit.name, seed] = result
-        return float(found["measures"][self.measures[0]])
 
     def write_summary(self, plan: Sequence[tuple[int, Unit, Arm]]) -> dict[str, Any]:
         """Write and return ``comparison.json`` of the runs so far."""

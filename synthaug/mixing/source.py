@@ -43,6 +43,9 @@ class Source:
             if not self._index:
                 raise InputError(f"bank {path} holds no kept sample: generate more or filter less")
 
+    def __reduce__(self) -> tuple[Callable[[str], Source], tuple[str]]:
+        return open_source_once, (self.path,)  # another process opens its own, once
+
     @property
     def classes(self) -> ClassMap:
         """Classes of the masks; the first id is the background."""

@@ -1,0 +1,177 @@
+"""Trainings side by side, in processes of one thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import torch
+
+from synthaug.errors import InputError
+
+Item = TypeVar("Item")
+T = TypeVar("T")
+MOST_JOBS = 8
+_GLANCE_S = 0.5
+_counter: Any = None
+"""In a worker: the count of training steps that it shares with its parent."""
+
+
+def default_jobs() -> int:
+    """One job per core that this process may use, at most `MOST_JOBS`; one where a GPU is."""
+    if torch.cuda.is_available():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(MOST_JOBS, cores or 1))
+
+
+class Jobs:
+    """Does tasks in order, several at a time; a context manager.
+
+    A task prepares something here, in a thread of its own, and hands the heavy part to `call`,
+    which runs it in a process of one torch thread. With one job everything happens in this thread
+    and process, with as many torch threads as there are. A training's last bits depend on its
+    number of threads: they are equal for any number of jobs from two on, not for one and two.
+
+    Args:
+        number: tasks at a time.
+        glance: called now and then with the number of training steps done so far.
+
+    Raises:
+        InputError: the number is not positive.
+    """
+
+    def __init__(self, number: int, glance: Callable[[int], None] = lambda steps: None) -> None:
+        if number < 1:
+            raise InputError(f"jobs is {number}: give at least 1")
+        self.number = number
+        self._glance = glance
+        self._done = 0
+        self._processes: ProcessPoolExecutor | None = None
+        if number > 1:
+            context = multiprocessing.get_context("spawn")
+            self._shared = context.Value("q", 0)
+            self._processes = ProcessPoolExecutor(
+                number, context, initializer=_start_worker, initargs=(self._shared,)
+            )
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._processes is not None:
+            for process in list((self._processes._processes or {}).values()):
+                process.terminate()
+            self._processes.shutdown(cancel_futures=True)
+
+    def call(self, function: Callable[..., T], *arguments: Any, steps: int = 0, **named: Any) -> T:
+        """Call a function, in another process if there are several jobs.
+
+        Args:
+            function: of a module, so that another process finds it.
+            *arguments: passed on.
+            steps: training steps that it takes; if any, it is also given ``progress``, to be
+                called with (steps done, steps).
+            **named: passed on.
+
+        Raises:
+            InputError: the process died, as it does for lack of memory.
+        """
+        if self._processes is None:
+            return _counted(function, arguments, named, steps, self._add)
+        try:
+            return self._processes.submit(_in_worker, function, arguments, named, steps).result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"one of {self.number} trainings side by side died, perhaps for lack of memory: "
+                "run fewer with --jobs"
+            ) from error
+
+    def run(self, task: Callable[[Item], T], items: Sequence[Item]) -> Iterator[tuple[Item, T]]:
+        """Do a task on every item; yield (item, result) as they end.
+
+        Args:
+            task: called with an item.
+            items: in the order in which they are begun.
+
+        Raises:
+            Exception: the first that a task raised; the tasks under way are broken off.
+        """
+        if self._processes is None:
+            for item in items:
+                yield item, task(item)
+            return
+        with ThreadPoolExecutor(self.number) as threads:
+            try:
+                yield from self._side_by_side(threads, task, items)
+            finally:
+                self.__exit__()  # else the threads would wait for their processes
+
+    def _side_by_side(
+        self, threads: ThreadPoolExecutor, task: Callable[[Item], T], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, T]]:
+        running: dict[Future[T], Item] = {}
+        left = iter(items)
+        while True:
+            while len(running) < self.number and (item := next(left, None)) is not None:
+                running[threads.submit(task, item)] = item
+            if not running:
+                return
+            ended, _ = wait(running, _GLANCE_S, FIRST_COMPLETED)
+            self._glance(self._shared.value)
+            for future in ended:
+                yield running.pop(future), future.result()
+
+    def _add(self, steps: int) -> None:
+        self._done += steps
+        self._glance(self._done)
+
+
+def _start_worker(counter: Any) -> None:
+    global _counter
+    _counter = counter
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+
+
+def _in_worker(
+    function: Callable[..., T], arguments: tuple[Any, ...], named: dict[str, Any], steps: int
+) -> T:
+    def add(more: int) -> None:
+        with _counter.get_lock():
+            _counter.value += more
+
+    return _counted(function, arguments, named, steps, add)
+
+
+def _counted(
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+    steps: int,
+    add: Callable[[int], None],
+) -> T:
+    """Call a function; ``add`` what it reports, in the end ``steps`` in all."""
+    if not steps:
+        return function(*arguments, **named)
+    told = 0
+
+    def progress(done: int, _: int) -> None:
+        nonlocal told
+        add(done - told)
+        told = done
+
+    result = function(*arguments, **named, progress=progress)
+    add(steps - told)
+    return result

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from synthaug.errors import InputError
+from synthaug.formats.splits import Unit
+from synthaug.gain import compare
+from synthaug.gain.jobs import Jobs, default_jobs
+
+MakeUnit = Callable[..., Unit]
+MakeBank = Callable[..., Path]
+
+
+def tiny_network(num_classes: int) -> nn.Module:
+    return nn.Conv2d(3, num_classes, 5, padding=2)
+
+
+def double(value: int, *, progress: Callable[[int, int], None] | None = None) -> int:
+    if progress is not None:
+        progress(1, 3)
+    if value < 0:
+        raise InputError(f"{value} is negative: give 0 or more")
+    return 2 * value
+
+
+def threads() -> int:
+    return torch.get_num_threads()
+
+
+def die() -> None:
+    os._exit(9)
+
+
+def outcome(result: dict[str, Any]) -> dict[str, Any]:
+    """A comparison without its timings."""
+    for arm in result["arms"].values():
+        del arm["seconds"]
+    return result
+
+
+def test_jobs_side_by_side_give_the_same_bits(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank
+) -> None:
+    units = [make_unit("one"), make_unit("two", start=50)]
+    bank = make_bank()
+    options: dict[str, Any] = {
+        "arms": ["standard+synthetic", "auto"],
+        "seeds": 2,
+        "segmenter": f"{__name__}:tiny_network",
+        "steps": 2,
+        "batch_size": 2,
+        "sources": {unit.name: {"synthetic": bank} for unit in units},
+    }
+    counted: list[tuple[int, int]] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = compare(units, tmp_path / "alone", **options)
+    finally:
+        torch.set_num_threads(before)
+    both = compare(
+        units,
+        tmp_path / "both",
+        **options,
+        jobs=2,
+        progress=lambda done, total: counted.append((done, total)),
+    )
+    assert outcome(both) == outcome(alone)
+    assert both["complete"]
+    assert [done for done, _ in counted] == sorted(done for done, _ in counted)
+    assert counted[-1] == (24, 24)
+    for kind in ("json", "png"):
+        written = [sorted((tmp_path / o).rglob(f"*.{kind}")) for o in ("alone", "both")]
+        assert len(written[0]) == len(written[1]) > 0
+
+
+def test_ctrl_c_breaks_off_and_the_same_call_goes_on(tmp_path: Path, make_unit: MakeUnit) -> None:
+    units, lines = [make_unit()], list[str]()
+    options: dict[str, Any] = {
+        "arms": ["standard", "none"],
+        "seeds": 2,
+        "segmenter": f"{__name__}:tiny_network",
+        "steps": 2,
+        "batch_size": 2,
+        "jobs": 2,
+    }
+
+    def interrupt(line: str) -> None:
+        if line.startswith("[1/4]"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(units, tmp_path / "out", echo=interrupt, **options)
+    assert not multiprocessing.active_children()
+    assert len(list((tmp_path / "out").glob("runs/*/*/*.json"))) == 1
+    assert compare(units, tmp_path / "out", echo=lines.append, **options)["complete"]
+    assert lines[0] == "1 of 4 runs are there already"
+
+
+def test_tasks_begin_in_order_and_count_their_steps() -> None:
+    shown: list[int] = []
+    with Jobs(2, shown.append) as jobs:
+        found = dict(jobs.run(lambda value: jobs.call(double, value, steps=3), [1, 2, 3]))
+        assert found == {1: 2, 2: 4, 3: 6}
+    assert shown[-1] == 9
+    with Jobs(1, shown.append) as jobs:
+        assert list(jobs.run(lambda v: jobs.call(double, v, steps=3), [4, 5])) == [(4, 8), (5, 10)]
+    assert shown[-4:] == [1, 3, 4, 6]
+
+
+def test_a_job_has_one_thread_when_there_are_several() -> None:
+    with Jobs(2) as jobs:
+        assert [n for _, n in jobs.run(lambda _: jobs.call(threads), [0, 1])] == [1, 1]
+
+
+def test_errors_of_jobs_come_through() -> None:
+    with Jobs(2) as jobs, pytest.raises(InputError, match="-1 is negative"):
+        list(jobs.run(lambda value: jobs.call(double, value), [0, -1, 2]))
+    with Jobs(2) as jobs, pytest.raises(InputError, match=r"died.*--jobs"):
+        list(jobs.run(lambda _: jobs.call(die), [0, 1]))
+    with pytest.raises(InputError, match="at least 1"):
+        Jobs(0)
+
+
+def test_one_job_per_core_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= default_jobs() <= 8
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert default_jobs() == 1
