@@ -1,4 +1,4 @@
-"""The folder that FIT writes: snapshot or parts, checkpoint, metrics, grids and the manifest."""
+"""The folder that FIT writes: snapshot, parts or patches, checkpoint, metrics, grids, manifest."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from synthaug.composing.parts import PARTS, write_parts
 from synthaug.config import FitConfig, versions
 from synthaug.errors import InputError
 from synthaug.formats import folder
+from synthaug.rendering import PatchGenerator
+from synthaug.rendering.generator import write_settings
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed
 
@@ -244,6 +246,38 @@ def write_composition(
         shown = [pairs[0], *Composer(staging).samples(seeds)]
         FitFolder(staging).write_grid([(s.image, s.mask) for s in shown], 0)
     return words
+
+
+def write_patches(
+    path: Path,
+    pairs: Sequence[Sample],
+    classes: ClassMap | None,
+    config: FitConfig,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write the folder of the preset ``patch``; it appears when all of it is written.
+
+    Args:
+        path: the folder.
+        pairs: P pairs of one size.
+        classes: their classes; None for pictures without masks.
+        config: seed and flip.
+        overwrite: replace an earlier output.
+
+    Raises:
+        InputError: an output folder in use, a full disk (nothing is left behind), or pairs too
+            small to copy patches from.
+    """
+    gan = {"name": "patch", "flip": config.flip}
+    with files.new_directory(path, overwrite=overwrite) as staging:
+        lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
+        header = manifest_header(gan, classes, lines, pairs[0], asdict(config), "32-true")
+        settings = write_settings(staging, {**gan, "seed": config.seed, "pairs": lines})
+        files.write_json(staging / "manifest.json", {**header, **settings})
+        seeds = [derive_seed(config.seed, "grid", index) for index in range(GRID_SAMPLES)]
+        shown = [pairs[0], *PatchGenerator(staging).samples(seeds)]
+        FitFolder(staging).write_grid([(s.image, s.mask) for s in shown], 0)
 
 
 def _object_bank(objects: str, out: Path, size: tuple[int, int], classes: ClassMap) -> Bank:

@@ -21,7 +21,13 @@ from synthaug import gans
 from synthaug.config import FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
-from synthaug.fit_folder import GRID_SAMPLES, FitFolder, manifest_header, write_composition
+from synthaug.fit_folder import (
+    GRID_SAMPLES,
+    FitFolder,
+    manifest_header,
+    write_composition,
+    write_patches,
+)
 from synthaug.formats import folder
 from synthaug.generation import Generator
 from synthaug.monitoring import Monitor, Verdict
@@ -101,10 +107,16 @@ def fit(
     if labelled or mask is not None or masks is not None:
         named = mask or masks or target.path
         classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}")
+    if resume and config.preset in ("compose", "patch"):
+        raise InputError(f"{out} needed no training and was finished in one go: fit again")
     if config.preset == "compose":
-        return _compose(target.path, pairs, classes, config, resume, overwrite, progress, echo)
+        return _compose(target.path, pairs, classes, config, overwrite, progress, echo)
     if config.objects is not None:
         raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
+    if str(config.preset) == "patch":
+        write_patches(target.path, pairs, classes, config, overwrite=overwrite)
+        echo(f"preset patch: as asked; the patches of {len(pairs)} pair(s), nothing to train")
+        return target.path
     plan = make_plan(config, pairs[0].size, len(classes) if classes else None, len(pairs))
     batch = plan.loop.batch_size
     if batch % config.devices:
@@ -134,13 +146,10 @@ def _compose(
     pairs: list[Sample],
     classes: ClassMap | None,
     config: FitConfig,
-    resume: bool,
     overwrite: bool,
     progress: Callable[[Progress], None] | None,
     echo: Callable[[str], object],
 ) -> Path:
-    if resume:
-        raise InputError(f"{out} holds compositions, which are finished in one go: fit again")
     if classes is None:
         raise InputError("the preset compose moves labelled objects: give masks, or use fast")
     if config.background_share > 0 and config.objects is None:

@@ -26,10 +26,13 @@ from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.generator_folder import GeneratorFolder, read_verified
+from synthaug.rendering import PatchGenerator, PatchRenderer, is_patch_generator
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 from synthaug.seeding import derive_seed
 
 INSTANCES = "instances.json"
+RENDERED_TOGETHER = 8
+Render = Literal["patches"]
 
 
 class Generator(GeneratorFolder):
@@ -118,25 +121,31 @@ def _finish_mask(
     return classes.decode(index)
 
 
-def load_generator(path: str | Path, *, accelerator: Accelerator = "cpu") -> Generator | Composer:
+def load_generator(
+    path: str | Path, *, accelerator: Accelerator = "cpu"
+) -> Generator | Composer | PatchGenerator:
     """Open the folder that ``fit`` wrote.
 
     Args:
         path: the folder.
-        accelerator: where a GAN computes; compositions are made on the CPU.
+        accelerator: where to compute; compositions are made on the CPU.
 
     Returns:
-        A `Composer` where the preset was ``compose``, else a `Generator`.
+        A `Composer` where the preset was ``compose``, a `PatchGenerator` where it was ``patch``,
+        else a `Generator`.
 
     Raises:
         InputError: the folder is no generator, or a file of it is missing or damaged.
     """
-    if is_composition(files.read_json(Path(path) / "manifest.json", "generator manifest")):
+    manifest = files.read_json(Path(path) / "manifest.json", "generator manifest")
+    if is_composition(manifest):
         return Composer(path)
+    if is_patch_generator(manifest):
+        return PatchGenerator(path, device=_device(accelerator))
     return Generator(path, accelerator=accelerator)
 
 
-def open_source(path: str | Path) -> Bank | Generator | Composer:
+def open_source(path: str | Path) -> Bank | Generator | Composer | PatchGenerator:
     """Open a folder of samples, whichever kind its manifest says it is.
 
     Raises:
@@ -162,6 +171,7 @@ def generate(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     *,
+    render: Render | None = None,
     accelerator: Accelerator = "auto",
 ) -> Bank:
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
@@ -177,6 +187,8 @@ def generate(
         coco: also write the kept samples as COCO instances, ``instances.json``.
         overwrite: replace a bank that is already there.
         progress: called with (samples done, n), then likewise by the filter.
+        render: ``patches`` makes every sample anew of the training pairs' patches, see
+            `synthaug.rendering.PatchRenderer`.
         accelerator: where to compute, when ``source`` is a path.
 
     Returns:
@@ -197,6 +209,8 @@ def generate(
             "accelerator": accelerator,
         },
     )
+    if render not in (None, "patches"):
+        raise InputError(f"unknown rendering {render!r}: choose patches or leave it out")
     files.check_output_folder(out, overwrite=overwrite)
     if not isinstance(source, GeneratorFolder):
         source = load_generator(source, accelerator=config.accelerator)
@@ -208,7 +222,7 @@ def generate(
         )
     source_hash = _source_hash(source.manifest["pairs"])
     manifest = {
-        "config": asdict(config),
+        "config": {**asdict(config), "render": render},
         "seed": config.seed,
         "generator": {"path": str(source.path), "sha256": source.hash, **source.manifest["gan"]},
         "sources": source.manifest["pairs"],
@@ -218,14 +232,16 @@ def generate(
         "versions": versions(),
     }
 
-    def draw(generator: GeneratorFolder) -> Iterator[tuple[Sample, dict[str, Any]]]:
-        for index in range(config.n):
-            latent_seed = derive_seed(config.seed, "latent", index)
+    seeds = [derive_seed(config.seed, "latent", index) for index in range(config.n)]
+    renderer = None if render is None else _renderer(source, config.accelerator)
+
+    def draw() -> Iterator[tuple[Sample, dict[str, Any]]]:
+        for index, sample in enumerate(_samples(source, seeds, renderer)):
             yield (
-                generator.sample(latent_seed),
+                sample,
                 {
-                    "latent_seed": latent_seed,
-                    "generator_sha256": generator.hash,
+                    "latent_seed": seeds[index],
+                    "generator_sha256": source.hash,
                     "source_sha256": source_hash,
                 },
             )
@@ -233,12 +249,28 @@ def generate(
                 progress(index + 1, config.n)
 
     with files.new_directory(out, overwrite=overwrite) as staging:
-        bank = write_bank(staging, draw(source), source.pairs, source.classes, manifest)
+        bank = write_bank(staging, draw(), source.pairs, source.classes, manifest)
         if config.filter is not None:
             bank = filter_bank(bank, drop=config.drop, progress=progress)
         if config.coco:
             write_coco(bank)
     return Bank(out)
+
+
+def _renderer(source: GeneratorFolder, accelerator: Accelerator) -> PatchRenderer:
+    flip = source.manifest["config"].get("flip", True)
+    device = _device(accelerator)
+    return PatchRenderer(source.pairs, source.classes, flip=flip, device=device)
+
+
+def _samples(
+    source: GeneratorFolder, seeds: Sequence[int], renderer: PatchRenderer | None
+) -> Iterator[Sample]:
+    if renderer is None:
+        yield from map(source.sample, seeds)
+        return
+    for start in range(0, len(seeds), RENDERED_TOGETHER):
+        yield from renderer.render(source.samples(seeds[start : start + RENDERED_TOGETHER]))
 
 
 def write_coco(bank: Bank) -> Path:

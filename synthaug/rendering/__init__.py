@@ -1,7 +1,8 @@
-"""Patch rendering: coarse image+mask pairs are made anew, sharp, from the training pairs' patches."""
+"""Patch rendering: pairs made anew, sharp, from patches of the training pairs; no training."""
 
 from __future__ import annotations
 
+from synthaug.rendering.generator import PatchGenerator, is_patch_generator
 from synthaug.rendering.renderer import PatchRenderer
 
-__all__ = ["PatchRenderer"]
+__all__ = ["PatchGenerator", "PatchRenderer", "is_patch_generator"]

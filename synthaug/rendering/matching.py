@@ -1,9 +1,7 @@
-"""Nearest-neighbour fields: for every patch of a picture, where on the sheet the nearest one lies.
+"""Nearest-neighbour fields: where on the sheet the nearest patch to each patch of a picture lies.
 
-A field is (B, h, w) int64, flat places on an octave's sheet, one per whole patch. It is found by
-search among a thinned sheet at the coarsest octave, then only improved: places beside a
-neighbour's place (propagation) and random places ever nearer (random search), both after
-PatchMatch (Barnes et al. 2009), here for all pixels at once.
+A field is (B, h, w) int64, flat places on the sheet, one per whole patch: a picture of H x W pixels
+has (H - 4) x (W - 4).
 """
 
 from __future__ import annotations
@@ -11,59 +9,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from synthaug.rendering.atlas import RADIUS, Octave
 
-CHUNK = 1 << 22
-"""Distances held at a time."""
+MAX_KEYS = 8192
+COMPLETENESS = 0.1
+REACHES_PX = (16, 4, 1)
 
 
-def search(queries: Tensor, octave: Octave, step: int = 1) -> Tensor:
-    """Look up each patch among every ``step``-th one of the sheet.
+def search(queries: Tensor, octave: Octave) -> Tensor:
+    """Look every patch up on the sheet, so that most of the sheet is used.
+
+    The distance to a patch of the sheet is divided by that patch's distance to its own nearest
+    query: what no other query resembles comes cheaper (Granot et al. 2022, arXiv:2103.15545,
+    "Drop the GAN", eq. 2). Their constant is 0.1 of the median of those distances. A large sheet
+    is thinned to 8192 patches; `refine` finds those between.
 
     Args:
-        queries: (B, h, w, D) descriptors.
+        queries: (B, h, w, 16) descriptors.
         octave: the sheet.
-        step: 1 is exhaustive.
 
     Returns:
         The field, (B, h, w).
     """
-    places = octave.places[::step]
+    places = octave.places[:: -(-len(octave.places) // MAX_KEYS)]
     keys = octave.descriptors[places]
-    norms = keys.square().sum(1)
-    rows = queries.flatten(0, 2)
-    found = [
-        torch.addmm(norms, part, keys.T, alpha=-2).argmin(1)
-        for part in rows.split(max(1, CHUNK // len(places)))
-    ]
-    return places[torch.cat(found)].view(queries.shape[:3])
+    B, h, w, _ = queries.shape
+    cells = 1 << (22 if queries.device.type == "cpu" else 28)
+    parts = torch.split(queries.flatten(1, 2), max(1, cells // (B * len(places))), 1)
+    own = torch.stack([_distances(part, keys).amin(1) for part in parts]).amin(0)  # (B, n)
+    norm = own + (COMPLETENESS * own.median(1, keepdim=True).values).clamp_min(1)
+    found = [(_distances(part, keys) / norm[:, None]).argmin(2) for part in parts]
+    return places[torch.cat(found, 1)].view(B, h, w)
 
 
 def refine(
     field: Tensor, queries: Tensor, octave: Octave, jumps: Sequence[Tensor], rounds: int
 ) -> Tensor:
-    """Improve a field.
+    """Improve a field by PatchMatch's two steps (Barnes et al. 2009), for all patches at once.
+
+    Propagation tries the place beside that of a neighbour, in the first rounds of one farther
+    away; random search tries places around the present one.
 
     Args:
         field: (B, h, w).
-        queries: (B, h, w, D) descriptors.
+        queries: (B, h, w, 16) descriptors.
         octave: the sheet.
-        jumps: (h, w) flat steps on the sheet each, tried from the place a patch has.
-        rounds: how often neighbours are asked.
+        jumps: (h, w) steps on the sheet, see `random_jumps`.
+        rounds: how often both steps are taken.
 
     Returns:
-        The better field.
+        The better field; patches that found nothing nearer keep their place.
     """
     cost = _cost(field, queries, octave)
     width = octave.shape[1]
-    for round_ in range(rounds):
-        reach = 1 << max(0, rounds - 1 - round_)
+    for round_ in reversed(range(rounds)):
+        reach = 1 << round_
         for dy, dx in ((0, reach), (0, -reach), (reach, 0), (-reach, 0)):
-            shifted = _shift(field, dy, dx) + dy * width + dx
-            field, cost = _better(field, cost, shifted, queries, octave)
+            beside = _moved(field, dy, dx) + dy * width + dx
+            field, cost = _better(field, cost, beside, queries, octave)
         for jump in jumps:
             field, cost = _better(field, cost, field + jump, queries, octave)
     return field
@@ -79,33 +84,66 @@ def upsample(field: Tensor, coarse: Octave, fine: Octave, shape: tuple[int, int]
         shape: height and width of the fine field.
 
     Returns:
-        (B, \\*shape).
+        (B, H, W) of that shape.
     """
-    h, w = field.shape[1:]
-    own_y, near_y = _halves(shape[0], h, field.device)
-    own_x, near_x = _halves(shape[1], w, field.device)
+    near_y, own_y = _halves(shape[0], field.shape[1], field.device)
+    near_x, own_x = _halves(shape[1], field.shape[2], field.device)
     places = field[:, near_y[:, None], near_x]
     top = places // coarse.shape[1] * 2 + own_y[:, None]
     left = places % coarse.shape[1] * 2 + own_x
     return top * fine.shape[1] + left
 
 
-def random_jumps(
-    shape: tuple[int, int], width: int, reaches: Sequence[int], stream: torch.Generator
-) -> list[Tensor]:
-    """Draw one step per pixel and reach: up to that many pixels down, up and sideways."""
+def random_jumps(shape: tuple[int, int], octave: Octave, stream: torch.Generator) -> list[Tensor]:
+    """Draw three steps per patch, of up to 16, 4 and 1 pixels each way, as (h, w) flat steps."""
     jumps = []
-    for reach in reaches:
+    for reach in REACHES_PX:
         step = torch.randint(-reach, reach + 1, (2, *shape), generator=stream)
-        jumps.append(step[0] * width + step[1])
+        jumps.append((step[0] * octave.shape[1] + step[1]).to(octave.places.device))
     return jumps
 
 
+def vote(field: Tensor, octave: Octave) -> Tensor:
+    """Let every patch say what the 3 x 3 pixels at its middle should be, and average.
+
+    Args:
+        field: (B, h, w).
+        octave: the sheet.
+
+    Returns:
+        Pictures (B, C, h + 4, w + 4) in whole numbers.
+    """
+    B, h, w = field.shape
+    width, C = octave.shape[1], octave.pixels.shape[1]
+    field = _extend(field, width)
+    total = octave.pixels.new_zeros(B, h + 4, w + 4, C)
+    count = octave.pixels.new_zeros(h + 4, w + 4, 1)
+    for dy in (0, 1, 2):
+        for dx in (0, 1, 2):
+            places = (field + (dy - 1) * width + dx - 1).flatten()
+            box = (slice(dy, dy + h + 2), slice(dx, dx + w + 2))
+            total[:, *box] += octave.pixels.index_select(0, places).view(B, h + 2, w + 2, C)
+            count[box] += 1
+    return (total / count).round().permute(0, 3, 1, 2)
+
+
+def _extend(field: Tensor, width: int) -> Tensor:
+    """Continue a field by one patch beyond each border, (B, h + 2, w + 2)."""
+    field = torch.cat([field[:, :1] - width, field, field[:, -1:] + width], 1)
+    return torch.cat([field[..., :1] - 1, field, field[..., -1:] + 1], 2)
+
+
+def _distances(queries: Tensor, keys: Tensor) -> Tensor:
+    """Squared distances (B, t, n) of (B, t, 16) to (n, 16), exact."""
+    norms = queries.square().sum(2, keepdim=True) + keys.square().sum(1)
+    return torch.baddbmm(norms, queries, keys.T.expand(len(queries), -1, -1), alpha=-2)
+
+
 def _halves(size: int, coarse: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each fine patch centre: its offset from twice its coarse centre, and that one's index."""
+    """For each fine patch: its coarse patch, and where it lies from twice that one's place."""
     fine = torch.arange(size, device=device) + RADIUS
     near = (fine // 2 - RADIUS).clamp(0, coarse - 1)
-    return (fine - 2 * (near + RADIUS)).clamp(-1, 2), near
+    return near, (fine - 2 * (near + RADIUS)).clamp(-RADIUS, RADIUS + 1)
 
 
 def _better(
@@ -123,38 +161,11 @@ def _cost(field: Tensor, queries: Tensor, octave: Octave) -> Tensor:
     return (rows - queries.flatten(0, 2)).square_().sum(1).view(field.shape)
 
 
-def _shift(field: Tensor, dy: int, dx: int) -> Tensor:
-    """Move a field's content down and right; the border keeps its own."""
+def _moved(field: Tensor, dy: int, dx: int) -> Tensor:
+    """Move a field's content down and right; where nothing comes in, it stays as it is."""
     h, w = field.shape[1:]
+    dy, dx = max(-h, min(h, dy)), max(-w, min(w, dx))
     out = field.clone()
-    rows, back = slice(max(dy, 0), h + min(dy, 0)), slice(max(-dy, 0), h + min(-dy, 0))
-    columns, left = slice(max(dx, 0), w + min(dx, 0)), slice(max(-dx, 0), w + min(-dx, 0))
-    out[:, rows, columns] = field[:, back, left]
+    into = (slice(max(dy, 0), h + min(dy, 0)), slice(max(dx, 0), w + min(dx, 0)))
+    out[:, *into] = field[:, max(-dy, 0) : h + min(-dy, 0), max(-dx, 0) : w + min(-dx, 0)]
     return out
-
-
-def vote(field: Tensor, octave: Octave, radius: int = RADIUS) -> Tensor:
-    """Let every patch say what its pixels should be, and average.
-
-    Args:
-        field: (B, h, w).
-        octave: the sheet.
-        radius: how far from its centre a patch speaks, at most 2.
-
-    Returns:
-        (B, 3 + N, h + 4, w + 4) whole numbers.
-    """
-    B, h, w = field.shape
-    C = octave.pixels.shape[1]
-    width = octave.shape[1]
-    total = field.new_zeros(B, h + 2 * RADIUS, w + 2 * RADIUS, C, dtype=torch.float32)
-    count = torch.zeros_like(total[:1, ..., :1])
-    flat = field.flatten()
-    for dy in range(-RADIUS, RADIUS + 1):
-        for dx in range(-RADIUS, RADIUS + 1):
-            said = octave.pixels.index_select(0, flat + (dy * width + dx)).view(B, h, w, C)
-            rows = slice(RADIUS + dy, RADIUS + dy + h)
-            columns = slice(RADIUS + dx, RADIUS + dx + w)
-            total[:, rows, columns] += said
-            count[:, rows, columns] += 1
-    return (total / count).round().permute(0, 3, 1, 2)

@@ -3,102 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from synthaug.rendering.atlas import RADIUS, Atlas, halve
-from synthaug.rendering.matching import random_jumps, refine, search, upsample, vote
-from synthaug.sample import ClassMap, Sample
-from synthaug.seeding import torch_stream
+from synthaug.errors import InputError
+from synthaug.rendering.atlas import MIN_SIDE_PX
+from synthaug.rendering.strays import StrayRemover
+from synthaug.rendering.synthesis import Synthesis, octave_of, to_octave, to_picture, to_size
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
-CLASS_WEIGHT = 128.0
-SOFT = {"zooms": (1.0,), "octaves": 3, "step": 4, "rounds": (3, 2, 2), "coarse_rounds": 2}
+COARSE_PX = 112
+"""Longer side at which a sample is believed; everything finer is made anew."""
+_BATCH_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 23}
 
 
 class PatchRenderer:
-    """Prototype."""
+    """Makes samples anew from the patches of the training pairs; nothing is trained.
+
+    A sample is reduced to 57-112 pixels on its longer side, image and mask together. Each of its
+    5 x 5 patches is looked up in the training pairs at that size (the classes are channels beside
+    the colours, so that no object appears outside its mask), and the field of places found is
+    carried over to finer octaves, where overlapping patches vote for colours and classes alike.
+    Related: PatchMatch (Barnes et al. 2009) for the fields; SinGAN (Shaham et al. 2019,
+    arXiv:1905.01164) for octaves from a coarse picture; GPNN (Granot et al. 2022,
+    arXiv:2103.15545) for nearest patches in a GAN's stead and the score that asks for
+    completeness; GPDM (Elnekave and Weiss 2022, arXiv:2203.11862), which matches the distribution
+    of patches instead.
+
+    A sample's result depends on it, the pairs and the seed alone: not on its batch, the number of
+    threads or the device.
+
+    Args:
+        pairs: training pairs; sizes may differ.
+        classes: classes of the masks; None takes those found in the pairs, none if all is ignored.
+        size: height and width of the rendered samples; None takes the first pair's. Patches keep
+            the size that they have in the pairs.
+        flip: mirror images are plausible and may be copied from.
+        seed: seeds the random search.
+        device: where to compute.
+
+    Raises:
+        InputError: no pair, or a side under 6 px.
+    """
 
     def __init__(
         self,
         pairs: Sequence[Sample],
-        classes: ClassMap,
+        classes: ClassMap | None = None,
         *,
+        size: tuple[int, int] | None = None,
         flip: bool = True,
         seed: int = 0,
-        zooms=(1.0,),
-        octaves=3,
-        step=4,
-        rounds=2,
-        em=2,
-        keep=0.5,
-        reaches=(16, 4, 1),
+        device: str | torch.device = "cpu",
     ) -> None:
-        self.classes = classes
-        self.size = pairs[0].size
-        self.n_octaves = octaves
-        self.step, self.rounds, self.em, self.keep, self.reaches = step, rounds, em, keep, reaches
-        self.seed = seed
-        pictures = []
-        for pair in pairs:
-            base = self._picture([pair])
-            for zoom in zooms:
-                size = [round(side * zoom) for side in pair.size]
-                p = base
-                if zoom != 1:
-                    p = F.interpolate(base, size, mode="bicubic", antialias=True).clamp(0, 255).round()
-                pictures.append(p[0])
-                if flip:
-                    pictures.append(p[0].flip(-1))
-        self.atlas = Atlas(pictures, octaves)
-        sizes = [self.size]
-        for _ in range(octaves - 1):
-            sizes.append(tuple(-(-s // 2) for s in sizes[-1]))
-        self.sizes = sizes
-        stream = torch_stream(seed, "rendering")
-        self.jumps = [
-            random_jumps((h - 2 * RADIUS, w - 2 * RADIUS), octave.shape[1], reaches, stream)
-            for (h, w), octave in zip(sizes, self.atlas.octaves)
-        ]
+        if not pairs:
+            raise InputError("patches are copied from training pairs: give at least one")
+        self.size = size or pairs[0].size
+        smallest = min(min(size) for size in [self.size, *(pair.size for pair in pairs)])
+        if smallest < MIN_SIDE_PX:
+            raise InputError(
+                f"a side of {smallest} px is too small to copy patches: take {MIN_SIDE_PX} or more"
+            )
+        labelled = any((pair.mask != IGNORE_ID).any() for pair in pairs)
+        if classes is None and labelled:
+            classes = ClassMap.from_masks([pair.mask for pair in pairs])
+        self.classes = classes if classes is not None and classes.ids else None
+        self.octave = octave_of(self.size, COARSE_PX)
+        self._strays = None if self.classes is None else StrayRemover(pairs, self.classes)
+        self._synthesis = Synthesis(
+            pairs,
+            self.classes,
+            self.size,
+            self.octave + 1,
+            flip=flip,
+            seed=seed,
+            device=torch.device(device),
+        )
 
-    def _picture(self, samples: Sequence[Sample]) -> Tensor:
-        images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float()
-        index = torch.from_numpy(np.stack([self.classes.encode(s.mask) for s in samples]))
-        one_hot = F.one_hot(index.clamp_min(0), len(self.classes)) * (index >= 0)[..., None]
-        return torch.cat([images, CLASS_WEIGHT * one_hot.permute(0, 3, 1, 2)], 1)
+    def render(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Render samples.
+
+        Args:
+            samples: coarse pairs of any size; image and mask of a sample agree in size.
+
+        Returns:
+            Samples of `size` with the same ids; masks hold the pairs' class ids and no 255, unless
+            there are no classes. Regions too small to be an object are gone from image and mask.
+        """
+        per_batch = _BATCH_PIXELS["cpu" if self._synthesis.device.type == "cpu" else "cuda"]
+        step = max(1, per_batch // (self.size[0] * self.size[1]))
+        parts = [samples[i : i + step] for i in range(0, len(samples), step)]
+        return [sample for part in parts for sample in self._render(part)]
 
     @torch.inference_mode()
-    def render(self, samples: Sequence[Sample]) -> list[Sample]:
-        coarse = self._picture(samples)
-        for _ in range(self.n_octaves - 1):
-            coarse = halve(coarse)
-        picture = coarse
-        field = None
-        for level in reversed(range(self.n_octaves)):
-            octave = self.atlas.octaves[level]
-            h, w = self.sizes[level]
-            if field is None:
-                queries = octave.describe(picture)
-                field = search(queries, octave, self.step)
-                field = refine(field, queries, octave, self.jumps[level], 3)
-                for _ in range(self.em):
-                    picture = vote(field, octave)
-                    picture = (self.keep * coarse + (1 - self.keep) * picture).round()
-                    queries = octave.describe(picture)
-                    field = refine(field, queries, octave, self.jumps[level], 2)
-            else:
-                field = upsample(
-                    field, self.atlas.octaves[level + 1], octave, (h - 2 * RADIUS, w - 2 * RADIUS)
-                )
-                picture = vote(field, octave)
-                queries = octave.describe(picture)
-                field = refine(field, queries, octave, self.jumps[level], self.rounds)
-        picture = vote(field, octave)
-        images = picture[:, :3].clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-        index = picture[:, 3:].argmax(1).cpu().numpy()
+    def _render(self, samples: Sequence[Sample]) -> list[Sample]:
+        if self._strays is not None:
+            samples = [self._strays(sample) for sample in samples]
+        pictures = [to_size(to_picture([sample], self.classes), self.size) for sample in samples]
+        whole = torch.cat(pictures).to(self._synthesis.device)
+        coarse = to_octave(whole, self.octave)
+        images, channels = self._synthesis.to_arrays(self._synthesis.finish(coarse, self.octave))
+        _, own = self._synthesis.to_arrays(whole)
+        channels = np.where(channels < 0, own, channels)
         return [
-            Sample(np.ascontiguousarray(i), self.classes.decode(m), s.id, s.grey)
-            for i, m, s in zip(images, index, samples)
+            replace(sample, image=image, mask=self._ids(channel))
+            for sample, image, channel in zip(samples, images, channels, strict=True)
         ]
+
+    def _ids(self, channels: np.ndarray) -> np.ndarray:
+        if self.classes is None:
+            return np.full(channels.shape, IGNORE_ID, np.uint8)
+        return self.classes.decode(np.maximum(channels, 0))
