@@ -28,6 +28,6 @@ def test_a_bank_without_masks_is_rendered(make_fit_folder, tmp_path):
 
 
 def test_another_rendering_is_refused_and_nothing_written(make_fit_folder, tmp_path):
-    with pytest.raises(InputError, match="unknown rendering 'bicubic': choose patches"):
+    with pytest.raises(InputError, match=r"render.*patches"):
         generate(make_fit_folder(), tmp_path / "bank", n=2, render="bicubic")
     assert not (tmp_path / "bank").exists()
