@@ -14,6 +14,7 @@ from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT
 from synthaug.generator_folder import GeneratorFolder, read_verified
 from synthaug.rendering.renderer import COARSE_PX
+from synthaug.rendering.strays import StrayRemover
 from synthaug.rendering.synthesis import Synthesis, octave_of, to_octave, to_picture
 from synthaug.sample import IGNORE_ID, Sample
 from synthaug.seeding import torch_stream
@@ -59,6 +60,7 @@ class PatchGenerator(GeneratorFolder):
             seed=self.manifest["seed"],
             device=torch.device(device),
         )
+        self._strays = StrayRemover(self.pairs, self.classes)
         pictures = torch.cat([to_picture([pair], classes) for pair in self.pairs])
         self._layouts = to_octave(pictures, self._start)  # (P, 3 + N, h, w)
 
@@ -81,11 +83,11 @@ class PatchGenerator(GeneratorFolder):
             picture = self._synthesis.resample(picture, octave, ROUNDS)
         picture = self._synthesis.finish(picture, self._render_from)
         images, channels = self._synthesis.to_arrays(picture)
-        if self.classes.ids:
-            mask = self.classes.decode(np.maximum(channels[0], 0))
-        else:
+        if not self.classes.ids:
             mask = np.full(self.size, IGNORE_ID, np.uint8)
-        return Sample(images[0], mask, f"z{seed}", self.grey)
+            return Sample(images[0], mask, f"z{seed}", self.grey)
+        mask = self.classes.decode(np.maximum(channels[0], 0))
+        return self._strays(Sample(images[0], mask, f"z{seed}", self.grey))
 
     def _layout(self, stream: torch.Generator) -> Tensor:
         """Draw a coarse picture: one of a pair, cropped, perhaps mirrored, plus noise."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from synthaug.errors import InputError
 from synthaug.rendering.atlas import MIN_SIDE_PX
@@ -90,7 +91,8 @@ class PatchRenderer:
 
         Returns:
             Samples of `size` with the same ids; masks hold the pairs' class ids and no 255, unless
-            there are no classes. Regions too small to be an object are gone from image and mask.
+            there are no classes. Regions too small to be an object are gone from image and mask
+            (see `StrayRemover`), those of the sample as well as those that rendering left.
         """
         per_batch = _BATCH_PIXELS["cpu" if self._synthesis.device.type == "cpu" else "cuda"]
         step = max(1, per_batch // (self.size[0] * self.size[1]))
@@ -99,20 +101,23 @@ class PatchRenderer:
 
     @torch.inference_mode()
     def _render(self, samples: Sequence[Sample]) -> list[Sample]:
-        if self._strays is not None:
-            samples = [self._strays(sample) for sample in samples]
+        samples = self._without_strays(samples)
         pictures = [to_size(to_picture([sample], self.classes), self.size) for sample in samples]
         whole = torch.cat(pictures).to(self._synthesis.device)
         coarse = to_octave(whole, self.octave)
         images, channels = self._synthesis.to_arrays(self._synthesis.finish(coarse, self.octave))
         _, own = self._synthesis.to_arrays(whole)
         channels = np.where(channels < 0, own, channels)
-        return [
+        rendered = [
             replace(sample, image=image, mask=self._ids(channel))
             for sample, image, channel in zip(samples, images, channels, strict=True)
         ]
+        return self._without_strays(rendered)
 
-    def _ids(self, channels: np.ndarray) -> np.ndarray:
+    def _without_strays(self, samples: Sequence[Sample]) -> list[Sample]:
+        return list(samples) if self._strays is None else [self._strays(s) for s in samples]
+
+    def _ids(self, channels: NDArray[np.int64]) -> NDArray[np.uint8]:
         if self.classes is None:
             return np.full(channels.shape, IGNORE_ID, np.uint8)
         return self.classes.decode(np.maximum(channels, 0))
