@@ -28,24 +28,28 @@ TAP_STRIDES = (2, 4, 8, 16)
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution with TensorFlow "same" padding and a folded batch norm (ReLU6 optional)."""
+    """Convolution with TensorFlow "same" padding and a folded batch norm (ReLU6 optional).
+
+    At stride 2 an even side is padded at its far end only. Without gradients that costs no padded
+    copy of the input: a kernel with a row (column) of zeros in front, padded on both ends, gives
+    the same bits. Its gradient would differ in the last ones, so there the input is padded.
+    """
 
     def __init__(self, c_in: int, c_out: int, k: int, stride: int, groups: int, act: bool) -> None:
-        super().__init__(
-            c_in, c_out, k, stride, padding=k // 2 if stride == 1 else 0, groups=groups
-        )
+        super().__init__(c_in, c_out, k, stride, groups=groups)
         self.act = act
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        x, k = input, self.kernel_size[0]
+        x, weight, padding = input, self.weight, self.kernel_size[0] // 2
         if self.stride[0] == 2:
-            h, w = x.shape[-2:]
-            total_h = max((-(-h // 2) - 1) * 2 + k - h, 0)
-            total_w = max((-(-w // 2) - 1) * 2 + k - w, 0)
-            top, left = total_h // 2, total_w // 2
-            x = F.pad(x, (left, total_w - left, top, total_h - top))
-        x = super().forward(x)
-        return F.relu6(x) if self.act else x
+            down, right = (1 - side % 2 for side in x.shape[-2:])
+            if x.requires_grad:
+                x = F.pad(x, (padding - right, padding, padding - down, padding))
+                padding = 0
+            else:
+                weight = F.pad(weight, (right, 0, down, 0))
+        x = F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
+        return F.relu6(x, inplace=True) if self.act else x
 
 
 class _Block(nn.Module):

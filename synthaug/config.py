@@ -26,8 +26,9 @@ class FitConfig:
 
     Attributes:
         preset: ``fast`` (frozen pre-trained features, minutes on a CPU), ``paper`` (the published
-            OSMIS), ``compose`` (no training: the pair's own objects, moved over its background)
-            or ``auto`` (fast or paper, by device and image size).
+            OSMIS), ``compose`` (no training: the pair's own objects, moved over its background),
+            ``patch`` (no training: noise and the pair's patches) or ``auto`` (fast or paper, by
+            device and image size).
         iterations: training steps; None = the preset's.
         batch_size: pairs per step; None = the preset's.
         max_size: longer side in training, px; None = the preset's.
@@ -47,7 +48,7 @@ class FitConfig:
         copies: compose: at most this many objects are pasted once more.
     """
 
-    preset: Literal["auto", "fast", "paper", "compose"] = "auto"
+    preset: Literal["auto", "fast", "paper", "compose", "patch"] = "auto"
     iterations: Annotated[int, Ge(1)] | None = None
     batch_size: Annotated[int, Ge(1), Le(256)] | None = None
     max_size: Annotated[int, Ge(32), Le(4096)] | None = None
@@ -75,6 +76,7 @@ class GenerateConfig:
         filter: ``sifid`` scores the bank and drops the worst samples; None keeps all.
         drop: share of samples that the filter drops, in [0, 1).
         coco: also write ``instances.json`` (COCO).
+        render: ``patches`` makes every sample anew of the training pairs' patches.
         accelerator: where to generate.
     """
 
@@ -83,6 +85,7 @@ class GenerateConfig:
     filter: Literal["sifid"] | None = None
     drop: Annotated[float, Ge(0), Lt(1)] = 0.15
     coco: bool = False
+    render: Literal["patches"] | None = None
     accelerator: Accelerator = "auto"
 
 
@@ -126,6 +129,7 @@ class DataConfig:
         train: images to train on: their number, or their share when below 1; None = all where
             there is a test folder, else half.
         seed: of the split.
+        ignore: ids in the masks of ``folders`` that stand for "not labelled".
     """
 
     kind: Literal["davis", "folders"] = "davis"
@@ -138,6 +142,7 @@ class DataConfig:
     test_masks: str | None = None
     train: Annotated[int | float, Gt(0)] | None = None
     seed: int = 0
+    ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def fit(
         return _compose(target.path, pairs, classes, config, overwrite, progress, echo)
     if config.objects is not None:
         raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
-    if str(config.preset) == "patch":
+    if config.preset == "patch":
         write_patches(target.path, pairs, classes, config, overwrite=overwrite)
         echo(f"preset patch: as asked; the patches of {len(pairs)} pair(s), nothing to train")
         return target.path

@@ -32,7 +32,6 @@ from synthaug.seeding import derive_seed
 
 INSTANCES = "instances.json"
 RENDERED_TOGETHER = 8
-Render = Literal["patches"]
 
 
 class Generator(GeneratorFolder):
@@ -171,7 +170,7 @@ def generate(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     *,
-    render: Render | None = None,
+    render: Literal["patches"] | None = None,
     accelerator: Accelerator = "auto",
 ) -> Bank:
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
@@ -206,11 +205,10 @@ def generate(
             "filter": filter,
             "drop": drop,
             "coco": coco,
+            "render": render,
             "accelerator": accelerator,
         },
     )
-    if render not in (None, "patches"):
-        raise InputError(f"unknown rendering {render!r}: choose patches or leave it out")
     files.check_output_folder(out, overwrite=overwrite)
     if not isinstance(source, GeneratorFolder):
         source = load_generator(source, accelerator=config.accelerator)
@@ -222,7 +220,7 @@ def generate(
         )
     source_hash = _source_hash(source.manifest["pairs"])
     manifest = {
-        "config": {**asdict(config), "render": render},
+        "config": asdict(config),
         "seed": config.seed,
         "generator": {"path": str(source.path), "sha256": source.hash, **source.manifest["gan"]},
         "sources": source.manifest["pairs"],
@@ -233,7 +231,7 @@ def generate(
     }
 
     seeds = [derive_seed(config.seed, "latent", index) for index in range(config.n)]
-    renderer = None if render is None else _renderer(source, config.accelerator)
+    renderer = None if config.render is None else _renderer(source, config.accelerator)
 
     def draw() -> Iterator[tuple[Sample, dict[str, Any]]]:
         for index, sample in enumerate(_samples(source, seeds, renderer)):

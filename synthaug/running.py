@@ -53,6 +53,7 @@ def read_units(data: DataConfig) -> list[Unit]:
             test_masks=data.test_masks,
             train=data.train,
             seed=data.seed,
+            ignore=data.ignore,
         )
         return [unit]
     if data.root is None or not data.videos:

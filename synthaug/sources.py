@@ -59,10 +59,13 @@ class UnitSources:
                 drawing.seed,
                 overwrite=True,
                 progress=counting(self.progress, "sample"),
+                render=drawing.render,
                 accelerator=drawing.accelerator,
             )
 
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
+        if drawing.render is not None:
+            settings["render"] = drawing.render
         key = self._stage("bank", settings, draw)
         rules = asdict(recipe.filter)
 

@@ -78,7 +78,7 @@ def test_unknown_stage_names_the_nearest(recipe_file):
     [
         ("fit: {iterations: 0}", "option fit.iterations: .*greater than or equal to 1, got 0"),
         ("fit: {iterations: many}", "option fit.iterations: .*valid integer.*'many'"),
-        ("fit: {preset: slow}", "option fit.preset: .*'auto', 'fast', 'paper' or 'compose'"),
+        ("fit: {preset: slow}", "option fit.preset: .*'paper', 'compose' or 'patch'"),
         ("generate: {drop: 1.0}", "option generate.drop: .*less than 1"),
         ("filter: {rule: sifid-9}", "option filter.rule"),
         ("filter: {max_stray: -1}", "option filter.max_stray"),

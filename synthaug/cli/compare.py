@@ -67,6 +67,10 @@ def compare_command(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of the split of --images. [0]")
     ] = None,
+    ignore: Annotated[
+        list[int] | None,
+        typer.Option(help="Id in the masks that means unlabelled; repeatable.", metavar="ID"),
+    ] = None,
     recipe: options.Recipe = None,
     overrides: options.Overrides = None,
     dry_run: options.DryRun = False,
@@ -91,6 +95,7 @@ def compare_command(
                 "test_masks": _text(test_masks),
                 "train": int(train) if whole and train is not None else train,
                 "seed": seed,
+                "ignore": ignore or None,
             },
             "compare": {
                 "arms": _names([arms]) if arms is not None else None,

@@ -25,7 +25,7 @@ def fit_command(
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option(help="fast, paper, compose (untrained) or auto (by device). [auto]"),
+        typer.Option(help="fast, paper, compose, patch (both untrained) or auto. [auto]"),
     ] = None,
     objects: Annotated[
         Path | None, typer.Option(help="compose: bank whose clean objects are pasted too.")

@@ -26,6 +26,9 @@ def generate_command(
     coco: Annotated[
         bool | None, typer.Option("--coco", help="Also write COCO instances JSON.")
     ] = None,
+    render: Annotated[
+        str | None, typer.Option(help="patches: render every sample from the pairs' patches.")
+    ] = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
     overwrite: options.Overwrite = False,
@@ -45,6 +48,7 @@ def generate_command(
                 "filter": filter_by,
                 "drop": drop,
                 "coco": coco,
+                "render": render,
                 "seed": seed,
                 "accelerator": accelerator,
             }
@@ -66,6 +70,7 @@ def generate_command(
         config.coco,
         overwrite,
         ProgressLine("sample"),
+        render=config.render,
         accelerator=config.accelerator,
     )
     print(f"kept {len(bank)} of {len(bank.all_records)} samples", file=sys.stderr)

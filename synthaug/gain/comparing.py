@@ -235,8 +235,10 @@ class _Folder:
                 sources,
                 settings,
                 predictions=predictions,
-                steps=settings.steps,
+                worth=settings.steps,
             )
+        else:
+            jobs.count(settings.steps)
         return {**found, "unit": unit.name, "arm": arm.name, "seed": seed, "key": key}
 
     def keep(self, unit: Unit, arm: Arm, seed: int, result: dict[str, Any]) -> None:

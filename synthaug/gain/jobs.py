@@ -14,6 +14,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -75,13 +76,13 @@ class Jobs:
                 process.terminate()
             self._processes.shutdown(cancel_futures=True)
 
-    def call(self, function: Callable[..., T], *arguments: Any, steps: int = 0, **named: Any) -> T:
+    def call(self, function: Callable[..., T], *arguments: Any, worth: int = 0, **named: Any) -> T:
         """Call a function, in another process if there are several jobs.
 
         Args:
             function: of a module, so that another process finds it.
             *arguments: passed on.
-            steps: training steps that it takes; if any, it is also given ``progress``, to be
+            worth: training steps that it counts; if any, it is also given ``progress``, to be
                 called with (steps done, steps).
             **named: passed on.
 
@@ -89,9 +90,9 @@ class Jobs:
             InputError: the process died, as it does for lack of memory.
         """
         if self._processes is None:
-            return _counted(function, arguments, named, steps, self._add)
+            return _counted(function, arguments, named, worth, self.count)
         try:
-            return self._processes.submit(_in_worker, function, arguments, named, steps).result()
+            return self._processes.submit(_in_worker, function, arguments, named, worth).result()
         except BrokenProcessPool as error:
             raise InputError(
                 f"one of {self.number} trainings side by side died, perhaps for lack of memory: "
@@ -133,9 +134,13 @@ class Jobs:
             for future in ended:
                 yield running.pop(future), future.result()
 
-    def _add(self, steps: int) -> None:
-        self._done += steps
-        self._glance(self._done)
+    def count(self, steps: int) -> None:
+        """Count training steps as done."""
+        if self._processes is None:
+            self._done += steps
+            self._glance(self._done)
+        else:
+            _add(self._shared, steps)
 
 
 def _start_worker(counter: Any) -> None:
@@ -146,24 +151,25 @@ def _start_worker(counter: Any) -> None:
 
 
 def _in_worker(
-    function: Callable[..., T], arguments: tuple[Any, ...], named: dict[str, Any], steps: int
+    function: Callable[..., T], arguments: tuple[Any, ...], named: dict[str, Any], worth: int
 ) -> T:
-    def add(more: int) -> None:
-        with _counter.get_lock():
-            _counter.value += more
+    return _counted(function, arguments, named, worth, partial(_add, _counter))
 
-    return _counted(function, arguments, named, steps, add)
+
+def _add(counter: Any, steps: int) -> None:
+    with counter.get_lock():
+        counter.value += steps
 
 
 def _counted(
     function: Callable[..., T],
     arguments: tuple[Any, ...],
     named: dict[str, Any],
-    steps: int,
+    worth: int,
     add: Callable[[int], None],
 ) -> T:
-    """Call a function; ``add`` what it reports, in the end ``steps`` in all."""
-    if not steps:
+    """Call a function; ``add`` what it reports, in the end ``worth`` in all."""
+    if not worth:
         return function(*arguments, **named)
     told = 0
 
@@ -173,5 +179,5 @@ def _counted(
         told = done
 
     result = function(*arguments, **named, progress=progress)
-    add(steps - told)
+    add(worth - told)
     return result

@@ -108,11 +108,11 @@ def test_ctrl_c_breaks_off_and_the_same_call_goes_on(tmp_path: Path, make_unit: 
 def test_tasks_begin_in_order_and_count_their_steps() -> None:
     shown: list[int] = []
     with Jobs(2, shown.append) as jobs:
-        found = dict(jobs.run(lambda value: jobs.call(double, value, steps=3), [1, 2, 3]))
+        found = dict(jobs.run(lambda value: jobs.call(double, value, worth=3), [1, 2, 3]))
         assert found == {1: 2, 2: 4, 3: 6}
     assert shown[-1] == 9
     with Jobs(1, shown.append) as jobs:
-        assert list(jobs.run(lambda v: jobs.call(double, v, steps=3), [4, 5])) == [(4, 8), (5, 10)]
+        assert list(jobs.run(lambda v: jobs.call(double, v, worth=3), [4, 5])) == [(4, 8), (5, 10)]
     assert shown[-4:] == [1, 3, 4, 6]
 
 
