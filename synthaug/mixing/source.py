@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -20,12 +22,18 @@ from synthaug.errors import InputError
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
 MAX_OPEN_SOURCES = 8
+CACHE_BYTES = 64 * 2**20
+"""Decoded samples of a bank kept in memory, per open source: 160 of 427x240 px."""
 LATENT_SEEDS = 2**53
 """Latent seeds are drawn below this, so that they survive any JSON reader."""
 
 
 class Source:
     """Synthetic pairs by name: a bank's kept samples, or the latents of a generator.
+
+    The samples of a bank that were fetched last stay decoded, up to `CACHE_BYTES`. The memory is
+    each process's own and goes with it: a `DataLoader` keeps it over epochs when it is made with
+    ``persistent_workers=True``.
 
     Args:
         path: a bank or a generator folder.
@@ -38,6 +46,9 @@ class Source:
         self.path = path
         self._opened = _open_folder(path)
         self._index: dict[str, int] = {}
+        self._decoded: OrderedDict[str, Sample] = OrderedDict()
+        self._free_bytes = CACHE_BYTES
+        self._lock = Lock()
         if isinstance(self._opened, Bank):
             self._index = {r["id"]: i for i, r in enumerate(self._opened.records)}
             if not self._index:
@@ -78,6 +89,8 @@ class Source:
     def fetch(self, choice: dict[str, Any]) -> Sample:
         """Read or generate the pair that `draw` chose; the same choice gives the same pair.
 
+        Its arrays are the caller's own.
+
         Raises:
             InputError: the bank has no such kept sample, or its files are damaged.
         """
@@ -87,7 +100,21 @@ class Source:
         name = choice.get("sample_id")
         if name not in self._index:
             raise InputError(f"bank {self.path} has no kept sample {name!r}: was it made again?")
-        sample = self._opened[self._index[name]]
+        with self._lock:
+            sample = self._read(name)
+        return replace(sample, image=sample.image.copy(), mask=sample.mask.copy())
+
+    def _read(self, name: str) -> Sample:
+        """Return a bank's sample, from memory if it is there; the oldest make room."""
+        if name in self._decoded:
+            self._decoded.move_to_end(name)
+            return self._decoded[name]
+        sample: Sample = self._opened[self._index[name]]
+        self._decoded[name] = sample
+        self._free_bytes -= sample.image.nbytes + sample.mask.nbytes
+        while self._free_bytes < 0:
+            _, oldest = self._decoded.popitem(last=False)
+            self._free_bytes += oldest.image.nbytes + oldest.mask.nbytes
         return sample
 
 
