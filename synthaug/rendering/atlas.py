@@ -88,9 +88,8 @@ def build_atlas(
     Returns:
         The octaves, the finest first.
     """
-    multiple = 1 << (octaves - 1)  # every picture begins at a whole pixel of each octave
-    heights = [-(-picture.shape[1] // multiple) * multiple for picture in pictures]
-    width = max(picture.shape[2] for picture in pictures)
+    heights = [_with_gap(picture.shape[1], octaves) for picture in pictures]
+    width = max(_with_gap(picture.shape[2], octaves) for picture in pictures)
     sheet = torch.zeros(1, pictures[0].shape[0], sum(heights), width)
     inside = torch.zeros(1, 1, sum(heights), width)
     top = 0
@@ -104,6 +103,12 @@ def build_atlas(
         found.append(Octave.of(sheet, inside).to(device))
         sheet, inside = halve(sheet), F.avg_pool2d(inside, 2, ceil_mode=True)
     return tuple(found)
+
+
+def _with_gap(side: int, octaves: int) -> int:
+    """The next multiple of the coarsest pixel: a picture begins at a whole pixel of each octave."""
+    multiple = 1 << (octaves - 1)
+    return (side // multiple + 1) * multiple
 
 
 def halve(picture: Tensor) -> Tensor:
