@@ -10,7 +10,9 @@ BANK/pairs/          the labelled pair(s) that the generator learned from
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from synthaug.sample import ClassMap, Sample
 
 FORMAT = "synthaug-bank-1"
 GENERATOR_FORMAT = "synthaug-generator-1"
+WRITERS = 2
+"""Threads that encode and write samples."""
 
 
 class Bank(Sequence[Sample]):
@@ -109,7 +113,8 @@ def write_bank(
 
     Args:
         path: destination folder.
-        samples: samples with the extra fields of their manifest line (latent seed, hashes).
+        samples: samples with the extra fields of their manifest line (latent seed, hashes); their
+            arrays must not change afterwards.
         pairs: the labelled pair(s) behind them.
         classes: classes of the masks.
         manifest: config, seed, versions and input hashes.
@@ -124,11 +129,7 @@ def write_bank(
     with files.new_directory(path, overwrite=overwrite) as staging:
         for pair in pairs:
             folder.write_pair(staging / "pairs", pair.id, pair)
-        records = []
-        for index, (sample, extra) in enumerate(samples):
-            name = f"{index:05d}"
-            written = folder.write_pair(staging, name, sample)
-            records.append({"id": name, **written, **extra, "kept": True})
+        records = _write_samples(staging, samples)
         files.write_text(staging / "samples.jsonl", _lines(records))
         header = {
             "format": FORMAT,
@@ -137,6 +138,29 @@ def write_bank(
         }
         files.write_json(staging / "manifest.json", header)
     return Bank(path)
+
+
+def _write_samples(
+    path: Path, samples: Iterable[tuple[Sample, dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Encode and write samples in threads while the next are being drawn; return their lines."""
+    records: list[dict[str, Any]] = []
+    waiting: deque[tuple[str, dict[str, Any], Future[dict[str, str]]]] = deque()
+
+    def settle() -> None:
+        name, extra, written = waiting.popleft()
+        records.append({"id": name, **written.result(), **extra, "kept": True})
+
+    with ThreadPoolExecutor(WRITERS) as threads:
+        for index, (sample, extra) in enumerate(samples):
+            name = f"{index:05d}"
+            written = threads.submit(folder.write_pair, path, name, sample)
+            waiting.append((name, extra, written))
+            if len(waiting) > 2 * WRITERS:  # no more than these are held in memory
+                settle()
+        while waiting:
+            settle()
+    return records
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> str:

@@ -79,6 +79,30 @@ def test_damaged_lines_and_manifest_are_named(bank):
         Bank(bank.path)
 
 
+def test_lines_are_in_order_and_bytes_the_same_whoever_writes_them(tmp_path, monkeypatch):
+    written = []
+    for writers in (1, 5):
+        monkeypatch.setattr("synthaug.bank.WRITERS", writers)
+        samples = ((_sample(i), {"latent_seed": i}) for i in range(17))
+        made = write_bank(tmp_path / str(writers), samples, [_sample(9)], CLASSES, {})
+        assert [r["latent_seed"] for r in made.records] == list(range(17))
+        assert all(np.array_equal(s.image, _sample(i).image) for i, s in enumerate(made))
+        written.append((made.path / "samples.jsonl").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(path, data):
+        if path.name == "00004.png":
+            raise InputError("no space")
+
+    monkeypatch.setattr("synthaug.files.write_bytes", full)
+    samples = ((_sample(i), {}) for i in range(30))
+    with pytest.raises(InputError, match="no space"):
+        write_bank(tmp_path / "bank", samples, [_sample(9)], CLASSES, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failing_source_of_samples_leaves_nothing(tmp_path):
     def samples():
         yield _sample(0), {}

@@ -34,5 +34,5 @@ def test_decoded_samples_stay_in_memory_up_to_the_limit(
     shutil.rmtree(path / "images")
     assert source.fetch({"sample_id": "00000"}).id == "00000"
     assert source.fetch({"sample_id": "00003"}).id == "00003"
-    with pytest.raises(InputError, match="00001.png is missing"):
+    with pytest.raises(InputError, match=r"00001\.png is missing"):
         source.fetch({"sample_id": "00001"})
