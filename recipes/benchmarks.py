@@ -79,8 +79,8 @@ def row(
     memory: str = "",
 ) -> str:
     """One line of the table."""
-    seconds = ["" if s is None else f"{s:.4g}" for s in (wall_s, cpu_s)]
-    return f"| {' | '.join([what, *seconds, times, memory])} |"
+    seconds = " | ".join("" if s is None else f"{s:.4g}" for s in (wall_s, cpu_s))
+    return f"| {what} | {seconds} | {times} | {memory} |"
 
 
 Times = dict[str, list[tuple[float, float]]]
@@ -92,9 +92,8 @@ def timed(do: Callable[[], Any]) -> tuple[float, float, Any]:
     def cpu_s() -> float:
         return time.process_time() + sum(os.times()[2:4])
 
-    before, start = cpu_s(), time.perf_counter()
-    result = do()
-    return time.perf_counter() - start, cpu_s() - before, result
+    cpu, wall, result = cpu_s(), time.perf_counter(), do()
+    return time.perf_counter() - wall, cpu_s() - cpu, result
 
 
 def middle(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -110,7 +109,7 @@ def ratio(slow: Sequence[tuple[float, float]], fast: Sequence[tuple[float, float
 
 
 class TimmTaps(nn.Module):
-    """The four taps through the network as timm builds it."""
+    """The four taps of the network as timm builds it."""
 
     def __init__(self) -> None:
         super().__init__()
