@@ -104,7 +104,7 @@ def test_a_bank_can_be_drawn_and_filtered(made, tmp_path):
     assert len(bank.all_records) == 4
 
 
-def test_a_damaged_folder_and_another_kind_are_refused(made, tmp_path):
+def test_a_damaged_folder_and_another_kind_are_refused(made):
     path = made("broken")
     (path / "patches.json").write_text("{}")
     with pytest.raises(InputError, match=r"patches\.json is damaged"):
@@ -116,11 +116,11 @@ def test_a_damaged_folder_and_another_kind_are_refused(made, tmp_path):
         PatchGenerator(path)
 
 
-def test_it_is_finished_in_one_go_and_not_written_over(made, tmp_path):
+def test_it_is_finished_in_one_go_and_not_written_over(made):
     path = made()
     before = files.sha256_file(path / "manifest.json")
     with pytest.raises(InputError, match="in one go"):
         fit(out=path, resume=True)
-    with pytest.raises(InputError, match="already"):
+    with pytest.raises(InputError, match="is not empty"):
         made(overwrite=False)
     assert files.sha256_file(path / "manifest.json") == before
