@@ -324,7 +324,7 @@ def compare_rows(bank: Path, work: Path, steps: int) -> Iterator[str]:
     options: dict[str, Any] = {
         "arms": ["standard", "standard+synthetic"],
         "sources": {"unit": {"synthetic": bank}},
-        "segmenter": "semantic",
+        "segmenter": "unet",
         "seeds": 2,
         "steps": steps,
     }

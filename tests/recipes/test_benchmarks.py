@@ -73,3 +73,9 @@ def test_the_loader_tells_times_and_the_memory_of_its_workers(script, small, ban
     assert re.fullmatch(r"\d+\.\d\d \(CPU \d+\.\d\d\)", cells(with_)[3])
     first, last = script.memory_rows(Bank(bank.path), tmp_path, [2, 8])
     assert 0 < int(cells(first)[-1].split()[0]) <= int(cells(last)[-1].split()[0])
+
+
+def test_compare_is_timed(script, small, bank, tmp_path):
+    line = next(script.compare_rows(bank.path, tmp_path, 2))  # the next one starts processes
+    assert cells(line)[0] == "compare: 4 trainings of 2 steps, jobs=1"
+    assert float(cells(line)[1]) > 0
