@@ -116,7 +116,7 @@ def _finish_mask(
         return np.full(size, IGNORE_ID, np.uint8)
     if mask.shape[-2:] != size:
         mask = F.interpolate(mask.float(), size, mode="bilinear", align_corners=False)
-    index: NDArray[np.int64] = mask[0].argmax(dim=0).cpu().numpy()
+    index: NDArray[np.int64] = mask[0].float().cpu().numpy().argmax(axis=0)
     return classes.decode(index)
 
 

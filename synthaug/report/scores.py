@@ -27,7 +27,7 @@ def score_rows(quality: dict[str, Any]) -> list[Score]:
     sifid, diversity = quality["sifid"], quality["diversity"]
     nearest, memorised = quality["nearest_training_distance"], quality["memorised"]
     rows = [
-        Score(f"SIFID-{depth}", f"{ours:.3g}", f"{theirs:.3g}", note)
+        Score(f"SIFID-{depth}", _three_digits(ours), _three_digits(theirs), note)
         for depth, (ours, theirs, note) in enumerate(
             zip(sifid["bank"], sifid["standard"], _SIFID_NOTES, strict=True), start=1
         )
@@ -64,3 +64,8 @@ def score_rows(quality: dict[str, Any]) -> list[Score]:
         note = "IoU on the real pair of a segmenter trained on synthetic pairs alone"
         rows.append(Score("mask agreement", f"{agreement:.3f}", "", note))
     return rows
+
+
+def _three_digits(value: float) -> str:
+    """Three digits, or all before the point, never an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
