@@ -25,10 +25,13 @@ class FitConfig:
     """How a generator is fitted.
 
     Attributes:
+        generator: ``osmis`` makes pairs of one labelled image or a few; ``oasis`` paints label
+            maps, learned from tens of pairs up.
         preset: ``fast`` (frozen pre-trained features, minutes on a CPU), ``paper`` (the published
             OSMIS), ``compose`` (no training: the pair's own objects, moved over its background),
             ``patch`` (no training: noise and the pair's patches) or ``auto`` (fast or paper, by
-            device and image size).
+            device and image size). Of ``oasis``: ``fast``, ``paper``, ``small`` (narrower than
+            published, for a GPU and a few hundred pictures) or ``auto`` (fast or small).
         iterations: training steps; None = the preset's.
         batch_size: pairs per step; None = the preset's.
         max_size: longer side in training, px; None = the preset's.
@@ -38,6 +41,7 @@ class FitConfig:
         precision: arithmetic, as Lightning Fabric names it; ``auto`` takes bf16-mixed where the
             processor computes it natively, and 32-true elsewhere.
         flip: mirror images of the pair are plausible and may be learned from.
+        ignore: ids in the masks that stand for "not labelled".
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
         objects: compose: bank whose clean objects are pasted too.
@@ -48,7 +52,8 @@ class FitConfig:
         copies: compose: at most this many objects are pasted once more.
     """
 
-    preset: Literal["auto", "fast", "paper", "compose", "patch"] = "auto"
+    generator: Literal["osmis", "oasis"] = "osmis"
+    preset: Literal["auto", "fast", "small", "paper", "compose", "patch"] = "auto"
     iterations: Annotated[int, Ge(1)] | None = None
     batch_size: Annotated[int, Ge(1), Le(256)] | None = None
     max_size: Annotated[int, Ge(32), Le(4096)] | None = None
@@ -57,6 +62,7 @@ class FitConfig:
     devices: Annotated[int, Ge(1)] = 1
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     flip: bool = True
+    ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0
     objects: str | None = None

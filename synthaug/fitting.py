@@ -14,8 +14,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug import gans
 from synthaug.config import FitConfig
@@ -28,15 +27,22 @@ from synthaug.fit_folder import (
     write_composition,
     write_patches,
 )
-from synthaug.formats import folder
-from synthaug.generation import Generator
+from synthaug.generator import Generator
 from synthaug.monitoring import Monitor, Verdict
 from synthaug.presets import Plan, make_plan
-from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
+from synthaug.training_pairs import (
+    index_tensors,
+    kept_pairs,
+    read_training_pairs,
+    training_tensors,
+)
 
 LOG_EVERY = 10
+MOST_PAINTED = 255
+"""Classes of a generator that paints masks: all that 8 bits hold beside the ignore id."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +102,22 @@ def fit(
     if resume:
         manifest = target.read_manifest()
         config = FitConfig(**manifest["config"])
-        pairs = _kept_pairs(target, manifest)
+        pairs = kept_pairs(target.path, manifest)
     else:
         config = config or FitConfig()
         if objects is not None:
             config = replace(config, objects=str(objects))
-        pairs = read_training_pairs(image, mask, images, masks)
+        pairs = read_training_pairs(image, mask, images, masks, config.ignore)
     classes = None
     labelled = any((pair.mask != IGNORE_ID).any() for pair in pairs)
     if labelled or mask is not None or masks is not None:
         named = mask or masks or target.path
-        classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}")
+        most = MOST_PAINTED if config.generator == "oasis" else MAX_CLASSES
+        classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}", most)
+    if config.generator == "oasis" and config.preset in ("compose", "patch"):
+        raise InputError(
+            f"the generator oasis has no preset {config.preset}: use fast, small or paper"
+        )
     if resume and config.preset in ("compose", "patch"):
         raise InputError(f"{out} needed no training and was finished in one go: fit again")
     if config.preset == "compose":
@@ -166,48 +177,6 @@ def _compose(
     return out
 
 
-def read_training_pairs(
-    image: str | Path | None,
-    mask: str | Path | None,
-    images: str | Path | None,
-    masks: str | Path | None,
-) -> list[Sample]:
-    """Read what to learn from; pictures without masks get masks of 255.
-
-    Raises:
-        InputError: nothing or too much is named, a file is unusable, or the sizes differ.
-    """
-    if (image is None) == (images is None):
-        raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
-    if image is not None:
-        return [folder.read_pair(image, mask) if mask is not None else _unlabelled(image)]
-    assert images is not None
-    if masks is not None:
-        pairs = folder.read_pairs(images, masks)
-    else:
-        pairs = [_unlabelled(path) for path in folder.list_images(images)]
-    for pair in pairs:
-        if pair.size != pairs[0].size:
-            raise InputError(
-                f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
-                f"{pairs[0].size[1]}x{pairs[0].size[0]}: bring all images of {images} to one size"
-            )
-    return pairs
-
-
-def _unlabelled(path: str | Path) -> Sample:
-    image, grey = folder.read_image(path)
-    mask = torch.full(image.shape[:2], IGNORE_ID, dtype=torch.uint8).numpy()
-    return Sample(image, mask, Path(path).stem, grey)
-
-
-def _kept_pairs(target: FitFolder, manifest: dict[str, Any]) -> list[Sample]:
-    root = target.path / "pairs"
-    return [
-        folder.read_pair(root / r["image"], root / r["mask"], r["id"]) for r in manifest["pairs"]
-    ]
-
-
 @dataclass
 class _Run:
     """What every process of a fit needs; the main process also writes."""
@@ -227,7 +196,11 @@ def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None)
     rng = torch.random.get_rng_state()
     torch.manual_seed(derive_seed(run.config.seed, "fit", "initial weights"))
     gan = gans.build(plan.gan)
-    images, masks = training_tensors(run.pairs, run.classes, plan.size, gan.real_scale)
+    if gan.paints_masks:
+        assert run.classes is not None
+        images, masks = index_tensors(run.pairs, run.classes, plan.size)
+    else:
+        images, masks = training_tensors(run.pairs, run.classes, plan.size, gan.real_scale)
     gan.initialise(images, masks)
     gan.to(engine.device)
     if engine.device.type == "cpu":
@@ -280,6 +253,7 @@ class _Keeper:
         self.best_step = 0
         self.metrics: list[dict[str, Any]] = []
         self.note = ""
+        self._refreshed_at = -1
         self._saved_at = time.monotonic()
         self._started = time.monotonic()
 
@@ -300,7 +274,7 @@ class _Keeper:
     def save(self) -> None:
         """Write metrics, the best snapshot so far, and the checkpoint."""
         self.run.target.write_metrics(self.metrics)
-        weights = self.best_weights or self.state.ema.state_dict()
+        weights = self.best_weights or self._averaged().state_dict()
         chosen = asdict(self.best) if self.best is not None else {}
         self.run.target.write_snapshot(
             weights, self.run.manifest, self.best_step or self.state.step, chosen
@@ -322,58 +296,32 @@ class _Keeper:
         self.best_weights = dict(checkpoint["best_weights"])
         self.metrics = self.run.target.read_metrics(self.state.step)
 
+    def _averaged(self) -> nn.Module:
+        """The averaged generator, ready for use."""
+        if self._refreshed_at != self.state.step:
+            self.state.gan.refresh(self.state.ema)
+            self._refreshed_at = self.state.step
+        return self.state.ema
+
     def _watch(self) -> None:
-        verdict = self.monitor.judge(self.state.gan, self.state.ema)
+        verdict = self.monitor.judge(self.state.gan, self._averaged())
         self.metrics.append({"step": self.state.step, **asdict(verdict)})
         self.note = f"quality {verdict.quality:.3f}, diversity {verdict.diversity:.2f}"
-        if self.best is None or verdict.score < self.best.score:
+        best = self.best is None or verdict.score < self.best.score
+        if self.run.plan.keep_best and best:
             self.best, self.best_step = verdict, self.state.step
             self.best_weights = {k: v.clone() for k, v in self.state.ema.state_dict().items()}
 
     def _draw(self) -> None:
-        pair = self.run.pairs[0]
+        pair, ema = self.run.pairs[0], self._averaged()
         ids = self.run.manifest["classes"]["ids"]
         classes = ClassMap(tuple(ids)) if ids else None
         grid = [(pair.image, pair.mask)]
         for index in range(GRID_SAMPLES):
             seed = derive_seed(self.run.config.seed, "grid", index)
-            sample = Generator.draw(
-                self.state.gan, self.state.ema, seed, pair.size, classes, pair.grey
-            )
+            sample = Generator.draw(self.state.gan, ema, seed, pair.size, classes, pair.grey)
             grid.append((sample.image, sample.mask))
         self.run.target.write_grid(grid, self.state.step)
-
-
-def training_tensors(
-    pairs: Sequence[Sample], classes: ClassMap | None, size: tuple[int, int], scale: int
-) -> tuple[Tensor, Tensor | None]:
-    """Bring pairs to the training size.
-
-    Args:
-        pairs: P pairs of one size.
-        classes: their classes; None without masks.
-        size: height and width in training, px.
-        scale: multiple of that size.
-
-    Returns:
-        Images (P, 3, h, w) in [-1, 1] and masks (P, N, h, w), one-hot shares of each pixel's area
-        per class, zero where ignored; None without masks.
-    """
-    target = (size[0] * scale, size[1] * scale)
-    images, masks = [], []
-    for pair in pairs:
-        image = torch.from_numpy(pair.image).permute(2, 0, 1)[None].float() / 127.5 - 1
-        images.append(
-            F.interpolate(image, target, mode="bilinear", antialias=True, align_corners=False)
-        )
-        if classes is not None:
-            index = torch.from_numpy(classes.encode(pair.mask))
-            one_hot = F.one_hot(index.clamp_min(0), len(classes)) * (index >= 0)[..., None]
-            share = one_hot.permute(2, 0, 1)[None].float()
-            masks.append(
-                F.interpolate(share, target, mode="bilinear", antialias=True, align_corners=False)
-            )
-    return torch.cat(images).clamp(-1, 1), torch.cat(masks) if masks else None
 
 
 def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:

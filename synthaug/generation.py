@@ -7,16 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from torch import nn
-
-from synthaug import files, gans
+from synthaug import files
 from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
 from synthaug.bank import Bank, write_bank
@@ -24,100 +15,15 @@ from synthaug.composing import Composer, is_composition
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
-from synthaug.gans.contract import GAN, PairBatch
-from synthaug.generator_folder import GeneratorFolder, read_verified
+from synthaug.generator import Generator, pick_device
+from synthaug.generator_folder import GeneratorFolder
+from synthaug.map_generator import MapGenerator, is_map_generator
 from synthaug.rendering import PatchGenerator, PatchRenderer, is_patch_generator
-from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.sample import Sample
 from synthaug.seeding import derive_seed
 
 INSTANCES = "instances.json"
 RENDERED_TOGETHER = 8
-
-
-class Generator(GeneratorFolder):
-    """A fitted generator, opened for sampling only.
-
-    Args:
-        path: folder that ``fit`` wrote.
-        accelerator: ``auto`` takes CUDA where it is there.
-
-    Raises:
-        InputError: the folder is no generator, or a file of it is missing or damaged.
-    """
-
-    def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
-        super().__init__(path)
-        self._device = _device(accelerator)
-        self._gan = gans.build(self.manifest["gan"])
-        self._load_snapshot()
-        self._gan.eval().requires_grad_(False)
-        self._network = self._gan.generator.to(self._device)
-        self._network.to(memory_format=torch.channels_last)
-
-    def sample(self, seed: int) -> Sample:
-        """Draw the sample of a latent seed; the same seed gives the same bits.
-
-        Args:
-            seed: seeds the latent z ~ N(0, I).
-
-        Returns:
-            A pair at the training pair's size, (H, W); mask ids as in the training mask.
-        """
-        classes = self.classes if self.classes.ids else None
-        return self.draw(self._gan, self._network, seed, self.size, classes, self.grey)
-
-    @staticmethod
-    def draw(
-        gan: GAN,
-        network: nn.Module,
-        seed: int,
-        size: tuple[int, int],
-        classes: ClassMap | None,
-        grey: bool,
-    ) -> Sample:
-        """Draw one sample of any network that generates for ``gan``; see `sample`."""
-        device = next(network.parameters()).device
-        stream = torch.Generator().manual_seed(seed)
-        with torch.inference_mode():
-            pair: PairBatch = gan.render(network(gan.latent(1, stream).to(device)))
-            image = _finish_image(pair.images[0], size, grey)
-            mask = _finish_mask(pair.mask, size, classes)
-        return Sample(image, mask, f"z{seed}", grey)
-
-    def _load_snapshot(self) -> None:
-        path = self.path / self.manifest["snapshot"]
-        data = read_verified(path, self.hash)
-        try:
-            self._gan.generator.load_state_dict(load_safetensors(data), strict=True)
-        except (SafetensorError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"snapshot {path} does not fit this version of synthaug ({reason}): fit again"
-            ) from error
-
-
-def _finish_image(image: torch.Tensor, size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
-    """(1, 3, h, w) in [-1, 1] -> (H, W, 3) uint8 by bicubic resampling."""
-    value = ((image[0].float() + 1) * 127.5).permute(1, 2, 0).contiguous().cpu().numpy()
-    height, width = size
-    if value.shape[:2] != size:
-        value = cv2.resize(value, (width, height), interpolation=cv2.INTER_CUBIC)
-    if grey:
-        value = np.repeat(value.mean(axis=2, keepdims=True), 3, axis=2)
-    rounded: NDArray[np.uint8] = np.rint(value).clip(0, 255).astype(np.uint8)
-    return rounded
-
-
-def _finish_mask(
-    mask: torch.Tensor | None, size: tuple[int, int], classes: ClassMap | None
-) -> NDArray[np.uint8]:
-    """(1, N, h, w) probabilities -> (H, W) ids; resized before the argmax, for smooth edges."""
-    if mask is None or classes is None:
-        return np.full(size, IGNORE_ID, np.uint8)
-    if mask.shape[-2:] != size:
-        mask = F.interpolate(mask.float(), size, mode="bilinear", align_corners=False)
-    index: NDArray[np.int64] = mask[0].float().cpu().numpy().argmax(axis=0)
-    return classes.decode(index)
 
 
 def load_generator(
@@ -131,7 +37,7 @@ def load_generator(
 
     Returns:
         A `Composer` where the preset was ``compose``, a `PatchGenerator` where it was ``patch``,
-        else a `Generator`.
+        a `MapGenerator` where the GAN paints masks, else a `Generator`.
 
     Raises:
         InputError: the folder is no generator, or a file of it is missing or damaged.
@@ -140,7 +46,9 @@ def load_generator(
     if is_composition(manifest):
         return Composer(path)
     if is_patch_generator(manifest):
-        return PatchGenerator(path, device=_device(accelerator))
+        return PatchGenerator(path, device=pick_device(accelerator))
+    if is_map_generator(manifest):
+        return MapGenerator(path, accelerator=accelerator)
     return Generator(path, accelerator=accelerator)
 
 
@@ -257,7 +165,7 @@ def generate(
 
 def _renderer(source: GeneratorFolder, accelerator: Accelerator) -> PatchRenderer:
     flip = source.manifest["config"].get("flip", True)
-    device = _device(accelerator)
+    device = pick_device(accelerator)
     return PatchRenderer(source.pairs, source.classes, flip=flip, device=device)
 
 
@@ -284,15 +192,3 @@ def _source_hash(pairs: Sequence[dict[str, Any]]) -> str:
     """One SHA-256 over the hashes of the training pairs' files, in order."""
     text = "".join(pair["image_sha256"] + pair["mask_sha256"] for pair in pairs)
     return files.sha256_bytes(text.encode())
-
-
-def _device(accelerator: Accelerator) -> torch.device:
-    if accelerator == "mps":
-        available = torch.backends.mps.is_available()
-    else:
-        available = torch.cuda.is_available()
-    if accelerator == "cpu" or (accelerator == "auto" and not available):
-        return torch.device("cpu")
-    if not available:
-        raise InputError(f"no {accelerator} device here: use --accelerator cpu or auto")
-    return torch.device("mps" if accelerator == "mps" else "cuda")

@@ -24,6 +24,7 @@ class GeneratorFolder:
         grey: whether samples have one channel.
         hash: SHA-256 of what samples are drawn with.
         pairs: the training pairs.
+        paints_masks: whether it can make a new picture for a given mask.
 
     Args:
         path: the folder.
@@ -32,6 +33,7 @@ class GeneratorFolder:
         InputError: the folder is no generator, or a file of it is missing or damaged.
     """
 
+    paints_masks = False
     _OTHER = "{path} is not a generator: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path) -> None:

@@ -1,13 +1,15 @@
-"""Which OSMIS to fit: a preset becomes a GAN's description, plug-ins and loop settings."""
+"""Which GAN to fit: a preset becomes a GAN's description, plug-ins and loop settings."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from synthaug.config import FitConfig
+from synthaug.errors import InputError
 from synthaug.gans.osmis.fast_networks import fast_size
 from synthaug.gans.osmis.networks import size_rule
 from synthaug.plugins.diffaug import DiffAugment
@@ -24,7 +26,7 @@ class Plan:
     """A resolved preset.
 
     Attributes:
-        preset: ``fast`` or ``paper``.
+        preset: ``fast``, ``small`` or ``paper``.
         why: one line for the user.
         gan: what `synthaug.gans.build` takes.
         size: height and width in training, px.
@@ -32,6 +34,8 @@ class Plan:
         watch_every: steps between two looks at diversity and quality.
         sample_every: steps between two sample grids.
         flip: whether mirror images are plausible.
+        keep_best: keep the snapshot that the monitor likes best, not the last one: its figures
+            are for pictures that look like one of the first few training pairs.
     """
 
     preset: str
@@ -42,9 +46,22 @@ class Plan:
     watch_every: int
     sample_every: int
     flip: bool
+    keep_best: bool = True
 
     def plugins(self) -> list[Plugin]:
         """Build the preset's plug-ins."""
+        if self.gan["name"] == "oasis":
+            zoom = 1.0 if self.preset == "paper" else 1.35
+            return [
+                DiffAugment(
+                    p=0.5,
+                    close_up=1.0,
+                    zoom=(1.0, zoom),
+                    rotation=0.0,
+                    flip=self.flip,
+                    shift=(0.0, 0.0),
+                )
+            ]
         if self.preset == "paper":
             return [
                 DiffAugment(p=0.7, flip=self.flip),
@@ -66,7 +83,14 @@ def make_plan(
         size: height and width of the pictures in pixels.
         num_classes: N; None without masks.
         num_pairs: number of training pairs.
+
+    Raises:
+        InputError: the generator has no such preset, or needs masks.
     """
+    if config.generator == "oasis":
+        return make_oasis_plan(config, size, num_classes)
+    if config.preset == "small":
+        raise InputError("preset small goes with --generator oasis: use fast or paper for osmis")
     preset: str = config.preset
     why = f"preset {config.preset}: as asked"
     if preset == "auto":
@@ -167,3 +191,88 @@ def _fast(
         sample_every=config.sample_every or 100,
         flip=config.flip,
     )
+
+
+OASIS_AREA_PX = {"fast": 192 * 256, "small": 192 * 256, "paper": 256 * 256}
+OASIS_GRID_PX = {"fast": 16, "small": 64, "paper": 64}
+OASIS_GAN: dict[str, dict[str, Any]] = {
+    "fast": {"largest_weight": 20.0},
+    "small": {"base": 32, "hidden": 64, "discriminator_width": 0.5, "largest_weight": 50.0},
+    "paper": {},
+}
+OASIS_LOOP: dict[str, dict[str, Any]] = {
+    "fast": {
+        "iterations": 3000,
+        "batch_size": 4,
+        "lr_generator": 4e-4,
+        "lr_discriminator": 1e-3,
+        "lr_pretrain": 1e-3,
+        "ema": 0.995,
+        "share_fakes": True,
+    },
+    "small": {"iterations": 20_000, "batch_size": 8, "ema": 0.999, "share_fakes": True},
+    "paper": {"iterations": 125_000, "batch_size": 32, "ema": 0.9999, "share_fakes": False},
+}
+"""Published: 200 epochs of ADE20K's 20,210 pictures are about 126,000 steps of 32."""
+
+
+def make_oasis_plan(config: FitConfig, size: tuple[int, int], num_classes: int | None) -> Plan:
+    """Resolve a fit of OASIS; see `make_plan`.
+
+    Raises:
+        InputError: there are no masks.
+    """
+    if num_classes is None:
+        raise InputError("the generator oasis paints masks: give masks, or use osmis")
+    preset: str = config.preset
+    why = f"preset {preset}: as asked"
+    if preset == "auto":
+        gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        preset = "small" if gpu else "fast"
+        why = f"preset {preset}: {'a GPU is here' if gpu else 'no GPU'}"
+    height, width = oasis_size(size, preset, config.max_size)
+    settings = {
+        "lr_generator": 1e-4,
+        "lr_discriminator": 4e-4,
+        "lr_pretrain": 1e-4,
+        "betas": (0.0, 0.999),
+        "seed": config.seed,
+        **OASIS_LOOP[preset],
+    }
+    if config.iterations is not None:
+        settings["iterations"] = config.iterations
+    if config.batch_size is not None:
+        settings["batch_size"] = config.batch_size
+    loop = LoopSettings(**settings)
+    gan = {"name": "oasis", "preset": preset, "height": height, "width": width}
+    gan |= {"num_classes": num_classes, **OASIS_GAN[preset]}
+    if preset == "fast":
+        gan["pretrain_steps"] = min(300, max(1, loop.iterations // 8))
+    every = 250 if preset == "fast" else 1000
+    return Plan(
+        preset=preset,
+        why=why,
+        gan=gan,
+        size=(height, width),
+        loop=loop,
+        watch_every=every,
+        sample_every=config.sample_every or every,
+        flip=config.flip,
+        keep_best=False,
+    )
+
+
+def oasis_size(size: tuple[int, int], preset: str, max_size: int | None) -> tuple[int, int]:
+    """Return OASIS' training size: sides on the networks' grid, the aspect about kept.
+
+    Args:
+        size: height and width of the pictures in pixels.
+        preset: ``fast``, ``small`` or ``paper``, which decides on grid and area.
+        max_size: longer side in pixels instead of the area rule.
+    """
+    grid = OASIS_GRID_PX[preset]
+    scale = math.sqrt(OASIS_AREA_PX[preset] / (size[0] * size[1]))
+    if max_size is not None:
+        scale = max_size / max(size)
+    height, width = (max(grid, 32, round(side * scale / grid) * grid) for side in size)
+    return height, width

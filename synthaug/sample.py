@@ -57,11 +57,13 @@ class ClassMap:
         return len(self.ids)
 
     @classmethod
-    def from_masks(cls, masks: list[NDArray[np.uint8]], where: str = "mask") -> ClassMap:
+    def from_masks(
+        cls, masks: list[NDArray[np.uint8]], where: str = "mask", most: int = MAX_CLASSES
+    ) -> ClassMap:
         """Collect the classes of (H, W) uint8 masks.
 
         Raises:
-            InputError: fewer than two classes (nothing to segment) or more than 64.
+            InputError: fewer than two classes (nothing to segment) or more than ``most``.
         """
         ids = sorted(set(np.unique(np.concatenate([np.unique(m) for m in masks])).tolist()))
         ids = [int(i) for i in ids if i != IGNORE_ID]
@@ -70,9 +72,9 @@ class ClassMap:
                 f"{where} holds only one class (ids {ids}): label the object and the "
                 "background with different ids, for example 1 and 0"
             )
-        if len(ids) > MAX_CLASSES:
+        if len(ids) > most:
             raise InputError(
-                f"{where} holds {len(ids)} classes, at most {MAX_CLASSES} are supported: "
+                f"{where} holds {len(ids)} classes, at most {most} are supported: "
                 "is it a grey photograph or a soft mask? Save class ids as an index PNG"
             )
         return cls(tuple(ids))

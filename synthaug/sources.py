@@ -19,6 +19,8 @@ from synthaug.formats.splits import Unit
 from synthaug.generation import generate
 from synthaug.stages import Echo, Progress, counting, run_stage
 
+_LATER_OPTIONS = ("generator", "ignore")
+"""At their defaults they count for nothing, so that stages made before they came stay valid."""
 _COMPOSE_OPTIONS = ("generated_share", "background_share", "shift", "copies")
 
 
@@ -117,7 +119,11 @@ class UnitSources:
                 config=config,
             )
 
-        settings = {**asdict(config), "objects": objects_key, "pairs": self._pairs}
+        options = asdict(config)
+        for name in _LATER_OPTIONS:
+            if options[name] == getattr(FitConfig(), name):
+                del options[name]
+        settings = {**options, "objects": objects_key, "pairs": self._pairs}
         return self._stage(stage, settings, make)
 
     def _stage(

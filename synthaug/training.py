@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -97,7 +97,8 @@ def train(
 
     1. seed torch from (seed, process, step); pick real pairs;
     2. generate fakes; in the GAN's pre-training steps go to 5 with its own terms;
-    3. transform real and fake alike, let the GAN look at them;
+    3. transform real and fake alike, let the GAN look at them (a GAN that paints masks is given
+       those of transformed real pairs, so that what it paints is aligned with them as it is);
     4. discriminator step on detached fakes;
     5. generator step (discriminator frozen) on the same fakes, or fresh ones; plug-ins add terms;
     6. average the generator (EMA); hand the terms to ``after_step``.
@@ -105,7 +106,8 @@ def train(
     Args:
         state: continues at ``state.step``.
         images: (P, 3, H, W) in [-1, 1], all real pictures on the device.
-        masks: (P, N, H, W) one-hot, zero where ignored; None without masks.
+        masks: (P, N, H, W) one-hot, zero where ignored, or (P, H, W) indices for a GAN that
+            paints masks; None without masks.
         engine: device, precision and the other processes.
         after_step: called with the mean of every loss term; True stops the training.
     """
@@ -115,20 +117,23 @@ def train(
     while state.step < settings.iterations:
         torch.manual_seed(derive_seed(settings.seed, "fit", engine.rank, state.step))
         pick = torch.randint(len(images), (share,), device=images.device)
+        chosen = images[pick], None if masks is None else masks[pick]
         pretraining = state.step < gan.pretrain_steps
         with engine.autocast():
-            fake = _generate(gan, share, engine)
+            real = _transform(state, gan.prepare(*chosen)) if gan.paints_masks else None
+            fake = _generate(gan, share, engine, real)
             if pretraining:
                 terms = _prefixed("pretrain", gan.pretrain_terms(fake))
             else:
-                real = gan.prepare(images[pick], None if masks is None else masks[pick])
-                real = gan.look(_transform(state, real), state.step)
-                seen = gan.look(_transform(state, fake), state.step)
+                if real is None:
+                    real = _transform(state, gan.prepare(*chosen))
+                real = gan.look(real, state.step)
+                seen = _look(state, fake)
                 d_terms = gan.discriminator_terms(real, seen.detach(), state.step)
                 _descend(state.optimizer_d, gan.discriminator, d_terms, engine)
                 if not settings.share_fakes:
-                    fake = _generate(gan, share, engine)
-                    seen = gan.look(_transform(state, fake), state.step)
+                    fake = _generate(gan, share, engine, real)
+                    seen = _look(state, fake)
                 gan.discriminator.requires_grad_(False)
                 g_terms = gan.generator_terms(seen, state.step) | gan.layout_terms(fake)
                 for plugin in state.plugins:
@@ -149,9 +154,19 @@ def train(
             return
 
 
-def _generate(gan: GAN, batch_size: int, engine: Engine) -> PairBatch:
-    fake: PairBatch = gan.generator(gan.latent(batch_size).to(engine.device))
-    return fake
+def _generate(gan: GAN, batch_size: int, engine: Engine, real: PairBatch | None) -> PairBatch:
+    z = gan.latent(batch_size).to(engine.device)
+    if real is None or not gan.paints_masks:
+        fake: PairBatch = gan.generator(z)
+        return fake
+    painted: PairBatch = gan.generator(z, real.mask)
+    return replace(painted, layout=(real.images[0], None))
+
+
+def _look(state: TrainingState, fake: PairBatch) -> PairBatch:
+    if not state.gan.paints_masks:
+        fake = _transform(state, fake)
+    return state.gan.look(fake, state.step)
 
 
 def _transform(state: TrainingState, batch: PairBatch) -> PairBatch:

@@ -23,9 +23,14 @@ def fit_command(
     no_mask: Annotated[
         bool, typer.Option("--no-mask", help="Learn from photographs alone (SIV-GAN).")
     ] = False,
+    generator: Annotated[
+        str | None, typer.Option(help="osmis (makes pairs) or oasis (paints masks). [osmis]")
+    ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="fast, paper, compose, patch (both untrained) or auto. [auto]"),
+        typer.Option(
+            help="fast, paper, small (oasis), compose, patch (both untrained) or auto. [auto]"
+        ),
     ] = None,
     objects: Annotated[
         Path | None, typer.Option(help="compose: bank whose clean objects are pasted too.")
@@ -44,6 +49,9 @@ def fit_command(
     ] = None,
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Mirror images are plausible. [flip]")
+    ] = None,
+    ignore: Annotated[
+        list[int] | None, typer.Option(help="Id that means not labelled; repeatable.", metavar="ID")
     ] = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
@@ -69,6 +77,7 @@ def fit_command(
         overrides or (),
         {
             "fit": {
+                "generator": generator,
                 "preset": preset,
                 "objects": None if objects is None else str(objects),
                 "shift": shift,
@@ -76,6 +85,7 @@ def fit_command(
                 "batch_size": batch_size,
                 "max_size": max_size,
                 "flip": flip,
+                "ignore": tuple(ignore) if ignore else None,
                 "seed": seed,
                 "accelerator": accelerator,
                 "devices": devices,

@@ -26,4 +26,8 @@ def build(spec: Mapping[str, Any]) -> GAN:
         from synthaug.gans import osmis
 
         return osmis.build(**keywords)
-    raise InputError(f"unknown GAN {spec.get('name')!r}: known are osmis")
+    if spec.get("name") == "oasis":
+        from synthaug.gans import oasis
+
+        return oasis.build(**keywords)
+    raise InputError(f"unknown GAN {spec.get('name')!r}: known are oasis and osmis")

@@ -18,7 +18,8 @@ class PairBatch:
         images: scales from fine to coarse, each (B, 3, H/2^i, W/2^i) float in [-1, 1]; GANs with
             one scale hold one tensor.
         mask: (B, N, H, W) float: one-hot for real pairs (all zero where ignored), class
-            probabilities for generated ones; None for image-only GANs.
+            probabilities for generated ones; None for image-only GANs. GANs that paint masks hold
+            class indices instead, (B, H, W) int64, -1 where ignored.
         features: intermediate maps of the generator for feature-space regularisers.
         layout: what the generator was asked to draw, image (B, 3, h, w) and mask (B, N, h, w) or
             None at a size of the GAN's own, for GANs that start from a layout.
@@ -63,6 +64,9 @@ class GAN(nn.Module, ABC):
             `pretrain_terms`.
         real_scale: real images are handed to `prepare` at this multiple of the generator's size,
             so that a close-up of them is sharp.
+        paints_masks: the generator is called with the masks of the real pairs as well, and masks
+            are class indices; what it returns has them as its mask, and the real images as the
+            image of its layout.
     """
 
     generator: nn.Module
@@ -70,6 +74,7 @@ class GAN(nn.Module, ABC):
     latent_dim: int
     pretrain_steps: int = 0
     real_scale: int = 1
+    paints_masks: bool = False
 
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
         """Look at all training pairs once, before the first step; see `prepare` for the shapes."""
@@ -77,6 +82,9 @@ class GAN(nn.Module, ABC):
     def look(self, batch: PairBatch, step: int) -> PairBatch:
         """Add what both steps see alike and no trained weight changes, such as frozen features."""
         return batch
+
+    def refresh(self, generator: nn.Module) -> None:
+        """Bring the averaged generator's statistics in line with its weights, before its use."""
 
     def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
         """Loss terms of the generator in the first `pretrain_steps` iterations, each (B,)."""

@@ -19,7 +19,7 @@ class DiffAugment(Plugin):
     (thesis section 5.2.3): a close-up; a crop or, half the time, a rotation; a horizontal flip; a
     vertical and a horizontal shift. They are composed into a single affine map and sampled once,
     bilinearly; what lies outside mirrors the picture. Masks become soft at borders and are not
-    hardened. Gradients flow through.
+    hardened; class indices are taken from the nearest pixel. Gradients flow through.
 
     Args:
         p: probability of each operation; 0 is the identity.
@@ -60,14 +60,17 @@ class DiffAugment(Plugin):
         return cls(p=0.7)
 
     def transform(self, batch: PairBatch) -> PairBatch:
-        """Transform images (B, 3, H, W) of all scales and the mask (B, N, H, W) together."""
+        """Transform images (B, 3, H, W) of all scales and the mask together."""
         if self.p <= 0:
             return batch
         first = batch.images[0]
         theta = self._draw(first)
         grids: dict[tuple[int, ...], Tensor] = {}
         images = [_sample(image, theta, grids) for image in batch.images]
-        mask = None if batch.mask is None else _sample(batch.mask, theta, grids)
+        mask = batch.mask
+        if mask is not None:
+            indices = not mask.is_floating_point()
+            mask = _sample_indices(mask, theta) if indices else _sample(mask, theta, grids)
         if self.colour > 0:
             images = self._jitter(images)
         return batch.with_pair(images, mask)
@@ -141,3 +144,11 @@ def _sample(image: Tensor, theta: Tensor, grids: dict[tuple[int, ...], Tensor]) 
     return F.grid_sample(
         image, grids[size].to(image.dtype), padding_mode="reflection", align_corners=False
     )
+
+
+def _sample_indices(mask: Tensor, theta: Tensor) -> Tensor:
+    grid = F.affine_grid(theta, [len(mask), 1, *mask.shape[1:]], align_corners=False)
+    nearest = F.grid_sample(
+        mask[:, None].float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
+    )
+    return nearest[:, 0].to(mask.dtype)

@@ -1,0 +1,247 @@
+"""The fast preset: OASIS over frozen pre-trained features, for a CPU.
+
+What stays of OASIS: a class or "fake" for every pixel, balanced classes, LabelMix, 3D noise, EMA.
+What is new, each for speed:
+
+- the discriminator is a decoder over a frozen ImageNet EfficientNet-Lite0 (the idea of Projected
+  GAN, Sauer et al. 2021, arXiv:2111.01007), plus a few convolutions over pixels;
+- the label map is read once by a small encoder, whose features modulate the painter at every
+  size; channels are normalised pixel by pixel (Karras et al. 2018), without batch statistics;
+- the painter first learns its training pairs by plain regression onto pixels and frozen features,
+  and a weak pull of the features stays.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthaug.backbone import TAP_CHANNELS, FrozenLite0
+from synthaug.gans.contract import PairBatch
+from synthaug.gans.oasis import OASIS
+from synthaug.gans.oasis.networks import NOISE_DIM, LabelMapGenerator
+
+WIDTHS = (24, 48, 72, 96, 128)
+"""Channels at strides 1, 2, 4, 8 and 16, of encoder and painter."""
+DECODER_WIDTH = 48
+
+
+class FastPainter(LabelMapGenerator):
+    """Encoder of the label map and noise, and a painter that its features modulate.
+
+    Args:
+        height: multiple of 16.
+        width: multiple of 16.
+        num_classes: N; one more label stands for pixels without one.
+    """
+
+    grid_px = 16
+
+    def __init__(self, height: int, width: int, num_classes: int) -> None:
+        super().__init__(height, width, num_classes)
+        self.embedding = nn.Embedding(num_classes + 1, WIDTHS[0])
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(WIDTHS)
+        )
+        self.noise = nn.ModuleList(nn.Linear(NOISE_DIM, width, bias=False) for width in WIDTHS)
+        self.middle = nn.Conv2d(WIDTHS[-1], WIDTHS[-1], 3, padding=1)
+        self.blocks = nn.ModuleList(
+            ModulatedBlock(above, width)
+            for above, width in zip((WIDTHS[-1], *WIDTHS[:0:-1]), WIDTHS[::-1], strict=True)
+        )
+        self.image = nn.Conv2d(WIDTHS[0], 3, 3, padding=1)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(part.weight, a=0.2)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+        with torch.no_grad():
+            self.image.weight.mul_(0.1)
+            for layer in self.noise:
+                layer.weight.mul_(0.3)
+
+    def paint(self, labels: Tensor, noise: Tensor) -> Tensor:
+        """Paint label maps; see `LabelMapGenerator.paint`."""
+        x = self.embedding(labels + 1).permute(0, 3, 1, 2)
+        x = x.contiguous(memory_format=torch.channels_last)
+        maps = [x + self._noise(0, noise, 1)]
+        for level, layer in enumerate(self.down, start=1):
+            x = layer(F.leaky_relu(maps[-1], 0.2))
+            maps.append(unit(x) + self._noise(level, noise, 2**level))
+        x = self.middle(F.leaky_relu(maps[-1], 0.2))
+        for index, block in enumerate(self.blocks):
+            if index > 0:
+                x = F.interpolate(x, scale_factor=2.0)
+            x = block(x, maps[-1 - index])
+        return self.image(F.leaky_relu(x, 0.2)).float().tanh()
+
+    def _noise(self, level: int, noise: Tensor, stride: int) -> Tensor:
+        """The noise's share of a level's features; a field of noise is averaged over cells."""
+        if noise.ndim == 2:
+            shared: Tensor = self.noise[level](noise)[:, :, None, None]
+            return shared
+        cells = F.avg_pool2d(noise, stride)
+        placed: Tensor = self.noise[level](cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return placed
+
+
+class ModulatedBlock(nn.Module):
+    """Residual block whose normalised features are scaled and shifted by those of the layout.
+
+    Shapes: (B, c_in, h, w) and (B, c_out, h, w) of the layout -> (B, c_out, h, w).
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.skip = nn.Conv2d(c_in, c_out, 1, bias=False)
+        self.modulation = nn.Conv2d(c_out, 2 * c_out, 1)
+        self.first = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.second = nn.Conv2d(c_out, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor, layout: Tensor) -> Tensor:
+        """Return the sum of both paths."""
+        x = self.skip(x)
+        scale, shift = self.modulation(F.leaky_relu(layout, 0.2)).chunk(2, 1)
+        y = self.first(F.leaky_relu(unit(x) * (1 + scale) + shift, 0.2))
+        out: Tensor = x + self.second(F.leaky_relu(unit(y), 0.2))
+        return out
+
+
+class FastSegmenter(nn.Module):
+    """Decoder over frozen features and pixels: a class or "fake" for every pixel.
+
+    Args:
+        num_classes: N.
+    """
+
+    spread: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        width = DECODER_WIDTH
+        self.register_buffer("spread", torch.ones(len(TAP_CHANNELS)))
+        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c in TAP_CHANNELS)
+        self.merge = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in TAP_CHANNELS)
+        self.pixels = nn.Sequential(
+            nn.Conv2d(3, 24, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(24, 24, 3, padding=1)
+        )
+        self.lift = nn.Conv2d(width, 24, 1)
+        self.logits = nn.Conv2d(24, num_classes + 2, 3, padding=1)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, a=0.2)
+                assert part.bias is not None
+                nn.init.zeros_(part.bias)
+
+    def forward(self, image: Tensor, seen: tuple[Tensor, ...]) -> Tensor:
+        """Judge images (B, 3, H, W) with their four frozen maps: logits (B, N + 2, H, W)."""
+        x: Tensor | None = None
+        for tap in reversed(range(len(seen))):
+            y = self.project[tap](seen[tap] / self.spread[tap])
+            if x is not None:
+                y = y + F.interpolate(x, y.shape[2:])
+            x = y + self.merge[tap](F.leaky_relu(unit(y), 0.2))
+        assert x is not None
+        fine = self.pixels(image) + F.interpolate(self.lift(x), image.shape[2:])
+        logits: Tensor = self.logits(F.leaky_relu(fine, 0.2)).float()
+        return logits
+
+
+class FastOASIS(OASIS):
+    """The fast painter against the decoder over frozen features.
+
+    Args:
+        height: multiple of 16.
+        width: multiple of 16.
+        num_classes: N.
+        pretrain_steps: iterations of plain regression at the start.
+        feature_weight: strength of the pull of the frozen features afterwards.
+        labelmix: strength of LabelMix; 0 turns it off.
+        largest_weight: cap of the class weights.
+        balance: weigh classes by their inverse frequency.
+        pretrained: False takes random frozen features, for tests.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        num_classes: int,
+        *,
+        pretrain_steps: int = 300,
+        feature_weight: float = 0.5,
+        labelmix: float = 1.0,
+        largest_weight: float | None = 20.0,
+        balance: bool = True,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__(
+            FastPainter(height, width, num_classes),
+            FastSegmenter(num_classes),
+            labelmix=labelmix,
+            largest_weight=largest_weight,
+            balance=balance,
+        )
+        self.pretrain_steps = pretrain_steps
+        self.feature_weight = feature_weight
+        self._frozen = (FrozenLite0(pretrained=pretrained),)  # in a tuple: not in the checkpoint
+
+    def initialise(self, images: Tensor, masks: Tensor | None) -> None:
+        """Keep the training maps and measure how large frozen features are."""
+        super().initialise(images, masks)
+        heads = self.discriminator
+        assert isinstance(heads, FastSegmenter)
+        heads.spread.copy_(torch.stack([tap.std() for tap in self._see(images[:16])]))
+
+    def look(self, batch: PairBatch, step: int) -> PairBatch:
+        """Add frozen features."""
+        seen = self._see(batch.images[0])
+        return PairBatch(batch.images, batch.mask, batch.features, batch.layout, seen)
+
+    def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
+        """Regression onto the real pictures: pixels and frozen features."""
+        assert fake.layout is not None
+        pixels = (fake.images[0] - fake.layout[0]).abs().mean((1, 2, 3))
+        return {"pixels": pixels, "features": self._feature_distance(fake)}
+
+    def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
+        """As OASIS, and a pull of the frozen features to those of the real pictures."""
+        terms = super().generator_terms(fake, step)
+        if fake.layout is not None and self.feature_weight > 0:
+            terms["features"] = self.feature_weight * self._feature_distance(fake)
+        return terms
+
+    def _judge(self, batch: PairBatch) -> Tensor:
+        seen = batch.seen or self._see(batch.images[0])
+        logits: Tensor = self.discriminator(batch.images[0], seen)
+        return logits
+
+    def _see(self, images: Tensor) -> tuple[Tensor, ...]:
+        (network,) = self._frozen
+        if next(network.parameters()).device != images.device:
+            network.to(images.device)
+        return tuple(network(images))
+
+    def _feature_distance(self, fake: PairBatch) -> Tensor:
+        assert fake.layout is not None
+        assert isinstance(self.discriminator, FastSegmenter)
+        with torch.no_grad():
+            wanted = self._see(fake.layout[0])
+        distances = [
+            (a.float() - b.float()).abs().mean((1, 2, 3)) / spread
+            for a, b, spread in zip(
+                fake.seen or self._see(fake.images[0]),
+                wanted,
+                self.discriminator.spread,
+                strict=True,
+            )
+        ]
+        return torch.stack(distances).mean(0)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Scale every pixel's channels to mean square 1."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)

@@ -1,0 +1,111 @@
+"""3D noise: one vector of 64 numbers for a picture, a class, a region or a pixel.
+
+After Sushko et al., OASIS (ICLR 2021, section 3.2): trained with one vector per picture, the
+generator takes any field of vectors, so that a place can be given another look. Places outside may
+change a little too, as far as the network sees.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from synthaug.gans.oasis.networks import NOISE_DIM
+from synthaug.seeding import torch_stream
+
+
+def image_noise(seed: int) -> Tensor:
+    """Return one vector (64,) for a whole picture."""
+    return _vector(seed, "image")
+
+
+def class_noise(labels: Tensor, seed: int) -> Tensor:
+    """Return a vector per class, spread over its pixels.
+
+    Args:
+        labels: (h, w) integers; -1 counts as a class.
+        seed: a class gets the same vector wherever it stands.
+
+    Returns:
+        (64, h, w).
+    """
+    return _spread(labels, seed, "class")
+
+
+def region_noise(regions: Tensor, seed: int) -> Tensor:
+    """Return a vector per region, spread over its pixels.
+
+    Args:
+        regions: (h, w) integers, such as the numbers of instances.
+        seed: of the vectors.
+
+    Returns:
+        (64, h, w).
+    """
+    return _spread(regions, seed, "region")
+
+
+def pixel_noise(size: tuple[int, int], seed: int) -> Tensor:
+    """Return independent vectors (64, h, w) for all pixels."""
+    return torch.randn(NOISE_DIM, *size, generator=torch_stream(seed, "noise", "pixel"))
+
+
+def combine(noise: Tensor, other: Tensor, where: Tensor) -> Tensor:
+    """Take ``other`` where told, ``noise`` elsewhere.
+
+    Args:
+        noise: (64,) or (64, h, w).
+        other: likewise.
+        where: (h, w) bool.
+
+    Returns:
+        (64, h, w).
+    """
+    return torch.where(where, field(noise, where.shape), field(other, where.shape))
+
+
+def interpolate(
+    noise: Tensor, other: Tensor, share: float, *, where: Tensor | None = None, arc: bool = True
+) -> Tensor:
+    """Go a share of the way from one noise to another.
+
+    Args:
+        noise: (64,) or (64, h, w).
+        other: likewise.
+        share: 0 is ``noise``, 1 is ``other``.
+        where: (h, w) bool: only there, ``noise`` elsewhere.
+        arc: along the great circle, vector by vector, so that lengths stay those of training;
+            False: along the straight line.
+
+    Returns:
+        (64,) if both are and ``where`` is None, else (64, h, w).
+    """
+    if noise.ndim != other.ndim:
+        size = (noise if noise.ndim == 3 else other).shape[1:]
+        noise, other = field(noise, size), field(other, size)
+    if arc:
+        lengths = noise.norm(dim=0) * other.norm(dim=0)
+        cosine = ((noise * other).sum(0) / lengths.clamp_min(1e-12)).clamp(-1, 1)
+        angle = cosine.acos()
+        sine = angle.sin().clamp_min(1e-6)
+        start, end = ((1 - share) * angle).sin() / sine, (share * angle).sin() / sine
+        near = angle.sin() < 1e-4  # parallel or opposite: no arc to follow
+        between = torch.where(near, torch.lerp(noise, other, share), start * noise + end * other)
+    else:
+        between = torch.lerp(noise, other, share)
+    return between if where is None else combine(noise, between, where)
+
+
+def field(noise: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
+    """Spread a vector (64,) over (h, w); a field (64, h, w) stays as it is."""
+    return noise if noise.ndim == 3 else noise[:, None, None].expand(-1, *size)
+
+
+def _spread(numbers: Tensor, seed: int, kind: str) -> Tensor:
+    values, place = numbers.unique(return_inverse=True)
+    vectors = torch.stack([_vector(seed, kind, int(value)) for value in values])
+    return vectors[place].permute(2, 0, 1)
+
+
+def _vector(seed: int, *names: str | int) -> Tensor:
+    return torch.randn(NOISE_DIM, generator=torch_stream(seed, "noise", *names))

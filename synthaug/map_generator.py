@@ -1,0 +1,116 @@
+"""A fitted painter of label maps: new pictures for given masks, with control over their noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthaug.config import Accelerator
+from synthaug.errors import InputError
+from synthaug.gans.oasis import LabelMapGenerator
+from synthaug.gans.oasis.noise import image_noise
+from synthaug.generator import Generator, finish_image
+from synthaug.sample import IGNORE_ID, Sample
+from synthaug.seeding import torch_stream
+
+PAINTERS = ("oasis",)
+
+
+class MapGenerator(Generator):
+    """A generator that paints label maps, opened for sampling only.
+
+    Noise for `render` comes from `synthaug.gans.oasis.noise`: one vector for the picture, or a
+    field of vectors made from the mask, of which places can be exchanged or interpolated.
+
+    Args:
+        path: folder that ``fit`` wrote with a generator such as ``oasis``.
+        accelerator: ``auto`` takes CUDA where it is there.
+
+    Raises:
+        InputError: the folder is no generator, or a file of it is missing or damaged.
+    """
+
+    paints_masks = True
+
+    def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
+        super().__init__(path, accelerator=accelerator)
+        if not isinstance(self._network, LabelMapGenerator):
+            raise InputError(f"{path} does not paint masks: its manifest.json is of another kind")
+        self._painter: LabelMapGenerator = self._network
+        self._unlabelled = [IGNORE_ID, *self.manifest["config"].get("ignore", ())]
+        self._labelled = [p for p in self.pairs if (p.mask != IGNORE_ID).any()]
+
+    def sample(self, seed: int) -> Sample:
+        """Paint a training pair's mask anew; the same seed gives the same bits.
+
+        Args:
+            seed: picks the pair and its noise.
+
+        Returns:
+            The picture at the pair's size with the pair's mask, ignored pixels included.
+        """
+        stream = torch_stream(seed, "training mask")
+        number = int(torch.randint(len(self._labelled), (1,), generator=stream))
+        mask = self._labelled[number].mask
+        return Sample(self.render(mask, image_noise(seed)), mask.copy(), f"z{seed}", self.grey)
+
+    @torch.inference_mode()
+    def render(self, mask: NDArray[np.integer[Any]], noise: Tensor | int) -> NDArray[np.uint8]:
+        """Paint a mask at its own size, at the scale of the training pictures.
+
+        Args:
+            mask: (H, W) ids of the training masks; 255, and what training ignored, is unlabelled.
+            noise: (64,) for all of it, or (64, h, w), brought to the mask's size by nearest pixel;
+                an integer seeds one vector.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: the mask has an id that training did not show, or no label at all.
+        """
+        labels = torch.from_numpy(self._encode(mask))
+        size = self._working_size(labels.shape[0], labels.shape[1])
+        labels = F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0].long()
+        vectors = image_noise(noise) if isinstance(noise, int) else noise
+        if vectors.ndim == 3:
+            vectors = F.interpolate(vectors[None], size, mode="nearest-exact")[0]
+        painted = self._painter.paint(labels.to(self._device), vectors[None].to(self._device))
+        return finish_image(painted, (mask.shape[0], mask.shape[1]), self.grey)
+
+    def _working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size that a mask is painted at: as much smaller as the training pictures were."""
+        grid = self._painter.grid_px
+        sides = [
+            max(1, round(side * trained / whole / grid)) * grid
+            for side, trained, whole in zip(
+                (height, width), self._painter.size, self.size, strict=True
+            )
+        ]
+        return sides[0], sides[1]
+
+    def _encode(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Turn ids into classes, -1 where unlabelled."""
+        if mask.ndim != 2:
+            raise InputError(f"a mask of shape {mask.shape} cannot be painted: pass ids (H, W)")
+        ids = set(np.unique(mask).tolist())
+        unknown = sorted(ids - set(self.classes.ids) - set(self._unlabelled))
+        if unknown:
+            raise InputError(
+                f"the mask holds ids {unknown} that {self.path} was not fitted to: known are "
+                f"{list(self.classes.ids)}, and 255 is unlabelled"
+            )
+        if not ids - set(self._unlabelled):
+            raise InputError("the mask has no labelled pixel: there is nothing to paint")
+        return self.classes.encode(mask.astype(np.uint8))
+
+
+def is_map_generator(manifest: Any) -> bool:
+    """Whether a manifest is that of a folder with a painter of label maps."""
+    return isinstance(manifest, dict) and manifest.get("gan", {}).get("name") in PAINTERS

@@ -1,0 +1,126 @@
+"""What a fit learns from: pairs read from files, and the tensors made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
+
+
+def read_training_pairs(
+    image: str | Path | None,
+    mask: str | Path | None,
+    images: str | Path | None,
+    masks: str | Path | None,
+    ignore: Sequence[int] = (),
+) -> list[Sample]:
+    """Read what to learn from; pictures without masks, and pixels of ignored ids, get 255.
+
+    Raises:
+        InputError: nothing or too much is named, a file is unusable, or the sizes differ.
+    """
+    if (image is None) == (images is None):
+        raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
+    if image is not None:
+        pair = folder.read_pair(image, mask) if mask is not None else _unlabelled(image)
+        return [_without(pair, ignore)]
+    assert images is not None
+    if masks is not None:
+        pairs = folder.read_pairs(images, masks)
+    else:
+        pairs = [_unlabelled(path) for path in folder.list_images(images)]
+    for pair in pairs:
+        if pair.size != pairs[0].size:
+            raise InputError(
+                f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
+                f"{pairs[0].size[1]}x{pairs[0].size[0]}: bring all images of {images} to one size"
+            )
+    return [_without(pair, ignore) for pair in pairs]
+
+
+def _without(pair: Sample, ignore: Sequence[int]) -> Sample:
+    if not ignore:
+        return pair
+    ignored = np.isin(pair.mask, np.asarray(ignore, np.uint8))
+    return replace(pair, mask=np.where(ignored, np.uint8(IGNORE_ID), pair.mask))
+
+
+def _unlabelled(path: str | Path) -> Sample:
+    image, grey = folder.read_image(path)
+    mask = torch.full(image.shape[:2], IGNORE_ID, dtype=torch.uint8).numpy()
+    return Sample(image, mask, Path(path).stem, grey)
+
+
+def kept_pairs(out: Path, manifest: dict[str, Any]) -> list[Sample]:
+    """Read the pairs that an earlier fit kept in its folder ``out``."""
+    root = out / "pairs"
+    return [
+        folder.read_pair(root / r["image"], root / r["mask"], r["id"]) for r in manifest["pairs"]
+    ]
+
+
+def training_tensors(
+    pairs: Sequence[Sample], classes: ClassMap | None, size: tuple[int, int], scale: int
+) -> tuple[Tensor, Tensor | None]:
+    """Bring pairs to the training size.
+
+    Args:
+        pairs: P pairs of one size.
+        classes: their classes; None without masks.
+        size: height and width in training, px.
+        scale: multiple of that size.
+
+    Returns:
+        Images (P, 3, h, w) in [-1, 1] and masks (P, N, h, w), one-hot shares of each pixel's area
+        per class, zero where ignored; None without masks.
+    """
+    target = (size[0] * scale, size[1] * scale)
+    images, masks = [], []
+    for pair in pairs:
+        image = torch.from_numpy(pair.image).permute(2, 0, 1)[None].float() / 127.5 - 1
+        images.append(
+            F.interpolate(image, target, mode="bilinear", antialias=True, align_corners=False)
+        )
+        if classes is not None:
+            index = torch.from_numpy(classes.encode(pair.mask))
+            one_hot = F.one_hot(index.clamp_min(0), len(classes)) * (index >= 0)[..., None]
+            share = one_hot.permute(2, 0, 1)[None].float()
+            masks.append(
+                F.interpolate(share, target, mode="bilinear", antialias=True, align_corners=False)
+            )
+    return torch.cat(images).clamp(-1, 1), torch.cat(masks) if masks else None
+
+
+def index_tensors(
+    pairs: Sequence[Sample], classes: ClassMap, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Bring pairs to the training size, masks as indices instead of one map per class.
+
+    Args:
+        pairs: P pairs of one size.
+        classes: their classes.
+        size: height and width in training, px.
+
+    Returns:
+        Images (P, 3, h, w) in [-1, 1] and masks (P, h, w) int16, the nearest pixel's class in
+        [0, N), -1 where ignored.
+    """
+    images, _ = training_tensors(pairs, None, size, 1)
+    return images, torch.stack([index_mask(pair.mask, classes, size) for pair in pairs])
+
+
+def index_mask(mask: NDArray[np.uint8], classes: ClassMap, size: tuple[int, int]) -> Tensor:
+    """Turn ids (H, W) into classes (h, w) int16 in [0, N), -1 where ignored, by nearest pixel."""
+    index = torch.from_numpy(classes.encode(mask)).float()[None, None]
+    return F.interpolate(index, size, mode="nearest-exact")[0, 0].to(torch.int16)

@@ -1,0 +1,151 @@
+"""Fitting a painter of label maps, and what its folder gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from synthaug.config import FitConfig
+from synthaug.errors import InputError
+from synthaug.fitting import fit
+from synthaug.gans.oasis.noise import class_noise, combine, image_noise
+from synthaug.generation import generate, load_generator
+from synthaug.map_generator import MapGenerator
+
+QUICK = FitConfig(
+    generator="oasis",
+    preset="fast",
+    iterations=5,
+    batch_size=2,
+    max_size=32,
+    ignore=(11,),
+    accelerator="cpu",
+    precision="32-true",
+    checkpoint_s=600,
+)
+
+
+def write_scenes(folder, ids=(3, 7)):
+    """Draw three scenes of sparse ids, with a void id 11 and a strip of 255."""
+    rows, columns = np.mgrid[:48, :64]
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        image = np.stack([rows * 4, columns * 3, rows * 0 + 80 * number], 2).astype(np.uint8)
+        mask = np.full((48, 64), ids[0], np.uint8)
+        box = np.s_[10 : 30 + number, 8 + 9 * number : 30 + 9 * number]
+        image[box], mask[box] = (230, 40, 20), ids[1]
+        mask[:3], mask[-3:] = 11, 255
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    return {"images": folder / "images", "masks": folder / "masks"}
+
+
+def quick(tmp_path, out="out", *, progress=None, **changes):
+    return fit(
+        out=tmp_path / out,
+        config=dataclasses.replace(QUICK, **changes),
+        progress=progress,
+        echo=lambda line: None,
+        **write_scenes(tmp_path),
+    )
+
+
+def snapshot(path):
+    manifest = json.loads((path / "manifest.json").read_text())
+    return (path / manifest["snapshot"]).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    return quick(tmp_path_factory.mktemp("oasis"))
+
+
+@pytest.fixture(scope="module")
+def generator(fitted):
+    return load_generator(fitted)
+
+
+def test_samples_are_training_masks_with_new_pictures(generator):
+    assert isinstance(generator, MapGenerator)
+    assert generator.classes.ids == (3, 7)
+    samples = generator.samples(range(6))
+    masks = [pair.mask for pair in generator.pairs]
+    found = [[np.array_equal(s.mask, mask) for mask in masks].index(True) for s in samples]
+    assert len(set(found)) > 1
+    assert set(np.unique(samples[0].mask)) == {3, 7, 255}
+    assert all(s.image.shape == (48, 64, 3) for s in samples)
+    assert len({s.image.tobytes() for s in samples}) == 6
+    again = generator.sample(4)
+    assert np.array_equal(again.image, samples[4].image)
+
+
+def test_the_grid_and_the_log_are_written(fitted):
+    assert (fitted / "samples" / "000005.png").is_file()
+    lines = [json.loads(line) for line in (fitted / "metrics.jsonl").read_text().splitlines()]
+    assert {"d/real", "d/fake", "d/labelmix", "g/classes"} <= {k for line in lines for k in line}
+
+
+def test_a_bank_holds_painted_masks(generator, tmp_path):
+    bank = generate(generator, tmp_path / "bank", n=3, seed=1)
+    assert len(bank) == 3
+    assert set(np.unique(bank[0].mask)) == {3, 7, 255}
+
+
+def test_an_interrupted_fit_resumes_bit_for_bit(fitted, tmp_path):
+    def interrupt(progress):
+        if progress.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, progress=interrupt)
+    out = fit(out=tmp_path / "out", resume=True, echo=lambda line: None)
+    assert snapshot(out) == snapshot(fitted)
+
+
+def test_masks_of_another_size_are_painted_at_their_own(generator):
+    mask = np.full((40, 100), 3, np.uint8)
+    mask[5:20, 20:60] = 7
+    assert generator.render(mask, 3).shape == (40, 100, 3)
+
+
+def test_only_one_class_gets_another_look(generator):
+    mask = generator.pairs[0].mask
+    labels = torch.from_numpy(mask.astype(np.int64))
+    first = image_noise(1)
+    other = combine(first, class_noise(labels, 2), labels == 7)
+    change = np.abs(generator.render(mask, first).astype(int) - generator.render(mask, other))
+    assert change[mask == 7].mean() > change[mask == 3].mean()
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (np.full((48, 64), 5, np.uint8), r"ids \[5\] that .* known are \[3, 7\]"),
+        (np.full((48, 64), 255, np.uint8), "no labelled pixel"),
+        (np.full((48, 64), 11, np.uint8), "no labelled pixel"),
+        (np.full((48, 64, 1), 3, np.uint8), r"shape \(48, 64, 1\)"),
+    ],
+)
+def test_unusable_masks_are_refused(generator, mask, words):
+    with pytest.raises(InputError, match=words):
+        generator.render(mask, 0)
+
+
+def test_wrong_requests_are_refused(tmp_path):
+    scenes = write_scenes(tmp_path)
+    with pytest.raises(InputError, match="give masks, or use osmis"):
+        fit(images=scenes["images"], out=tmp_path / "o", config=QUICK)
+    for preset in ("compose", "patch"):
+        config = dataclasses.replace(QUICK, preset=preset)
+        with pytest.raises(InputError, match=f"no preset {preset}"):
+            fit(out=tmp_path / "o", config=config, **scenes)
+    with pytest.raises(InputError, match="small goes with --generator oasis"):
+        fit(out=tmp_path / "o", config=FitConfig(preset="small"), **scenes)
+    assert not (tmp_path / "o").exists()
