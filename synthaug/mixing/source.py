@@ -73,6 +73,37 @@ class Source:
         """The composer, where pairs are composed live."""
         return self._opened if isinstance(self._opened, Composer) else None
 
+    @property
+    def paints_masks(self) -> bool:
+        """Whether it makes new pictures for masks that are given."""
+        return bool(getattr(self._opened, "paints_masks", False))
+
+    def repaint(self, mask: NDArray[Any] | None, choice: dict[str, Any]) -> NDArray[np.uint8]:
+        """Paint a pipeline's own mask; the same choice gives the same picture.
+
+        Args:
+            mask: (H, W) or (H, W, 1) ids as in training; 255, and what training ignored, is
+                unlabelled.
+            choice: what `draw` returned.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: there is no mask, or it holds anything but ids of the training masks.
+        """
+        if mask is None:
+            raise InputError(
+                f"{self.path} paints masks: pass mask=..., the class ids of the picture to replace"
+            )
+        ids = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
+        if ids.dtype == bool or not np.equal(ids, np.rint(ids)).all():
+            raise InputError(f"a mask of dtype {mask.dtype} cannot be painted: pass class ids")
+        picture: NDArray[np.uint8] = self._opened.render(
+            ids.astype(np.int64), int(choice["latent_seed"])
+        )
+        return picture
+
     def draw(self, pick: Callable[[int], int]) -> dict[str, Any]:
         """Choose a pair.
 

@@ -40,8 +40,13 @@ def _as_path(value: Any) -> Any:
 class SynthAugment(DualTransform):  # type: ignore[misc]
     """Replace image, mask, masks and boxes by a synthetic pair from a bank or a generator.
 
-    Put it first in the pipeline: whatever ran before it is thrown away on a hit, whatever comes
-    after it treats real and synthetic pairs alike. Pass every label of the image to the call;
+    With a generator that paints masks (``oasis``) the image alone is replaced, by a new picture for
+    the mask that is passed; mask, masks and boxes stay as they are, so that it may stand anywhere.
+    Pixels of the ignore id, and of ids that the generator was told to ignore, stay so and get
+    whatever surrounds them.
+
+    Else put it first in the pipeline: whatever ran before it is thrown away on a hit, whatever
+    comes after it treats real and synthetic pairs alike. Pass every label of the image to the call;
     a caption or class kept elsewhere still describes the replaced image.
 
     Args:
@@ -172,6 +177,10 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         if data.get("image") is None:
             raise InputError("SynthAugment replaces image and labels together: pass image=...")
         source = open_source_once(self.source)
+        if source.paints_masks:
+            picture = source.repaint(data.get("mask"), params)
+            painted = Sample(picture, picture[..., 0])
+            return data | {"image": self.apply(data["image"], sample=painted)}
         sample = source.fetch(params)
         if self.resize:
             sample = resized(sample, *data["image"].shape[:2])

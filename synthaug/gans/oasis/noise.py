@@ -61,7 +61,7 @@ def combine(noise: Tensor, other: Tensor, where: Tensor) -> Tensor:
     Returns:
         (64, h, w).
     """
-    return torch.where(where, field(noise, where.shape), field(other, where.shape))
+    return torch.where(where, field(other, where.shape), field(noise, where.shape))
 
 
 def interpolate(

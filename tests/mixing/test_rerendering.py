@@ -1,0 +1,100 @@
+"""SynthAugment over a generator that paints masks."""
+
+from __future__ import annotations
+
+import json
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from synthaug import files, gans
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.mixing import SynthAugment
+from synthaug.sample import Sample
+
+SPEC = {"name": "oasis", "preset": "fast", "height": 32, "width": 48, "num_classes": 2}
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory):
+    """A folder with an untrained painter of the ids 3 and 7 that was told to ignore 11."""
+    path = tmp_path_factory.mktemp("painter")
+    torch.manual_seed(0)
+    generator = gans.build(SPEC | {"pretrained": False}).generator
+    with torch.no_grad():
+        generator.image.weight.mul_(5)
+    save_file(generator.state_dict(), path / "snapshot.safetensors")
+    pair = Sample(np.zeros((32, 48, 3), np.uint8), _mask(), "scene")
+    manifest = {
+        "format": "synthaug-generator-1",
+        "gan": SPEC | {"pretrained": False},
+        "classes": {"ids": [3, 7], "names": ["road", "car"]},
+        "pairs": [{"id": pair.id, **folder.write_pair(path / "pairs", pair.id, pair)}],
+        "size": [32, 48],
+        "grey": False,
+        "snapshot": "snapshot.safetensors",
+        "snapshot_sha256": files.sha256_file(path / "snapshot.safetensors"),
+        "config": {"ignore": [11]},
+        "seed": 0,
+    }
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+def _mask():
+    mask = np.full((32, 48), 3, np.uint8)
+    mask[8:20, 10:30] = 7
+    mask[:2], mask[-2:] = 11, 255
+    return mask
+
+
+def test_the_image_is_new_and_all_labels_stay(painter):
+    pipeline = A.Compose(
+        [A.HorizontalFlip(p=1.0), SynthAugment(painter, p=1.0)],
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"]),
+    )
+    image = np.full((32, 48, 3), 90, np.uint8)
+    data = {"mask": _mask(), "bboxes": np.array([[10.0, 8, 30, 20]]), "labels": ["car"]}
+    result = pipeline(image=image, **data)
+    flipped = _mask()[:, ::-1]
+    assert np.array_equal(result["mask"], flipped)
+    assert result["bboxes"].tolist() == [[18, 8, 38, 20]]
+    assert list(result["labels"]) == ["car"]
+    assert result["image"].shape == image.shape
+    assert result["image"].std() > 1
+    again = pipeline(image=image, **data)
+    assert not np.array_equal(result["image"], again["image"])
+
+
+def test_the_seed_decides(painter):
+    pictures = []
+    for seed in (1, 1, 2):
+        pipeline = A.Compose([SynthAugment(painter, p=1.0)], seed=seed)
+        pictures.append(pipeline(image=np.zeros((32, 48, 3), np.uint8), mask=_mask())["image"])
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
+def test_crops_and_float_images_are_painted_as_they_come(painter):
+    transform = SynthAugment(painter, p=1.0)
+    mask = _mask()[:20, :27, None].astype(np.int32)
+    result = transform(image=np.zeros((20, 27, 3), np.float32), mask=mask)
+    assert result["image"].dtype == np.float32
+    assert result["image"].shape == (20, 27, 3)
+    assert 0 <= result["image"].min() < result["image"].max() <= 1
+    assert result["mask"] is mask or np.array_equal(result["mask"], mask)
+
+
+def test_what_cannot_be_painted_is_refused(painter):
+    transform = SynthAugment(painter, p=1.0)
+    image = np.zeros((32, 48, 3), np.uint8)
+    with pytest.raises(InputError, match=r"pass mask="):
+        transform(image=image)
+    with pytest.raises(InputError, match=r"ids \[0\] that"):
+        transform(image=image, mask=np.zeros((32, 48), np.uint8))
+    with pytest.raises(InputError, match="dtype bool"):
+        transform(image=image, mask=_mask() == 7)
