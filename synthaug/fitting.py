@@ -34,7 +34,6 @@ from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
 from synthaug.training_pairs import (
-    index_tensors,
     kept_pairs,
     read_training_pairs,
     training_tensors,
@@ -196,11 +195,8 @@ def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None)
     rng = torch.random.get_rng_state()
     torch.manual_seed(derive_seed(run.config.seed, "fit", "initial weights"))
     gan = gans.build(plan.gan)
-    if gan.paints_masks:
-        assert run.classes is not None
-        images, masks = index_tensors(run.pairs, run.classes, plan.size)
-    else:
-        images, masks = training_tensors(run.pairs, run.classes, plan.size, gan.real_scale)
+    scale = None if gan.paints_masks else gan.real_scale
+    images, masks = training_tensors(run.pairs, run.classes, plan.size, scale)
     gan.initialise(images, masks)
     gan.to(engine.device)
     if engine.device.type == "cpu":

@@ -71,7 +71,7 @@ def kept_pairs(out: Path, manifest: dict[str, Any]) -> list[Sample]:
 
 
 def training_tensors(
-    pairs: Sequence[Sample], classes: ClassMap | None, size: tuple[int, int], scale: int
+    pairs: Sequence[Sample], classes: ClassMap | None, size: tuple[int, int], scale: int | None
 ) -> tuple[Tensor, Tensor | None]:
     """Bring pairs to the training size.
 
@@ -79,20 +79,23 @@ def training_tensors(
         pairs: P pairs of one size.
         classes: their classes; None without masks.
         size: height and width in training, px.
-        scale: multiple of that size.
+        scale: multiple of that size; None: once, and masks as indices.
 
     Returns:
         Images (P, 3, h, w) in [-1, 1] and masks (P, N, h, w), one-hot shares of each pixel's area
-        per class, zero where ignored; None without masks.
+        per class, zero where ignored; None without masks. As indices: (P, h, w) int16, the nearest
+        pixel's class in [0, N), -1 where ignored.
     """
-    target = (size[0] * scale, size[1] * scale)
+    target = (size[0] * (scale or 1), size[1] * (scale or 1))
     images, masks = [], []
     for pair in pairs:
         image = torch.from_numpy(pair.image).permute(2, 0, 1)[None].float() / 127.5 - 1
         images.append(
             F.interpolate(image, target, mode="bilinear", antialias=True, align_corners=False)
         )
-        if classes is not None:
+        if classes is not None and scale is None:
+            masks.append(index_mask(pair.mask, classes, target)[None])
+        elif classes is not None:
             index = torch.from_numpy(classes.encode(pair.mask))
             one_hot = F.one_hot(index.clamp_min(0), len(classes)) * (index >= 0)[..., None]
             share = one_hot.permute(2, 0, 1)[None].float()
@@ -100,24 +103,6 @@ def training_tensors(
                 F.interpolate(share, target, mode="bilinear", antialias=True, align_corners=False)
             )
     return torch.cat(images).clamp(-1, 1), torch.cat(masks) if masks else None
-
-
-def index_tensors(
-    pairs: Sequence[Sample], classes: ClassMap, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """Bring pairs to the training size, masks as indices instead of one map per class.
-
-    Args:
-        pairs: P pairs of one size.
-        classes: their classes.
-        size: height and width in training, px.
-
-    Returns:
-        Images (P, 3, h, w) in [-1, 1] and masks (P, h, w) int16, the nearest pixel's class in
-        [0, N), -1 where ignored.
-    """
-    images, _ = training_tensors(pairs, None, size, 1)
-    return images, torch.stack([index_mask(pair.mask, classes, size) for pair in pairs])
 
 
 def index_mask(mask: NDArray[np.uint8], classes: ClassMap, size: tuple[int, int]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def _conv(c_in, c_out, kernel, bias=True):
 
 def _generator():
     blocks = []
-    for c_in, c_out in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for c_in, c_out in pairwise(WIDTHS):
         middle = min(c_in, c_out)
         block = {
             "conv_0": _conv(c_in, middle, 3),
@@ -124,7 +125,7 @@ def test_a_discriminator_loads_and_segments(discriminator_file):
 
 
 def test_a_mismatch_is_named_in_one_line(generator_file, discriminator_file, tmp_path):
-    path, module = generator_file
+    _, module = generator_file
     state = module.state_dict()
     changes = {
         "missing .*blocks.0.norm_0.gamma.bias": {"body.0.norm_0.mlp_gamma.bias": None},

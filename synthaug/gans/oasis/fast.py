@@ -61,7 +61,7 @@ class FastPainter(LabelMapGenerator):
         with torch.no_grad():
             self.image.weight.mul_(0.1)
             for layer in self.noise:
-                layer.weight.mul_(0.3)
+                layer.get_parameter("weight").mul_(0.3)
 
     def paint(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Paint label maps; see `LabelMapGenerator.paint`."""
@@ -76,7 +76,8 @@ class FastPainter(LabelMapGenerator):
             if index > 0:
                 x = F.interpolate(x, scale_factor=2.0)
             x = block(x, maps[-1 - index])
-        return self.image(F.leaky_relu(x, 0.2)).float().tanh()
+        image: Tensor = self.image(F.leaky_relu(x, 0.2)).float().tanh()
+        return image
 
     def _noise(self, level: int, noise: Tensor, stride: int) -> Tensor:
         """The noise's share of a level's features; a field of noise is averaged over cells."""

@@ -7,8 +7,6 @@ Image Synthesis" (OASIS, ICLR 2021, arXiv:2012.04781, section 3.2).
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -161,4 +159,4 @@ def conv(c_in: int, c_out: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
 
 def normalised_conv(c_in: int, c_out: int, kernel: int, *, bias: bool = True) -> nn.Module:
     """As `conv`, with spectral normalisation (Miyato et al. 2018)."""
-    return cast(nn.Module, spectral_norm(conv(c_in, c_out, kernel, bias=bias)))
+    return spectral_norm(conv(c_in, c_out, kernel, bias=bias))

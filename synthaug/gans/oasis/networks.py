@@ -112,7 +112,8 @@ class OasisGenerator(LabelMapGenerator):
         x = self.stem(layout.at((height // self.grid_px, width // self.grid_px)))
         for index, block in enumerate(self.blocks):
             x = block(x if index == 0 else F.interpolate(x, scale_factor=2.0), layout)
-        return self.image(F.leaky_relu(x, 0.2)).float().tanh()
+        image: Tensor = self.image(F.leaky_relu(x, 0.2)).float().tanh()
+        return image
 
 
 class OasisDiscriminator(nn.Module):
@@ -130,7 +131,7 @@ class OasisDiscriminator(nn.Module):
         super().__init__()
 
         def scaled(channels: int) -> int:
-            return max(8, round(channels * width))
+            return max(4, round(channels * width))
 
         encoder = [3, *map(scaled, ENCODER_WIDTHS[1:])]
         decoder = list(map(scaled, DECODER_WIDTHS))

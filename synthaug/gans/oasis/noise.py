@@ -102,7 +102,7 @@ def field(noise: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 def _spread(numbers: Tensor, seed: int, kind: str) -> Tensor:
-    values, place = numbers.unique(return_inverse=True)
+    values, place = torch.unique(numbers, return_inverse=True)
     vectors = torch.stack([_vector(seed, kind, int(value)) for value in values])
     return vectors[place].permute(2, 0, 1)
 
