@@ -136,6 +136,8 @@ class FastSegmenter(nn.Module):
                 nn.init.kaiming_normal_(part.weight, a=0.2)
                 assert part.bias is not None
                 nn.init.zeros_(part.bias)
+        with torch.no_grad():
+            self.logits.weight.mul_(0.1)
 
     def forward(self, image: Tensor, seen: tuple[Tensor, ...]) -> Tensor:
         """Judge images (B, 3, H, W) with their four frozen maps: logits (B, N + 2, H, W)."""
