@@ -76,3 +76,22 @@ def test_the_fast_preset_pretrains_for_a_part_of_even_short_runs():
         plan = make_plan(FitConfig(preset="fast", iterations=iterations), (96, 160), 2, 1)
         assert 1 <= plan.gan["pretrain_steps"] <= max(1, iterations // 4)
         assert plan.gan["pretrain_steps"] <= plan.gan["bernoulli_steps"]
+
+
+def test_oasis_on_a_gpu_is_small_else_fast(gpu):
+    config = FitConfig(generator="oasis")
+    assert make_plan(config, (192, 256), 11, 300).preset == "small"
+    cpu = make_plan(FitConfig(generator="oasis", accelerator="cpu"), (192, 256), 11, 300)
+    assert cpu.preset == "fast"
+    assert (cpu.size, cpu.gan["name"]) == ((192, 256), "oasis")
+    assert [plugin.name for plugin in cpu.plugins()] == ["diffaug"]
+
+
+def test_oasis_as_published():
+    plan = make_plan(FitConfig(generator="oasis", preset="paper"), (512, 1024), 34, 3000)
+    assert plan.size == (192, 384)  # of the published area, on the discriminator's grid
+    loop = plan.loop
+    assert (loop.lr_generator, loop.lr_discriminator, loop.betas) == (1e-4, 4e-4, (0.0, 0.999))
+    assert (loop.batch_size, loop.ema, loop.share_fakes) == (32, 0.9999, False)
+    wide = FitConfig(generator="oasis", preset="paper", max_size=512)
+    assert make_plan(wide, (512, 1024), 34, 3000).size == (256, 512)
