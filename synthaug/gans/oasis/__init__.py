@@ -9,7 +9,7 @@ released code differ; we do as follows:
   relabelling slip ties classes 0 and 1 together;
 - the strength of LabelMix is the code's (10; 5 for Cityscapes), the thesis says 5 for ADE20K;
 - pictures are flipped; the code means to crop as well, but an option that is overwritten turns
-  that off, and the published numbers were made without;
+  that off, and so `paper` does not crop either;
 - batch statistics of the averaged generator are measured anew before it is used: the code;
 - the discriminator steps first, as everywhere in our loop; the code steps the generator first;
 - statistics are per process: published runs shared them between four GPUs.
