@@ -28,10 +28,10 @@ from synthaug.filtering import filter_bank
 from synthaug.formats.davis import read_video
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
-from synthaug.gain.jobs import default_jobs
 from synthaug.gain.runs import MEASURES
 from synthaug.gain.summary import summarise
 from synthaug.quality.features import FeatureNet, load_feature_net
+from synthaug.running import training_settings
 
 VIDEOS = ("blackswan", "cows", "horsejump-high", "dance-twirl")
 BASELINE, ARM, PLAIN = "standard", "standard+synthetic", "no-filter"
@@ -120,7 +120,6 @@ def run_ablation(
     parents: Any,
     out: Path,
     seeds: list[int],
-    jobs: int,
 ) -> None:
     """Train the baseline and every variant (name -> unit -> bank) that has not been yet."""
     for name in (BASELINE, *banks):
@@ -132,14 +131,8 @@ def run_ablation(
             baseline=arm,
             seeds=seeds,
             sources={unit: {"synthetic": path} for unit, path in banks.get(name, {}).items()},
-            segmenter="osvos" if config.segmenter == "auto" else config.segmenter,
-            steps=config.steps,
-            batch_size=config.batch_size,
-            side_px=config.side_px,
-            lr=config.lr,
-            encoder=config.encoder,
             parent=parents,
-            jobs=jobs,
+            **training_settings(config, units),
             echo=lambda line, name=name: print(f"{name}: {line}", flush=True),
         )
 
@@ -217,7 +210,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, help="trainings side by side")
     options = parser.parse_args(arguments)
     try:
-        recipe = load_recipe(options.recipe, options.set, {"data": {"every": options.every}})
+        own = {"data": {"every": options.every}, "compare": {"jobs": options.jobs}}
+        recipe = load_recipe(options.recipe, options.set, own)
         data, config = recipe.data, recipe.compare
         if data.root is None:
             raise InputError(f"{options.recipe} names no data.root: add it with --set")
@@ -226,11 +220,10 @@ def main(arguments: list[str] | None = None) -> None:
         if parents == "others":
             parents = {unit.name: parent_of(options.runs, unit.name) for unit in units}
         banks, kept = mark_all(options, recipe.filter)
-        jobs = options.jobs or default_jobs()
         for number in range(options.seeds):
             seeds = list(range(number + 1))
             folder = options.out / "compare"
-            run_ablation(units, config, banks, parents, folder, seeds, jobs)
+            run_ablation(units, config, banks, parents, folder, seeds)
             text = table(folder, kept, options.videos, seeds)
             write_text(options.out / "table.md", text)
             print("\n" + text, flush=True)

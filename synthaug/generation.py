@@ -11,14 +11,14 @@ from synthaug import files
 from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
 from synthaug.bank import Bank, write_bank
-from synthaug.composing import Composer, is_composition
+from synthaug.composing import Composer
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.generator import Generator, pick_device
 from synthaug.generator_folder import GeneratorFolder
-from synthaug.map_generator import MapGenerator, is_map_generator
-from synthaug.rendering import PatchGenerator, PatchRenderer, is_patch_generator
+from synthaug.map_generator import MapGenerator
+from synthaug.rendering import PatchGenerator, PatchRenderer
 from synthaug.sample import Sample
 from synthaug.seeding import derive_seed
 
@@ -43,11 +43,11 @@ def load_generator(
         InputError: the folder is no generator, or a file of it is missing or damaged.
     """
     manifest = files.read_json(Path(path) / "manifest.json", "generator manifest")
-    if is_composition(manifest):
+    if Composer.draws(manifest):
         return Composer(path)
-    if is_patch_generator(manifest):
+    if PatchGenerator.draws(manifest):
         return PatchGenerator(path, device=pick_device(accelerator))
-    if is_map_generator(manifest):
+    if MapGenerator.draws(manifest):
         return MapGenerator(path, accelerator=accelerator)
     return Generator(path, accelerator=accelerator)
 

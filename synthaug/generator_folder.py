@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from synthaug.formats import folder
 from synthaug.sample import ClassMap, Sample
 
 
-class GeneratorFolder:
+class GeneratorFolder(ABC):
     """The folder that ``fit`` wrote, opened: its manifest and the training pairs.
 
     Attributes:
@@ -34,6 +35,8 @@ class GeneratorFolder:
     """
 
     paints_masks = False
+    _GANS: tuple[str, ...] | None = None
+    """Names, in the manifest, of what the class draws with; None takes any."""
     _OTHER = "{path} is not a generator: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path) -> None:
@@ -41,7 +44,7 @@ class GeneratorFolder:
         self.manifest: dict[str, Any] = files.read_json(
             self.path / "manifest.json", "generator manifest"
         )
-        if not self._draws(self.manifest):
+        if not self.draws(self.manifest):
             raise InputError(self._OTHER.format(path=path))
         classes = self.manifest["classes"]
         self.classes = ClassMap(tuple(classes["ids"]), tuple(classes["names"]))
@@ -50,14 +53,16 @@ class GeneratorFolder:
         self.hash: str = self.manifest["snapshot_sha256"]
         self.pairs: list[Sample] = read_written_pairs(self.path / "pairs", self.manifest["pairs"])
 
-    @staticmethod
-    def _draws(manifest: Any) -> bool:
+    @classmethod
+    def draws(cls, manifest: Any) -> bool:
         """Whether a folder with this manifest is of the kind that this class draws from."""
-        return isinstance(manifest, dict) and manifest.get("format") == GENERATOR_FORMAT
+        if not isinstance(manifest, dict) or manifest.get("format") != GENERATOR_FORMAT:
+            return False
+        return cls._GANS is None or manifest.get("gan", {}).get("name") in cls._GANS
 
+    @abstractmethod
     def sample(self, seed: int) -> Sample:
         """Draw the sample of a seed; the same seed gives the same bits."""
-        raise NotImplementedError
 
     def samples(self, seeds: Sequence[int]) -> list[Sample]:
         """Draw the samples of several seeds, each as `sample` would draw it.

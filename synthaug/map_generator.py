@@ -19,8 +19,6 @@ from synthaug.generator import Generator, finish_image
 from synthaug.sample import IGNORE_ID, Sample
 from synthaug.seeding import torch_stream
 
-PAINTERS = ("oasis",)
-
 
 class MapGenerator(Generator):
     """A generator that paints label maps, opened for sampling only.
@@ -37,11 +35,12 @@ class MapGenerator(Generator):
     """
 
     paints_masks = True
+    _GANS = ("oasis",)
+    _OTHER = "{path} does not paint masks: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
         super().__init__(path, accelerator=accelerator)
-        if not isinstance(self._network, LabelMapGenerator):
-            raise InputError(f"{path} does not paint masks: its manifest.json is of another kind")
+        assert isinstance(self._network, LabelMapGenerator)
         self._painter: LabelMapGenerator = self._network
         self._unlabelled = [IGNORE_ID, *self.manifest["config"].get("ignore", ())]
         self._labelled = [p for p in self.pairs if (p.mask != IGNORE_ID).any()]
@@ -109,8 +108,3 @@ class MapGenerator(Generator):
         if not ids - set(self._unlabelled):
             raise InputError("the mask has no labelled pixel: there is nothing to paint")
         return self.classes.encode(mask.astype(np.uint8))
-
-
-def is_map_generator(manifest: Any) -> bool:
-    """Whether a manifest is that of a folder with a painter of label maps."""
-    return isinstance(manifest, dict) and manifest.get("gan", {}).get("name") in PAINTERS

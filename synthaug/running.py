@@ -216,15 +216,9 @@ def _compare_and_report(
             arms=config.arms,
             seeds=config.seeds,
             sources=sources,
-            segmenter=_segmenter(config, units),
             baseline=config.baseline,
-            steps=config.steps,
-            batch_size=config.batch_size,
-            side_px=config.side_px,
-            lr=config.lr,
-            encoder=config.encoder,
             parent=parents,
-            jobs=config.jobs or default_jobs(),
+            **training_settings(config, units),
             reproduce=reproduce,
             progress=counting(progress, "training step"),
             echo=echo,
@@ -260,6 +254,19 @@ def _parents(
     if segmenter != "osvos":
         raise InputError(f"parent networks are for osvos, not {segmenter}: leave the option out")
     return parents.of
+
+
+def training_settings(config: CompareConfig, units: Sequence[Unit]) -> dict[str, Any]:
+    """Return the keywords of `compare` that say how every arm is trained."""
+    return {
+        "segmenter": _segmenter(config, units),
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "side_px": config.side_px,
+        "lr": config.lr,
+        "encoder": config.encoder,
+        "jobs": config.jobs or default_jobs(),
+    }
 
 
 def _segmenter(config: CompareConfig, units: Sequence[Unit]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,20 @@ from synthaug.errors import InputError
 
 IGNORE_ID = 255
 MAX_CLASSES = 64
+
+
+def ignore_table(ignore: Sequence[int]) -> NDArray[np.uint8]:
+    """Return what each id of a mask becomes, (256,): 255 where it means "not labelled".
+
+    Raises:
+        InputError: an id is not in 0..255.
+    """
+    table = np.arange(256, dtype=np.uint8)
+    for value in ignore:
+        if not 0 <= value <= 255:
+            raise InputError(f"cannot ignore id {value}: ids of masks are 0..255")
+        table[value] = IGNORE_ID
+    return table
 
 
 @dataclass(frozen=True, eq=False)

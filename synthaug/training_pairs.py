@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synthaug.errors import InputError
 from synthaug.formats import folder
-from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
 
 
 def read_training_pairs(
@@ -50,10 +50,7 @@ def read_training_pairs(
 
 
 def _without(pair: Sample, ignore: Sequence[int]) -> Sample:
-    if not ignore:
-        return pair
-    ignored = np.isin(pair.mask, np.asarray(ignore, np.uint8))
-    return replace(pair, mask=np.where(ignored, np.uint8(IGNORE_ID), pair.mask))
+    return replace(pair, mask=ignore_table(ignore)[pair.mask]) if ignore else pair
 
 
 def _unlabelled(path: str | Path) -> Sample:

@@ -143,3 +143,28 @@ def pair_files(tmp_path):
     ids[12:36, 16:40] = 1
     Image.fromarray(ids).save(mask)
     return image, mask
+
+
+@pytest.fixture(scope="session")
+def write_videos():
+    """Return a function that writes tiny videos of three frames, laid out as DAVIS."""
+    from PIL import Image
+
+    from synthaug.seeding import numpy_stream
+
+    def write(root, videos):
+        for video in videos:
+            for frame in range(3):
+                image = numpy_stream(frame, video).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+                mask = np.zeros((48, 64), np.uint8)
+                mask[12:30, 10 + 3 * frame : 34 + 3 * frame] = 1
+                image[mask > 0] //= 4
+                for part, name, array in (
+                    ("JPEGImages", f"{frame:05d}.jpg", image),
+                    ("Annotations", f"{frame:05d}.png", mask),
+                ):
+                    folder = root / part / video
+                    folder.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(array).save(folder / name)
+
+    return write

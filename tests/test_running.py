@@ -4,36 +4,21 @@ import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from synthaug import sources
 from synthaug.config import CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
 from synthaug.errors import InputError
 from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
-from synthaug.seeding import numpy_stream
 
 ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")
 
 
 @pytest.fixture(scope="module")
-def davis(tmp_path_factory):
+def davis(write_videos, tmp_path_factory):
     """Write three tiny videos laid out as DAVIS."""
     root = tmp_path_factory.mktemp("data")
-    for video in ("one", "two", "three"):
-        for frame in range(3):
-            image = numpy_stream(frame, video).integers(0, 256, (48, 64, 3)).astype(np.uint8)
-            mask = np.zeros((48, 64), np.uint8)
-            mask[12:30, 10 + 3 * frame : 34 + 3 * frame] = 1
-            image[mask > 0] //= 4
-            for part, name, array in (
-                ("JPEGImages", f"{frame:05d}.jpg", image),
-                ("Annotations", f"{frame:05d}.png", mask),
-            ):
-                folder = root / part / video
-                folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(array).save(folder / name)
+    write_videos(root, ("one", "two", "three"))
     return root
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from synthaug.composing.composer import Composer, is_composition
+from synthaug.composing.composer import Composer
 
-__all__ = ["Composer", "is_composition"]
+__all__ = ["Composer"]

@@ -6,13 +6,11 @@ from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.bank import GENERATOR_FORMAT
 from synthaug.composing.parts import (
     MARGIN_PX,
     PARTS,
@@ -50,6 +48,7 @@ class Composer(GeneratorFolder):
         InputError: the folder is no such folder, or a file of it is missing or damaged.
     """
 
+    _GANS = (NAME,)
     _OTHER = "{path} holds no compositions: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path) -> None:
@@ -62,10 +61,6 @@ class Composer(GeneratorFolder):
         self._copies: int = options["copies"]
         self._generated_objects: float = options["generated_share"]
         self._generated_backgrounds: float = options["background_share"]
-
-    @staticmethod
-    def _draws(manifest: Any) -> bool:
-        return is_composition(manifest)
 
     def sample(self, seed: int) -> Sample:
         """Compose the sample of a seed; the same seed gives the same bits.
@@ -245,15 +240,6 @@ class Composer(GeneratorFolder):
             turn = np.cos(hue) * np.eye(3) + np.sin(hue) * cross + (1 - np.cos(hue)) / 3
             linear = (grey + saturation * (np.eye(3) - grey)) @ turn
         return np.column_stack([gain * linear, np.full(3, shift + 128 * (1 - gain))])
-
-
-def is_composition(manifest: Any) -> bool:
-    """Whether a manifest is that of a folder of parts to compose from."""
-    return (
-        isinstance(manifest, dict)
-        and manifest.get("format") == GENERATOR_FORMAT
-        and manifest.get("gan", {}).get("name") == NAME
-    )
 
 
 def _keep_cuts_outside(

@@ -13,7 +13,7 @@ import numpy as np
 
 from synthaug.errors import InputError
 from synthaug.formats.folder import match_pairs, read_mask, read_pair
-from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
 from synthaug.seeding import numpy_stream
 
 PathPair = tuple[Path, Path]
@@ -171,11 +171,7 @@ class _Labels:
     """Reads masks in which some ids stand for "not labelled"."""
 
     def __init__(self, ignore: Sequence[int]) -> None:
-        self._table = np.arange(256, dtype=np.uint8)
-        for value in ignore:
-            if not 0 <= value <= 255:
-                raise InputError(f"cannot ignore id {value}: ids of masks are 0..255")
-            self._table[value] = IGNORE_ID
+        self._table = ignore_table(ignore)
         self._ids: dict[Path, frozenset[int]] = {}
 
     def read_pair(self, image: Path, mask: Path, sample_id: str) -> Sample:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from synthaug import files
 from synthaug.bank import FORMAT, Bank
-from synthaug.composing import Composer, is_composition
+from synthaug.composing import Composer
 from synthaug.errors import InputError
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
@@ -153,7 +153,7 @@ def _open_folder(path: str) -> Any:
     manifest = files.read_json(Path(path) / "manifest.json", "bank or generator manifest")
     if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
         return Bank(path)  # workers that only read a bank load no GAN code
-    if is_composition(manifest):
+    if Composer.draws(manifest):
         return Composer(path)  # nor do those that compose
     from synthaug.generation import open_source
 

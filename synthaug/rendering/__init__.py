@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synthaug.rendering.generator import PatchGenerator, is_patch_generator
+from synthaug.rendering.generator import PatchGenerator
 from synthaug.rendering.renderer import PatchRenderer
 
-__all__ = ["PatchGenerator", "PatchRenderer", "is_patch_generator"]
+__all__ = ["PatchGenerator", "PatchRenderer"]

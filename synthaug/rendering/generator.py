@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synthaug import files
-from synthaug.bank import GENERATOR_FORMAT
 from synthaug.generator_folder import GeneratorFolder, read_verified
 from synthaug.rendering.renderer import COARSE_PX
 from synthaug.rendering.strays import StrayRemover
@@ -42,6 +41,7 @@ class PatchGenerator(GeneratorFolder):
         InputError: the folder is no such folder, or a file of it is missing or damaged.
     """
 
+    _GANS = (NAME,)
     _OTHER = "{path} holds no patch generator: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path, *, device: str | torch.device = "cpu") -> None:
@@ -63,10 +63,6 @@ class PatchGenerator(GeneratorFolder):
         self._strays = StrayRemover(self.pairs, self.classes)
         pictures = torch.cat([to_picture([pair], classes) for pair in self.pairs])
         self._layouts = to_octave(pictures, self._start)  # (P, 3 + N, h, w)
-
-    @staticmethod
-    def _draws(manifest: Any) -> bool:
-        return is_patch_generator(manifest)
 
     @torch.inference_mode()
     def sample(self, seed: int) -> Sample:
@@ -100,15 +96,6 @@ class PatchGenerator(GeneratorFolder):
         crop = F.grid_sample(whole[None], grid, padding_mode="border", align_corners=False)
         noise = torch.randn(crop.shape, generator=stream)
         return (crop + NOISE * whole.std((1, 2))[:, None, None] * noise).clamp(0, 255).round()
-
-
-def is_patch_generator(manifest: Any) -> bool:
-    """Whether a manifest is that of a folder that makes samples of patches."""
-    return (
-        isinstance(manifest, dict)
-        and manifest.get("format") == GENERATOR_FORMAT
-        and manifest.get("gan", {}).get("name") == NAME
-    )
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> dict[str, str]:

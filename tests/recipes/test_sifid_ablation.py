@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from synthaug import files
 from synthaug.bank import Bank, write_bank
@@ -23,22 +22,10 @@ def script(load_script):
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
+def recipe(write_videos, tmp_path_factory):
     """Write two tiny videos and a recipe for them; return the recipe's path."""
     root = tmp_path_factory.mktemp("davis")
-    for video in VIDEOS:
-        for frame in range(3):
-            image = numpy_stream(frame, video).integers(0, 256, (48, 64, 3)).astype(np.uint8)
-            mask = np.zeros((48, 64), np.uint8)
-            mask[12:30, 10 + 3 * frame : 34 + 3 * frame] = 1
-            image[mask > 0] //= 4
-            for part, name, array in (
-                ("JPEGImages", f"{frame:05d}.jpg", image),
-                ("Annotations", f"{frame:05d}.png", mask),
-            ):
-                folder = root / part / video
-                folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(array).save(folder / name)
+    write_videos(root, VIDEOS)
     stages = {
         "data": {"kind": "davis", "root": str(root), "videos": list(VIDEOS)},
         "filter": {"min_area_ratio": 0.0, "max_area_ratio": 1e6, "max_stray": 1.0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch
@@ -25,7 +26,7 @@ ENCODER_WIDTHS = (3, 128, 128, 256, 256, 512, 512)
 DECODER_WIDTHS = (512, 256, 256, 128, 128, 64)
 
 
-class LabelMapGenerator(nn.Module):
+class LabelMapGenerator(nn.Module, ABC):
     """What paints label maps: keeps the training maps, so that a latent alone names a sample.
 
     A latent (B, 65) is 64 numbers of noise and the number of a training map, counted round.
@@ -68,6 +69,7 @@ class LabelMapGenerator(nn.Module):
             labels = self.maps[number].long()
         return PairBatch((self.paint(labels, z[:, :NOISE_DIM]),), labels)
 
+    @abstractmethod
     def paint(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Paint label maps with given noise.
 
@@ -79,7 +81,6 @@ class LabelMapGenerator(nn.Module):
         Returns:
             (B, 3, H, W) in [-1, 1].
         """
-        raise NotImplementedError
 
 
 class OasisGenerator(LabelMapGenerator):
@@ -159,35 +160,8 @@ class OasisDiscriminator(nn.Module):
         return logits
 
 
-class DownBlock(nn.Module):
-    """Residual block that halves the size by averaging; the first has no leading activation.
-
-    Shapes: (B, c_in, h, w) -> (B, c_out, h/2, w/2).
-    """
-
-    def __init__(self, c_in: int, c_out: int, *, first: bool) -> None:
-        super().__init__()
-        self.first = first
-        self.conv1 = normalised_conv(c_in, c_out, 3)
-        self.conv2 = normalised_conv(c_out, c_out, 3)
-        self.learned_skip = c_in != c_out
-        if self.learned_skip:
-            self.conv_s = normalised_conv(c_in, c_out, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the sum of both paths."""
-        y = self.conv1(x if self.first else F.leaky_relu(x, 0.2))
-        y = F.avg_pool2d(self.conv2(F.leaky_relu(y, 0.2)), 2)
-        x = F.avg_pool2d(x, 2)  # a 1x1 convolution and a mean commute
-        out: Tensor = y + (self.conv_s(x) if self.learned_skip else x)
-        return out
-
-
-class UpBlock(nn.Module):
-    """Residual block that doubles the size by nearest neighbour before its first convolution.
-
-    Shapes: (B, c_in, h, w) -> (B, c_out, 2h, 2w).
-    """
+class ResidualBlock(nn.Module):
+    """What both kinds of blocks hold: two convolutions, and a third where the width changes."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -197,10 +171,39 @@ class UpBlock(nn.Module):
         if self.learned_skip:
             self.conv_s = normalised_conv(c_in, c_out, 1)
 
+    def skip(self, x: Tensor) -> Tensor:
+        """Bring the input to the width of the output."""
+        out: Tensor = self.conv_s(x) if self.learned_skip else x
+        return out
+
+
+class DownBlock(ResidualBlock):
+    """Residual block that halves the size by averaging; the first has no leading activation.
+
+    Shapes: (B, c_in, h, w) -> (B, c_out, h/2, w/2).
+    """
+
+    def __init__(self, c_in: int, c_out: int, *, first: bool) -> None:
+        super().__init__(c_in, c_out)
+        self.first = first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum of both paths."""
+        y = self.conv1(x if self.first else F.leaky_relu(x, 0.2))
+        y = F.avg_pool2d(self.conv2(F.leaky_relu(y, 0.2)), 2)
+        # a 1x1 convolution and a mean commute
+        return y + self.skip(F.avg_pool2d(x, 2))
+
+
+class UpBlock(ResidualBlock):
+    """Residual block that doubles the size by nearest neighbour before its first convolution.
+
+    Shapes: (B, c_in, h, w) -> (B, c_out, 2h, 2w).
+    """
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both paths."""
         y = self.conv1(F.interpolate(F.leaky_relu(x, 0.2), scale_factor=2.0))
         y = self.conv2(F.leaky_relu(y, 0.2))
-        skip = self.conv_s(x) if self.learned_skip else x
-        out: Tensor = y + F.interpolate(skip, scale_factor=2.0)
+        out: Tensor = y + F.interpolate(self.skip(x), scale_factor=2.0)
         return out
