@@ -100,7 +100,8 @@ class FilterConfig:
     """How a bank is filtered; `synthaug.filtering.filter_bank` explains the rules.
 
     Attributes:
-        rule: depths at which SIFID ranks the samples; ``sifid-1234`` averages four ranks.
+        rule: depths at which SIFID ranks the samples; ``sifid-1234`` averages four ranks. None in
+            a recipe keeps every sample, unscored.
         drop: share of the ranked samples to drop, the worst first, in [0, 1).
         network: feature network; ``auto`` takes InceptionV3 when its weights are there.
         weights: file of InceptionV3 weights; None searches torch's cache.
@@ -109,7 +110,7 @@ class FilterConfig:
         max_stray: largest share of object pixels in stray blobs.
     """
 
-    rule: Literal["sifid-1234", "sifid-1", "sifid-2", "sifid-3", "sifid-4"] = "sifid-1234"
+    rule: Literal["sifid-1234", "sifid-1", "sifid-2", "sifid-3", "sifid-4"] | None = "sifid-1234"
     drop: Annotated[float, Ge(0), Lt(1)] = 0.15
     network: Literal["auto", "inception_v3", "efficientnet_lite0"] = "auto"
     weights: str | None = None

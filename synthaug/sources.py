@@ -68,6 +68,8 @@ class UnitSources:
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
         if drawing.render is not None:
             settings["render"] = drawing.render
+        if recipe.filter.rule is None:
+            settings["whole"] = True  # one that a filter has marked is drawn again
         key = self._stage("bank", settings, draw)
         rules = asdict(recipe.filter)
 
@@ -75,7 +77,9 @@ class UnitSources:
             kept = filter_bank(bank, **rules, progress=counting(self.progress, "sample"))
             self.echo(f"{self.head}: kept {len(kept)} of {len(kept.all_records)} samples")
 
-        key = self._stage("filter", {**rules, "bank": key}, sift, there=lambda: _is_filtered(bank))
+        if recipe.filter.rule is not None:
+            settings = {**rules, "bank": key}
+            key = self._stage("filter", settings, sift, there=lambda: _is_filtered(bank))
         if recipe.compare.synthetic == "bank":
             return bank
         return self.composed(recipe.fit, bank, key)

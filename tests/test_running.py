@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from synthaug import sources
+from synthaug.bank import Bank
 from synthaug.config import CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
 from synthaug.errors import InputError
 from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
@@ -118,6 +119,20 @@ def test_only_needed_stages_run(recipe, tmp_path, lines):
     recipe = replace(recipe, compare=replace(recipe.compare, arms=("none", "standard")))
     run(recipe, tmp_path / "out", lines)
     assert not (tmp_path / "out" / "units").exists()
+
+
+def test_bank_stays_whole_without_a_filter_rule(recipe, again, lines):
+    unfiltered = replace(
+        recipe,
+        data=replace(recipe.data, videos=("one",)),
+        filter=replace(recipe.filter, rule=None),
+    )
+    run(unfiltered, again, lines)
+    assert "[1/1] one: bank ..." in lines  # a filter had marked the one that was there
+    assert not [line for line in lines if "filter" in line]
+    bank = Bank(again / "units" / "one" / "bank")
+    assert len(bank) == len(bank.all_records) == 6
+    assert "filter" not in bank.manifest
 
 
 def test_parents_come_from_the_other_videos(recipe, tmp_path, lines):
