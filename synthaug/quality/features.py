@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from synthaug.weights import inception_v3_path
 Network = Literal["auto", "inception_v3", "efficientnet_lite0"]
 NETWORKS = ("auto", "inception_v3", "efficientnet_lite0")
 INCEPTION_MIN_SIDE_PX = 75
+INCEPTION_SIDE_PX = 299
 _BATCH_PIXELS = 250_000  # small batches stay in the cache: 2.5 times as fast on a CPU
 _MAX_BATCH = 16
 
@@ -143,6 +144,29 @@ def load_feature_net(name: Network = "auto", weights: str | Path | None = None) 
             "inception_v3_google-0cc3c7bd.pth, or use the bundled efficientnet_lite0"
         )
     return Lite0Features()
+
+
+def pooled_features(batches: Iterable[Tensor], net: FeatureNet) -> Tensor:
+    """Describe every image by the deepest tap, averaged over positions, as FID and KID do.
+
+    InceptionV3 sees images at 299x299 px as published, bilinearly resized; the bundled network
+    at their own size.
+
+    Args:
+        batches: images (B, 3, H, W) float in [0, 1]; sizes may differ from batch to batch.
+        net: the network; its name belongs beside the numbers.
+
+    Returns:
+        (n, d) float32: 2048 channels of InceptionV3, 112 of the bundled network.
+    """
+    rows = []
+    with torch.inference_mode():
+        for images in batches:
+            if isinstance(net, InceptionFeatures):
+                size = (INCEPTION_SIDE_PX, INCEPTION_SIDE_PX)
+                images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+            rows.append(net(images)[-1].float().mean((2, 3)))
+    return torch.cat(rows)
 
 
 def split_batches(images: Tensor) -> Iterator[Tensor]:

@@ -1,13 +1,17 @@
-"""Overlap of label maps: confusion matrix, IoU per class, mIoU; J and F of the DAVIS benchmark."""
+"""Overlap of label maps: IoU per class and by frequency, mIoU; J and F of the DAVIS benchmark."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+FREQUENCY_SHARES = (0.827, 0.125, 0.033, 0.015)
+"""Shares of the pixels in the four groups of Cityscapes' classes (Sushko's thesis, table 4.7)."""
 
 
 def confusion_matrix(
@@ -50,6 +54,40 @@ def mean_iou(confusion: NDArray[np.int64], *, background: bool = True) -> float:
     values = iou_per_class(confusion)[0 if background else 1 :]
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else float("nan")
+
+
+def frequency_groups(
+    pixels: Sequence[int] | NDArray[np.integer],
+    shares: Sequence[float] = FREQUENCY_SHARES,
+) -> list[list[int]]:
+    """Sort classes by their pixels and cut them into groups, the frequent ones first.
+
+    A class falls into the group in whose range of the accumulated share its middle lies, so that
+    the groups hold about ``shares`` of all pixels. Groups that stay empty are left out, and
+    classes without a pixel join the last one.
+
+    Args:
+        pixels: (N,) pixels of every class.
+        shares: wanted share of each group, summing to 1.
+
+    Returns:
+        Class channels in [0, N) of each group.
+    """
+    counts = np.asarray(pixels, np.float64)
+    order = np.argsort(-counts, kind="stable")
+    share = counts[order] / max(counts.sum(), 1)
+    limits = np.cumsum(shares)[:-1]
+    place = np.searchsorted(limits, np.cumsum(share) - share / 2, side="right")
+    groups = [order[place == group].tolist() for group in range(len(shares))]
+    return [group for group in groups if group]
+
+
+def mean_iou_by_group(confusion: NDArray[np.int64], groups: Sequence[Sequence[int]]) -> list[float]:
+    """Mean IoU of each group of class channels; absent classes are excluded, NaN if all are."""
+    values = iou_per_class(confusion)
+    found = [values[list(group)] for group in groups]
+    kept = [group[~np.isnan(group)] for group in found]
+    return [float(group.mean()) if len(group) else float("nan") for group in kept]
 
 
 class JF(NamedTuple):

@@ -9,6 +9,7 @@ from synthaug.quality.features import (
     Lite0Features,
     batch_size_for,
     load_feature_net,
+    pooled_features,
 )
 
 
@@ -98,3 +99,16 @@ def test_networks_stay_frozen() -> None:
 def test_batches_shrink_with_the_image() -> None:
     assert batch_size_for(64, 64) == 16
     assert batch_size_for(4000, 4000) == 1
+
+
+def test_pooled_features_are_means_over_positions(inception: InceptionFeatures) -> None:
+    stream = torch.Generator().manual_seed(0)
+    batches = [torch.rand(2, 3, 40, 50, generator=stream), torch.rand(1, 3, 64, 32)]
+    net = Lite0Features(pretrained=False)
+    found = pooled_features(batches, net)
+    assert found.shape == (3, 112)
+    assert torch.allclose(found[0], net(batches[0][:1])[3][0].mean((1, 2)), atol=1e-5)
+    deep = pooled_features(batches[1:], inception)
+    whole = torch.nn.functional.interpolate(batches[1], (299, 299), mode="bilinear")
+    assert deep.shape == (1, 2048)
+    assert torch.allclose(deep, inception(whole)[3].mean((2, 3)), atol=1e-5)

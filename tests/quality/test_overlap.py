@@ -4,9 +4,11 @@ import pytest
 from synthaug.quality.overlap import (
     boundary_measure,
     confusion_matrix,
+    frequency_groups,
     iou_per_class,
     jf,
     mean_iou,
+    mean_iou_by_group,
     region_similarity,
 )
 
@@ -169,3 +171,18 @@ def test_void_pixels_belong_to_no_object(void) -> None:
     assert jf(target, prediction, 2).j < 1
     target[:, 35:] = void
     assert jf(target, prediction, 2) == (1, 1)
+
+
+def test_classes_are_grouped_by_their_share_of_the_pixels() -> None:
+    pixels = [10, 500, 0, 330, 120, 25, 15]
+    assert frequency_groups(pixels) == [[1, 3], [4], [5, 6], [0, 2]]
+    assert frequency_groups([95, 5]) == [[0], [1]]
+    assert frequency_groups([3, 1, 2], shares=(1.0,)) == [[0, 2, 1]]
+
+
+def test_mean_iou_by_group() -> None:
+    confusion = np.diag([8, 6, 0, 1])
+    confusion[0, 1] = 2
+    values = mean_iou_by_group(confusion, [[0, 1], [3, 2], [2]])
+    assert values[:2] == pytest.approx([(8 / 10 + 6 / 8) / 2, 1.0])
+    assert np.isnan(values[2])
