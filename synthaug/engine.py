@@ -136,6 +136,14 @@ class Engine:
         ):
             gradient.copy_(part.view_as(gradient))
 
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the values (B,) of all processes, one after the other."""
+        if self.world_size == 1:
+            return values
+        gathered = self._fabric.all_gather(values)
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten()
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         if self.world_size == 1:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.engine import Engine
-from synthaug.gans.contract import GAN, PairBatch
+from synthaug.errors import InputError
+from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.plugins.hooks import Plugin
 from synthaug.seeding import derive_seed
 
@@ -51,12 +52,22 @@ class TrainingState:
         gan: the GAN, on its device.
         plugins: the plug-ins in the order in which they act.
         settings: the loop's settings.
+
+    Raises:
+        InputError: a plug-in needs one score per sample, and the GAN tells none.
     """
 
     def __init__(self, gan: GAN, plugins: Sequence[Plugin], settings: LoopSettings) -> None:
         self.gan = gan
         self.plugins = list(plugins)
         self.settings = settings
+        self.scoring = [plugin for plugin in self.plugins if plugin.needs_scores]
+        self.corrupting = [p for p in self.plugins if type(p).corrupt is not Plugin.corrupt]
+        if self.scoring and not gan.scores_samples:
+            raise InputError(
+                f"the plug-in {self.scoring[0].name} needs one score per sample, which "
+                f"{type(gan).__name__} does not tell: leave it out"
+            )
         self.ema = copy.deepcopy(gan.generator).requires_grad_(False).eval()
         self.optimizer_g = _adam(gan.generator, settings.lr_generator, settings.betas)
         self.optimizer_d = _adam(gan.discriminator, settings.lr_discriminator, settings.betas)
@@ -97,11 +108,13 @@ def train(
 
     1. seed torch from (seed, process, step); pick real pairs;
     2. generate fakes; in the GAN's pre-training steps go to 5 with its own terms;
-    3. transform real and fake alike, let the GAN look at them (a GAN that paints masks is given
-       those of transformed real pairs, so that what it paints is aligned with them as it is);
-    4. discriminator step on detached fakes;
-    5. generator step (discriminator frozen) on the same fakes, or fresh ones; plug-ins add terms;
-    6. average the generator (EMA); hand the terms to ``after_step``.
+    3. transform real and fake alike, corrupt the images, let the GAN look at them (a GAN that
+       paints masks is given those of transformed real pairs, so that what it paints is aligned
+       with them as it is);
+    4. discriminator step on detached fakes; plug-ins observe the scores of the real pairs;
+    5. generator step (discriminator frozen) on the same fakes, or fresh ones; plug-ins weigh the
+       samples in the adversarial terms, and add terms;
+    6. average the generator (EMA); plug-ins adapt; hand the terms to ``after_step``.
 
     Args:
         state: continues at ``state.step``.
@@ -127,15 +140,16 @@ def train(
             else:
                 if real is None:
                     real = _transform(state, gan.prepare(*chosen))
-                real = gan.look(real, state.step)
-                seen = _look(state, fake)
-                d_terms = gan.discriminator_terms(real, seen.detach(), state.step)
+                seen_real, seen = _see(state, real), _look(state, fake)
+                d_terms = gan.discriminator_terms(seen_real, seen.detach(), state.step)
                 _descend(state.optimizer_d, gan.discriminator, d_terms, engine)
+                _observe(state, d_terms, engine)
                 if not settings.share_fakes:
                     fake = _generate(gan, share, engine, real)
                     seen = _look(state, fake)
                 gan.discriminator.requires_grad_(False)
-                g_terms = gan.generator_terms(seen, state.step) | gan.layout_terms(fake)
+                g_terms = _select(state, gan.generator_terms(seen, state.step))
+                g_terms |= gan.layout_terms(fake)
                 for plugin in state.plugins:
                     g_terms |= plugin.generator_terms(fake)
                 gan.discriminator.requires_grad_(True)
@@ -148,6 +162,8 @@ def train(
         else:
             _descend(state.optimizer_g, gan.generator, g_terms, engine)
             terms |= _prefixed("g", g_terms)
+            for plugin in state.plugins:
+                plugin.adapt()
         _average(state)
         state.step += 1
         if after_step({name: term.detach().mean() for name, term in terms.items()}):
@@ -166,7 +182,37 @@ def _generate(gan: GAN, batch_size: int, engine: Engine, real: PairBatch | None)
 def _look(state: TrainingState, fake: PairBatch) -> PairBatch:
     if not state.gan.paints_masks:
         fake = _transform(state, fake)
-    return state.gan.look(fake, state.step)
+    return _see(state, fake)
+
+
+def _see(state: TrainingState, batch: PairBatch) -> PairBatch:
+    """Corrupt transformed pairs at the samples' size, then let the GAN look at them."""
+    if state.corrupting:
+        batch = state.gan.to_sample_size(batch)
+        for plugin in state.corrupting:
+            batch = plugin.corrupt(batch)
+    return state.gan.look(batch, state.step)
+
+
+def _observe(state: TrainingState, terms: dict[str, Tensor], engine: Engine) -> None:
+    if state.scoring:
+        assert isinstance(terms, Terms)
+        scores = engine.gather(terms.realness())
+        for plugin in state.scoring:
+            plugin.observe(scores)
+
+
+def _select(state: TrainingState, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weigh every sample's adversarial terms as the plug-ins say."""
+    if not state.scoring:
+        return terms
+    assert isinstance(terms, Terms)
+    scores = terms.realness()
+    for plugin in state.scoring:
+        weights = plugin.select(scores)
+        if weights is not None:
+            terms = {name: term * weights for name, term in terms.items()}
+    return terms
 
 
 def _transform(state: TrainingState, batch: PairBatch) -> PairBatch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,6 +50,21 @@ class PairBatch:
         return replace(self, images=tuple(images), mask=mask)
 
 
+class Terms(dict[str, Tensor]):
+    """Named loss terms, each (B,), and how real the discriminator found the B samples.
+
+    Args:
+        terms: the loss terms.
+        realness: returns one score per sample (B,) from the pass that gave the terms, above 0
+            where real is the likelier. Of discriminator terms: the real samples'. It is called
+            only where a plug-in asks.
+    """
+
+    def __init__(self, terms: Mapping[str, Tensor], realness: Callable[[], Tensor]) -> None:
+        super().__init__(terms)
+        self.realness = realness
+
+
 class GAN(nn.Module, ABC):
     """A generator, a discriminator and their losses.
 
@@ -67,6 +82,7 @@ class GAN(nn.Module, ABC):
         paints_masks: the generator is called with the masks of the real pairs as well, and masks
             are class indices; what it returns has them as its mask, and the real images as the
             image of its layout.
+        scores_samples: both kinds of adversarial terms are `Terms`: they tell one score per sample.
     """
 
     generator: nn.Module
@@ -75,9 +91,14 @@ class GAN(nn.Module, ABC):
     pretrain_steps: int = 0
     real_scale: int = 1
     paints_masks: bool = False
+    scores_samples: bool = False
 
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
         """Look at all training pairs once, before the first step; see `prepare` for the shapes."""
+
+    def to_sample_size(self, batch: PairBatch) -> PairBatch:
+        """Bring real pairs that `real_scale` made larger to the size of the samples."""
+        return batch
 
     def look(self, batch: PairBatch, step: int) -> PairBatch:
         """Add what both steps see alike and no trained weight changes, such as frozen features."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
-from synthaug.gans.contract import GAN, PairBatch
+from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.gans.oasis import losses
 from synthaug.gans.oasis.networks import (
     LATENT_DIM,
@@ -54,6 +54,7 @@ class OASIS(GAN):
     """
 
     paints_masks = True
+    scores_samples = True
 
     def __init__(
         self,
@@ -106,12 +107,14 @@ class OASIS(GAN):
             mixed = self._judge(self.look(PairBatch((image,), real.mask), step))
             distance = losses.mixing_loss(mixed, judged_real, judged_fake, mask)
             terms["labelmix"] = self.labelmix * distance
-        return terms
+        return Terms(terms, lambda: losses.realness(judged_real))
 
     def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """Have every generated pixel taken for a real one of its class."""
         assert fake.mask is not None
-        return {"classes": self._balanced(self._judge(fake), fake.mask)}
+        judged = self._judge(fake)
+        terms = {"classes": self._balanced(judged, fake.mask)}
+        return Terms(terms, lambda: losses.realness(judged))
 
     @torch.no_grad()
     def refresh(self, generator: nn.Module) -> None:

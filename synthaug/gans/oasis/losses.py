@@ -62,6 +62,13 @@ def fake_cross_entropy(logits: Tensor) -> Tensor:
     return torch.logsumexp(logits, 1).sub(logits[:, FAKE]).mean((1, 2))
 
 
+@torch.no_grad()
+def realness(logits: Tensor) -> Tensor:
+    """Return one score (B,) per picture: the mean over pixels of "any class" against "fake"."""
+    classes = torch.logsumexp(logits[:, FIRST_CLASS:].float(), 1)
+    return classes.sub(logits[:, FAKE]).mean((1, 2))
+
+
 def labelmix_mask(labels: Tensor, num_classes: int) -> Tensor:
     """Toss a fair coin for every class of every picture: real pixels or fake ones?
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
-from synthaug.gans.contract import GAN, PairBatch
+from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.gans.osmis import losses
 from synthaug.gans.osmis.losses import Judgement, LossWeights, OsmisOptions, straight_through_mask
 from synthaug.gans.osmis.networks import OsmisDiscriminator, OsmisGenerator, size_rule
@@ -56,6 +56,8 @@ class OSMIS(GAN):
         options: behaviour switches.
         weights: weights of the discriminator's parts.
     """
+
+    scores_samples = True
 
     def __init__(
         self,
@@ -95,12 +97,14 @@ class OSMIS(GAN):
         """Judge real and fake pairs in separate passes; see `losses.discriminator_terms`."""
         judged_real: Judgement = self.discriminator(real, real=True, step=step)
         judged_fake: Judgement = self.discriminator(fake.detach(), real=False, step=step)
-        return losses.discriminator_terms(judged_real, judged_fake, self.weights, self.options)
+        terms = losses.discriminator_terms(judged_real, judged_fake, self.weights, self.options)
+        return Terms(terms, lambda: losses.realness(judged_real, self.weights))
 
     def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """Judge fake pairs; see `losses.generator_terms`."""
         judged: Judgement = self.discriminator(fake, real=False, step=step)
-        return losses.generator_terms(judged, self.weights, self.options)
+        terms = losses.generator_terms(judged, self.weights, self.options)
+        return Terms(terms, lambda: losses.realness(judged, self.weights))
 
 
 def build_paper(

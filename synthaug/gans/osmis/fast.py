@@ -110,13 +110,20 @@ class FastOSMIS(OSMIS):
         composed_masks = F.interpolate(composed_masks, size, mode="bilinear", align_corners=False)
         return PairBatch((images,), torch.where(choose, composed_masks, masks))
 
+    def to_sample_size(self, batch: PairBatch) -> PairBatch:
+        """Average real pairs over areas down to the samples' size."""
+        image, mask = batch.images[0], batch.mask
+        if tuple(image.shape[2:]) == self.size:
+            return batch
+        image = F.interpolate(image, self.size, mode="area")
+        mask = None if mask is None else F.interpolate(mask, self.size, mode="area")
+        return batch.with_pair((image,), mask)
+
     def look(self, batch: PairBatch, step: int) -> PairBatch:
         """Bring real pairs to the samples' size, harden generated masks, add frozen features."""
+        batch = self.to_sample_size(batch)
         image, mask = batch.images[0], batch.mask
         generated = bool(batch.features)
-        if tuple(image.shape[2:]) != self.size:
-            image = F.interpolate(image, self.size, mode="area")
-            mask = None if mask is None else F.interpolate(mask, self.size, mode="area")
         if generated and mask is not None:
             mask = straight_through_mask(mask, step, self.bernoulli_steps)
         seen = self._frozen(image)

@@ -154,6 +154,30 @@ def generator_terms(
     }
 
 
+@torch.no_grad()
+def realness(judgement: Judgement, weights: LossWeights = LossWeights()) -> Tensor:
+    """Return one score (B,) per sample: the mean of all heads' logits, weighted as in the loss.
+
+    Patch logits are averaged over positions. The logit of an object is that of "one of the N
+    classes" against "fake", averaged over the classes with a pixel.
+    """
+
+    def patches(layers: Sequence[Tensor]) -> Tensor:
+        return torch.stack([layer.float().flatten(1).mean(1) for layer in layers]).sum(0)
+
+    if judgement.presence is None:
+        content = torch.stack([layer[0, :, 0].float() for layer in judgement.content]).sum(0)
+    else:
+        logits = torch.stack(list(judgement.content)).float()  # (L, N, B, N + 1)
+        objects = (logits[..., :-1].logsumexp(3) - logits[..., -1]).sum(0)  # (N, B)
+        present = judgement.presence.float()
+        content = (objects * present).sum(0) / present.sum(0).clamp_min(1)
+    total = weights.low * patches(judgement.low) + weights.content * content
+    total = total + weights.layout * patches(judgement.layout)
+    layers = weights.low * len(judgement.low) + weights.content * len(judgement.content)
+    return total / (layers + weights.layout * len(judgement.layout))
+
+
 def _layer_weights(judgement: Judgement, weights: LossWeights) -> tuple[float, float, float]:
     layers = len(judgement.low) + len(judgement.content)
     return weights.low / layers, weights.content / layers, weights.layout / layers
