@@ -14,7 +14,7 @@ from torch import Tensor
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import LabelMapGenerator
-from synthaug.gans.oasis.noise import image_noise
+from synthaug.gans.oasis.noise import Per, combine, image_noise, interpolate, noise_per
 from synthaug.generator import Generator, finish_image
 from synthaug.sample import IGNORE_ID, Sample
 from synthaug.seeding import torch_stream
@@ -56,8 +56,73 @@ class MapGenerator(Generator):
         """
         stream = torch_stream(seed, "training mask")
         number = int(torch.randint(len(self._labelled), (1,), generator=stream))
-        mask = self._labelled[number].mask
+        return self.paint(self._labelled[number].mask, seed)
+
+    def paint(self, mask: NDArray[np.uint8], seed: int) -> Sample:
+        """Paint a mask with one noise vector; see `render`."""
         return Sample(self.render(mask, image_noise(seed)), mask.copy(), f"z{seed}", self.grey)
+
+    def versions(
+        self,
+        mask: NDArray[np.uint8],
+        n: int,
+        *,
+        seed: int = 0,
+        per: Per = "image",
+        resample: int | str | NDArray[np.bool_] | None = None,
+    ) -> list[NDArray[np.uint8]]:
+        """Paint a mask several times over.
+
+        Args:
+            mask: (H, W) ids; see `render`.
+            n: number of pictures.
+            seed: noise of the first; the next have the next numbers.
+            per: what gets a noise vector of its own.
+            resample: a class by its id or name, or (H, W) bool: only there the versions get other
+                noise than the first.
+
+        Returns:
+            n pictures (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: as `render`, or the class is unknown or nowhere in the mask.
+        """
+        labels, where = self._ids(mask), self._where(mask, resample)
+        drawn = [noise_per(per, labels, seed + number) for number in range(n)]
+        if where is not None:
+            drawn = [combine(drawn[0], noise, where) for noise in drawn]
+        return [self.render(mask, noise) for noise in drawn]
+
+    def between(
+        self,
+        mask: NDArray[np.uint8],
+        seeds: tuple[int, int],
+        n: int,
+        *,
+        per: Per = "image",
+        resample: int | str | NDArray[np.bool_] | None = None,
+    ) -> list[NDArray[np.uint8]]:
+        """Paint a mask with noise that goes from one seed's to another's, both included.
+
+        Args:
+            mask: (H, W) ids; see `render`.
+            seeds: of the first and the last picture.
+            n: number of pictures, from 2.
+            per: what gets a noise vector of its own.
+            resample: where the noise changes; see `versions`. Elsewhere it is the first seed's.
+
+        Returns:
+            n pictures (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: as `versions`, or n is less than 2.
+        """
+        if n < 2:
+            raise InputError(f"{n} picture(s) cannot lead from one seed to another: ask for 2 up")
+        labels, where = self._ids(mask), self._where(mask, resample)
+        first, last = (noise_per(per, labels, seed) for seed in seeds)
+        shares = [number / (n - 1) for number in range(n)]
+        return [self.render(mask, interpolate(first, last, s, where=where)) for s in shares]
 
     @torch.inference_mode()
     def render(self, mask: NDArray[np.integer[Any]], noise: Tensor | int) -> NDArray[np.uint8]:
@@ -82,6 +147,23 @@ class MapGenerator(Generator):
             vectors = F.interpolate(vectors[None], size, mode="nearest-exact")[0]
         painted = self._painter.paint(labels.to(self._device), vectors[None].to(self._device))
         return finish_image(painted, (mask.shape[0], mask.shape[1]), self.grey)
+
+    def _ids(self, mask: NDArray[np.uint8]) -> Tensor:
+        self._encode(mask)  # refuses what cannot be painted
+        return torch.from_numpy(mask.astype(np.int64))
+
+    def _where(
+        self, mask: NDArray[np.uint8], resample: int | str | NDArray[np.bool_] | None
+    ) -> Tensor | None:
+        """The place to resample, (H, W) bool."""
+        if resample is None or isinstance(resample, np.ndarray):
+            return None if resample is None else torch.from_numpy(resample)
+        class_id = self.classes.find(resample)
+        where = mask == class_id
+        if not where.any():
+            held = sorted(set(np.unique(mask).tolist()) - set(self._unlabelled))
+            raise InputError(f"the mask has no pixel of class {resample}: it holds ids {held}")
+        return torch.from_numpy(where)
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that a mask is painted at: as much smaller as the training pictures were."""

@@ -94,6 +94,19 @@ class ClassMap:
             )
         return cls(tuple(ids))
 
+    def find(self, name: int | str) -> int:
+        """Return the id of a class that is named by its id or its name, in any case.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        text = str(name).strip().lower()
+        for class_id, known in zip(self.ids, self.names, strict=True):
+            if text in (str(class_id), known.lower()):
+                return class_id
+        listed = ", ".join(f"{i} ({known})" for i, known in zip(self.ids, self.names, strict=True))
+        raise InputError(f"there is no class {name}: known are {listed}")
+
     def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Turn ids into channels: (H, W) int64 in [0, N), -1 where ignored or unknown."""
         table = np.full(256, -1, np.int64)

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from synthaug import __version__
 from synthaug.cli.compare import compare_command
 from synthaug.cli.demo import demo_command
+from synthaug.cli.edit import edit_command
 from synthaug.cli.evaluate import evaluate_command
 from synthaug.cli.filter import filter_command
 from synthaug.cli.fit import fit_command
@@ -52,6 +53,7 @@ app = typer.Typer(
 app.command("demo")(demo_command)
 app.command("fit")(fit_command)
 app.command("generate")(generate_command)
+app.command("edit")(edit_command)
 app.command("filter")(filter_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)

@@ -7,11 +7,56 @@ change a little too, as far as the network sees.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
+from synthaug.errors import InputError
 from synthaug.gans.oasis.networks import NOISE_DIM
 from synthaug.seeding import torch_stream
+
+Per = Literal["image", "class", "region", "pixel"]
+"""What gets a vector of its own."""
+
+
+def noise_per(per: Per, labels: Tensor, seed: int) -> Tensor:
+    """Draw the noise of a seed for a label map.
+
+    Args:
+        per: what gets a vector of its own; a region is an 8-connected part of a class.
+        labels: (h, w) integers.
+        seed: of the vectors.
+
+    Returns:
+        (64,) per image, else (64, h, w).
+
+    Raises:
+        InputError: ``per`` is none of the four.
+    """
+    if per == "image":
+        return image_noise(seed)
+    if per == "class":
+        return class_noise(labels, seed)
+    if per == "region":
+        return region_noise(number_regions(labels), seed)
+    if per == "pixel":
+        return pixel_noise((labels.shape[0], labels.shape[1]), seed)
+    raise InputError(f"no noise per {per}: take {', '.join(get_args(Per))}")
+
+
+def number_regions(labels: Tensor) -> Tensor:
+    """Number the 8-connected parts of every class of (h, w) integers, (h, w) int64 from 0 up."""
+    array, found = labels.numpy(), 0
+    regions = np.zeros(array.shape, np.int64)
+    for value in np.unique(array):
+        count, parts = cv2.connectedComponents((array == value).astype(np.uint8), connectivity=8)
+        inside = parts > 0
+        regions[inside] = parts[inside] - 1 + found
+        found += count - 1
+    return torch.from_numpy(regions)
 
 
 def image_noise(seed: int) -> Tensor:

@@ -1,0 +1,61 @@
+"""``synthaug edit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from synthaug.cli import options
+
+if TYPE_CHECKING:
+    from synthaug.config import Accelerator
+    from synthaug.gans.oasis.noise import Per
+
+
+def edit_command(
+    generator: Annotated[Path, typer.Argument(help="Folder that fit --generator oasis wrote.")],
+    mask: Annotated[Path, typer.Argument(help="Index PNG of ids of the training masks.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the versions.")],
+    n: Annotated[int, typer.Option("-n", help="Number of versions.", metavar="N")] = 4,
+    seed: Annotated[
+        int, typer.Option(help="Noise of the first version; the next have the next numbers.")
+    ] = 0,
+    per: Annotated[
+        str, typer.Option(help="What gets noise of its own: image, class, region or pixel.")
+    ] = "image",
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            help="Class, by id or name, that alone gets other noise; the rest keeps --seed's.",
+            metavar="CLASS",
+        ),
+    ] = None,
+    between: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            help="Go in N pictures from the noise of one seed to that of another, in the class "
+            "of --resample alone if that is given.",
+            metavar="SEED SEED",
+        ),
+    ] = None,
+    accelerator: options.Accelerator = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Paint a mask in several versions, whole or one class of it."""
+    from synthaug.painting import edit
+
+    sheet = edit(
+        generator,
+        mask,
+        out,
+        n,
+        seed=seed,
+        per=cast("Per", per),
+        resample=resample,
+        between=between,
+        accelerator=cast("Accelerator", accelerator or "auto"),
+        overwrite=overwrite,
+    )
+    print(sheet)

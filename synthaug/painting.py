@@ -1,0 +1,126 @@
+"""PAINT: a mask in a file -> a folder of painted versions of it, and all of them on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug import files
+from synthaug.config import Accelerator, versions
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.gans.oasis.noise import Per
+from synthaug.map_generator import MapGenerator
+from synthaug.report.figures import grid
+from synthaug.sample import Sample
+
+FORMAT = "synthaug-versions-1"
+SHEET = "sheet.png"
+SHEET_COLUMNS = 5
+
+
+def edit(
+    generator: str | Path,
+    mask: str | Path,
+    out: str | Path,
+    n: int = 4,
+    *,
+    seed: int = 0,
+    per: Per = "image",
+    resample: int | str | None = None,
+    between: tuple[int, int] | None = None,
+    accelerator: Accelerator = "cpu",
+    overwrite: bool = False,
+) -> Path:
+    """Paint a mask in several versions; see `MapGenerator.versions` and `MapGenerator.between`.
+
+    Writes ``version-000.png`` and so on, ``mask.png``, ``sheet.png`` with the coloured mask before
+    all versions (in one row between two seeds), and ``manifest.json``; the folder appears when all
+    of it is written.
+
+    Args:
+        generator: folder that ``fit`` wrote with a generator that paints masks.
+        mask: index PNG of ids of the training masks, of any size.
+        out: folder to write.
+        n: number of pictures.
+        seed: noise of the first; the next have the next numbers.
+        per: what gets a noise vector of its own: image, class, region or pixel.
+        resample: class, by id or name, that alone gets other noise than the first picture.
+        between: two seeds: go from one's noise to the other's instead.
+        accelerator: where to paint.
+        overwrite: replace an earlier output.
+
+    Returns:
+        Path of the sheet.
+
+    Raises:
+        InputError: the folder paints no masks, the mask is unreadable or holds unknown ids, the
+            class is unknown or not in the mask, n is too small, or the output folder is in use.
+    """
+    files.check_output_folder(out, overwrite=overwrite)
+    _check_number(n)
+    painter = MapGenerator(generator, accelerator=accelerator)
+    ids = folder.read_mask(mask)
+    if between is None:
+        pictures = painter.versions(ids, n, seed=seed, per=per, resample=resample)
+    else:
+        pictures = painter.between(ids, between, n, per=per, resample=resample)
+    settings = {"seed": seed, "per": per, "resample": resample, "between": between}
+    return _write_versions(Path(out), painter, ids, pictures, settings, overwrite=overwrite)
+
+
+def _check_number(n: int) -> None:
+    if n < 1:
+        raise InputError(f"cannot paint {n} versions: ask for 1 or more")
+
+
+def _write_versions(
+    out: Path,
+    painter: MapGenerator,
+    mask: NDArray[np.uint8],
+    pictures: Sequence[NDArray[np.uint8]],
+    settings: dict[str, Any],
+    *,
+    before: Sequence[NDArray[np.uint8]] = (),
+    overwrite: bool,
+) -> Path:
+    """Write the versions of a mask and their sheet.
+
+    Args:
+        out: the folder.
+        painter: what painted them.
+        mask: (H, W) ids.
+        pictures: (H, W, 3) each.
+        settings: what the manifest says about them.
+        before: (H, W, 3) pictures that begin the sheet.
+        overwrite: replace an earlier output.
+
+    Returns:
+        Path of the sheet.
+    """
+    with files.new_directory(out, overwrite=overwrite) as staging:
+        for number, picture in enumerate(pictures):
+            sample = Sample(picture, mask, grey=painter.grey)
+            name = f"version-{number:03d}.png"
+            files.write_bytes(staging / name, folder.image_png(sample))
+        files.write_bytes(staging / "mask.png", folder.mask_png(mask))
+        tiles = [*before, folder.palette()[mask], *pictures]
+        columns = SHEET_COLUMNS if settings.get("between") is None else len(tiles)
+        sheet = Sample(grid(tiles, min(len(tiles), columns)), mask)
+        files.write_bytes(staging / SHEET, folder.image_png(sheet))
+        files.write_json(
+            staging / "manifest.json",
+            {
+                "format": FORMAT,
+                "generator": {"path": str(painter.path), "sha256": painter.hash},
+                "mask_sha256": files.sha256_bytes(folder.mask_png(mask)),
+                "n": len(pictures),
+                **settings,
+                "versions": versions(),
+            },
+        )
+    return out / SHEET

@@ -1,0 +1,132 @@
+"""Painting masks in files: versions, strips between two seeds, and their folders."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_fitting_oasis import quick
+from typer.testing import CliRunner
+
+from synthaug.cli import app
+from synthaug.errors import InputError
+from synthaug.formats.folder import read_image, read_mask
+from synthaug.generation import load_generator
+from synthaug.painting import edit
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    return quick(tmp_path_factory.mktemp("painting"), max_size=96, iterations=4)
+
+
+@pytest.fixture(scope="module")
+def painter(fitted):
+    return load_generator(fitted)
+
+
+@pytest.fixture(scope="module")
+def mask_file(tmp_path_factory):
+    """A mask of 48x160 px whose only object stands at the left."""
+    mask = np.full((48, 160), 3, np.uint8)
+    mask[10:38, 8:40] = 7
+    path = tmp_path_factory.mktemp("mask") / "mask.png"
+    Image.fromarray(mask).save(path)
+    return path
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def pictures(folder):
+    return [read_image(path)[0].astype(int) for path in sorted(folder.glob("version-*.png"))]
+
+
+def test_edit_writes_versions_a_sheet_and_what_made_them(fitted, mask_file, painter, tmp_path):
+    out = tmp_path / "versions"
+    printed = run("edit", fitted, mask_file, "--out", out, "-n", 3, "--seed", 5).stdout
+    assert printed == f"{out / 'sheet.png'}\n"
+    drawn = pictures(out)
+    mask = read_mask(mask_file)
+    assert np.array_equal(read_mask(out / "mask.png"), mask)
+    for number, picture in enumerate(drawn):
+        assert np.array_equal(picture, painter.render(mask, 5 + number))
+    assert read_image(out / "sheet.png")[0].shape == (48 + 12, 4 * (160 + 6) + 6, 3)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["generator"]["sha256"] == painter.hash
+    assert (manifest["n"], manifest["seed"], manifest["per"]) == (3, 5, "image")
+
+
+@pytest.mark.parametrize("per", ["image", "class", "region", "pixel"])
+def test_only_the_class_asked_for_gets_another_look(per, painter, mask_file):
+    mask = read_mask(mask_file)
+    first, *others = painter.versions(mask, 4, per=per, resample="7")
+    change = np.mean([np.abs(o.astype(int) - first).mean(2) for o in others], axis=0)
+    inside, far = change[mask == 7].mean(), change[:, 100:].mean()
+    assert inside > 0.5
+    assert far < 0.1 * inside
+    whole = painter.versions(mask, 2, per=per)
+    assert np.abs(whole[1].astype(int) - whole[0])[:, 100:].mean() > 5 * far
+
+
+def test_a_region_given_as_pixels_is_resampled_alone(painter, mask_file):
+    where = np.zeros((48, 160), bool)
+    where[:, 120:] = True
+    first, other = painter.versions(read_mask(mask_file), 2, resample=where)
+    change = np.abs(other.astype(int) - first).mean(2)
+    assert change[:, :60].mean() < 0.1 * change[where].mean()
+
+
+def test_a_strip_leads_from_one_seed_to_another(fitted, painter, mask_file, tmp_path):
+    out, mask = tmp_path / "strip", read_mask(mask_file)
+    run("edit", fitted, mask_file, "--out", out, "--between", 2, 9, "-n", 5)
+    strip = pictures(out)
+    assert np.array_equal(strip[0], painter.render(mask, 2))
+    assert np.abs(strip[-1] - painter.render(mask, 9)).max() <= 1
+    steps = [np.abs(b - a).mean() for a, b in pairwise(strip)]
+    assert max(steps) < np.abs(strip[-1] - strip[0]).mean()
+    assert read_image(out / "sheet.png")[0].shape[1] == 6 * (160 + 6) + 6  # one row
+
+
+def test_a_strip_can_stay_inside_a_class(painter, mask_file):
+    mask = read_mask(mask_file)
+    strip = painter.between(mask, (2, 9), 3, per="class", resample=7)
+    change = np.abs(strip[-1].astype(int) - strip[0]).mean(2)
+    assert change[:, 100:].mean() < 0.1 * change[mask == 7].mean()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--resample", "cow"], "there is no class cow: known are 3 (class_3), 7 (class_7)"),
+        (["--per", "object"], "no noise per object: take image, class, region, pixel"),
+        (["--between", "1", "2", "-n", "1"], "ask for 2 up"),
+        (["-n", "0"], "ask for 1 or more"),
+    ],
+)
+def test_wrong_requests_are_one_line(words, told, fitted, mask_file, tmp_path):
+    result = run("edit", fitted, mask_file, "--out", tmp_path / "out", *words, code=2)
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_and_generators_that_do_not_fit_are_refused(
+    fitted, make_fit_folder, mask_file, tmp_path
+):
+    Image.fromarray(np.full((48, 64), 3, np.uint8)).save(tmp_path / "plain.png")
+    with pytest.raises(InputError, match=r"no pixel of class 7: it holds ids \[3\]"):
+        edit(fitted, tmp_path / "plain.png", tmp_path / "out", resample=7)
+    Image.fromarray(np.full((48, 64), 4, np.uint8)).save(tmp_path / "strange.png")
+    with pytest.raises(InputError, match=r"ids \[4\] that .* was not fitted to"):
+        edit(fitted, tmp_path / "strange.png", tmp_path / "out")
+    with pytest.raises(InputError, match="does not paint masks"):
+        edit(make_fit_folder(), mask_file, tmp_path / "out")
+    with pytest.raises(InputError, match="not empty"):
+        edit(fitted, mask_file, fitted)
