@@ -30,4 +30,8 @@ def build(spec: Mapping[str, Any]) -> GAN:
         from synthaug.gans import oasis
 
         return oasis.build(**keywords)
-    raise InputError(f"unknown GAN {spec.get('name')!r}: known are oasis and osmis")
+    if spec.get("name") == "stylegan2":
+        from synthaug.gans import stylegan2
+
+        return stylegan2.build(**keywords)
+    raise InputError(f"unknown GAN {spec.get('name')!r}: known are oasis, osmis and stylegan2")

@@ -1,0 +1,246 @@
+"""StyleGAN2: images without masks, from scratch or adapted to a few images.
+
+After Karras et al. (CVPR 2020, arXiv:1912.04958), and chapter 7 of Sushko's thesis for adaptation.
+Text and released code leave things open or differ; we do as follows:
+
+- lazy regularisation adds its term, times the interval, to the step in which it is due; the
+  released code takes another optimiser step instead;
+- the gradient penalty is taken at the image that the discriminator sees, after its augmentation;
+- generated images are not bounded while training; `StyleGAN2.render` clamps them;
+- smoothness is compared at every step, without style mixing, with fresh noise maps that both
+  generators share, at 32 px or, in smaller generators, at half their size;
+- its directions are N(0, 1) over the root of the number of places (``smoothness_scale`` 1).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from synthaug.errors import InputError
+from synthaug.gans.contract import GAN, PairBatch, Terms
+from synthaug.gans.smoothness import smoothness_similarity
+from synthaug.gans.stylegan2 import losses
+from synthaug.gans.stylegan2.networks import (
+    StyleDiscriminator,
+    StyleGenerator,
+    channel_widths,
+)
+from synthaug.seeding import torch_stream
+
+__all__ = ["StyleDiscriminator", "StyleGAN2", "StyleGenerator", "build", "channel_widths"]
+
+PRESETS: dict[str, dict[str, int]] = {
+    "paper": {"base": 32768, "largest": 512, "latent": 512, "n_mlp": 8},
+    "small": {"base": 2048, "largest": 128, "latent": 128, "n_mlp": 4},
+}
+"""Channels, length of latents and styles, layers of the mapping network; at any size."""
+PATH_DECAY = 0.01
+PATH_SHRINK = 2
+"""Path lengths are measured on a batch this much smaller (published)."""
+MEAN_LATENTS = 4096
+SMOOTHNESS_PX = 32
+
+
+class StyleGAN2(GAN):
+    """A style-based generator against a residual discriminator; images only.
+
+    Args:
+        generator: latents to images.
+        discriminator: images to the logits of one or several blocks.
+        r1: weight of the gradient penalty; 0 turns it off.
+        r1_every: steps between gradient penalties.
+        path: weight of path-length regularisation (published: 2; 0, off, when adapting).
+        path_every: steps between path-length regularisations.
+        smoothness: weight of smoothness similarity to the source generator (published: 5); 0
+            turns it off. The source is the generator at the time of `adapt`.
+        smoothness_scale: of its random directions.
+
+    Attributes:
+        path_mean: running mean of path lengths.
+    """
+
+    path_mean: Tensor
+    scores_samples = True
+
+    def __init__(
+        self,
+        generator: StyleGenerator,
+        discriminator: StyleDiscriminator,
+        *,
+        r1: float = 10.0,
+        r1_every: int = 16,
+        path: float = 0.0,
+        path_every: int = 4,
+        smoothness: float = 0.0,
+        smoothness_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.generator: StyleGenerator = generator
+        self.discriminator: StyleDiscriminator = discriminator
+        self.latent_dim = generator.z_dim
+        self.r1 = r1
+        self.r1_every = r1_every
+        self.path = path
+        self.path_every = path_every
+        self.smoothness = smoothness
+        self.smoothness_scale = smoothness_scale
+        self.smoothness_px = min(SMOOTHNESS_PX, generator.size // 2)
+        self.register_buffer("path_mean", torch.zeros(()))
+        self.source: StyleGenerator | None = None
+        if smoothness > 0:
+            self.source = copy.deepcopy(generator).requires_grad_(False)
+
+    def adapt(
+        self, generator: Mapping[str, Tensor], discriminator: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Start from trained weights, which also become the frozen source.
+
+        Args:
+            generator: state dict of a `StyleGenerator` of the same sizes.
+            discriminator: of a `StyleDiscriminator`; new block heads keep their fresh weights.
+        """
+        self.generator.load_state_dict(generator, strict=True)
+        if self.source is not None:
+            self.source.load_state_dict(generator, strict=True)
+        if discriminator is not None:
+            own = self.discriminator.state_dict()
+            fresh = {key: value for key, value in own.items() if key.startswith("heads.")}
+            self.discriminator.load_state_dict({**fresh, **discriminator}, strict=True)
+
+    def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
+        """Take images (B, 3, H, W) in [-1, 1]; masks are not looked at."""
+        return PairBatch((images,))
+
+    def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
+        """Tell real from generated images; every ``r1_every`` steps the gradient penalty."""
+        sizes = self.discriminator.block_sizes
+        judged = self.discriminator(real.images[0])
+        unreal = self.discriminator(fake.images[0].detach())
+        terms = _named("real", losses.logistic_by_block(judged, sizes, real=True))
+        terms |= _named("fake", losses.logistic_by_block(unreal, sizes, real=False))
+        if self.r1 > 0 and step % self.r1_every == 0:
+            image = real.images[0].detach().float().requires_grad_(True)
+            with _exact(image):
+                score = losses.mean_logit(self.discriminator(image))
+                penalty = losses.gradient_penalty(score, image)
+            terms["r1"] = self.r1 / 2 * self.r1_every * penalty
+        return Terms(terms, lambda: losses.mean_logit(judged).detach())
+
+    def generator_terms(self, fake: PairBatch, step: int) -> Terms:
+        """Have images called real, with the regularisers that are due."""
+        judged = self.discriminator(fake.images[0])
+        sizes = self.discriminator.block_sizes
+        terms = _named("real", losses.logistic_by_block(judged, sizes, real=True))
+        with _exact(fake.images[0]):
+            if self.path > 0 and step % self.path_every == 0:
+                terms["path"] = self._path_term(fake.batch_size)
+            if self.source is not None:
+                terms["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
+        return Terms(terms, lambda: losses.mean_logit(judged).detach())
+
+    def render(self, fake: PairBatch) -> PairBatch:
+        """Clamp the images to [-1, 1]."""
+        return fake.with_pair([image.clamp(-1, 1) for image in fake.images], fake.mask)
+
+    @torch.no_grad()
+    def refresh(self, generator: nn.Module) -> None:
+        """Measure the mean style, towards which truncation pulls."""
+        assert isinstance(generator, StyleGenerator)
+        z = self.latent(MEAN_LATENTS, torch_stream(0, "statistics"))
+        device = generator.latent_avg.device
+        generator.latent_avg.copy_(generator.style(z.to(device)).mean(0))
+
+    def _path_term(self, batch_size: int) -> Tensor:
+        """Deviation of path lengths from their running mean, its mean for every sample."""
+        share = max(1, batch_size // PATH_SHRINK)
+        z = self.latent(share).to(self.path_mean.device)
+        ws = self.generator.mixed_styles(z)
+        image, _ = self.generator.synthesise(ws, self.generator.draw_noise(share))
+        lengths = losses.path_lengths(image, ws)
+        self.path_mean.lerp_(lengths.detach().mean(), PATH_DECAY)
+        deviation = (lengths - self.path_mean).square().mean()
+        return (self.path * self.path_every * deviation).expand(batch_size)
+
+    def _similarity(self, batch_size: int) -> Tensor:
+        assert self.source is not None
+        source, px = self.source, self.smoothness_px
+        z = self.latent(batch_size).to(self.path_mean.device)
+        noise = self.generator.draw_noise(batch_size)
+
+        def features(generator: StyleGenerator, z: Tensor) -> Tensor:
+            tapped: Tensor = generator.synthesise(generator.styles(z), noise, [px])[1][0]
+            return tapped
+
+        with torch.no_grad():
+            y = torch.randn_like(features(source, z)) * (self.smoothness_scale / px)
+        return smoothness_similarity(
+            lambda z: features(source, z), lambda z: features(self.generator, z), z, y
+        )
+
+
+def build(
+    size: int,
+    preset: str = "small",
+    *,
+    channels: list[int] | None = None,
+    z_dim: int | None = None,
+    w_dim: int | None = None,
+    n_mlp: int | None = None,
+    clamp: float | None = None,
+    mixing: float = 0.9,
+    group: int = 4,
+    block_heads: bool = False,
+    frozen: int = 0,
+    **options: Any,
+) -> StyleGAN2:
+    """Build from the plain settings that a generator's manifest keeps.
+
+    Args:
+        size: side of the images, 8, 16, ... pixels.
+        preset: ``paper`` or ``small``: sizes of the networks where nothing else is said.
+        channels: at 4, 8, ... pixels, both networks alike.
+        z_dim: see `StyleGenerator`.
+        w_dim: see `StyleGenerator`.
+        n_mlp: see `StyleGenerator`.
+        clamp: see `StyleGenerator`.
+        mixing: see `StyleGenerator`.
+        group: see `StyleDiscriminator`.
+        block_heads: see `StyleDiscriminator`.
+        frozen: see `StyleDiscriminator`.
+        **options: keywords of `StyleGAN2`.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"unknown StyleGAN2 preset {preset!r}: {' or '.join(sorted(PRESETS))}")
+    chosen = PRESETS[preset]
+    expected = channel_widths(size, chosen["base"], chosen["largest"])
+    widths = expected if channels is None else channels
+    if len(widths) != len(expected):
+        raise InputError(
+            f"StyleGAN2 of {size} px needs {len(expected)} numbers of channels, not {len(widths)}"
+        )
+    generator = StyleGenerator(
+        widths,
+        z_dim=z_dim or chosen["latent"],
+        w_dim=w_dim or chosen["latent"],
+        n_mlp=n_mlp or chosen["n_mlp"],
+        mixing=mixing,
+        clamp=clamp,
+    )
+    discriminator = StyleDiscriminator(
+        widths, group=group, clamp=clamp, block_heads=block_heads, frozen=frozen
+    )
+    return StyleGAN2(generator, discriminator, **options)
+
+
+def _named(prefix: str, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": term for name, term in terms.items()}
+
+
+def _exact(like: Tensor) -> torch.autocast:
+    """Second derivatives are taken in full precision."""
+    return torch.autocast(like.device.type, enabled=False)

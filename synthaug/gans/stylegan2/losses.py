@@ -1,0 +1,65 @@
+"""Losses of StyleGAN2 and of its adaptation, per sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def logistic_by_block(
+    logits: Sequence[Tensor], sizes: Sequence[int], *, real: bool
+) -> dict[str, Tensor]:
+    """Non-saturating logistic loss of every judged block over their number (thesis eq. 7.3).
+
+    The sum is the loss over all blocks; how it divides is the balance that the discriminator
+    finds by itself. With one block it is the plain loss of StyleGAN2.
+
+    Args:
+        logits: (B, P) of every block.
+        sizes: sides of the blocks' features in pixels, which name the terms.
+        real: whether the images are to be called real: the discriminator's loss of real images,
+            the generator's of fakes; False: the discriminator's of fakes.
+
+    Returns:
+        (B,) per block: the mean over its places, divided by the number of blocks.
+    """
+    sign = -1.0 if real else 1.0
+    return {
+        f"{size}px": F.softplus(sign * logit).mean(1) / len(logits)
+        for logit, size in zip(logits, sizes, strict=True)
+    }
+
+
+def mean_logit(logits: Sequence[Tensor]) -> Tensor:
+    """Average places within blocks, then blocks: (B,)."""
+    return torch.stack([logit.mean(1) for logit in logits]).mean(0)
+
+
+def gradient_penalty(score: Tensor, image: Tensor) -> Tensor:
+    """R1 (Mescheder et al. 2018): squared norm of the score's gradient at the image, (B,).
+
+    Args:
+        score: (B,), of ``image``.
+        image: (B, 3, H, W) that requires gradients.
+    """
+    (gradient,) = torch.autograd.grad(score.sum(), image, create_graph=True)
+    return gradient.square().flatten(1).sum(1)
+
+
+def path_lengths(image: Tensor, ws: Tensor, y: Tensor | None = None) -> Tensor:
+    """Norm of J^T y, the image's response to its styles (Karras et al. 2020, eq. 4), (B,).
+
+    Args:
+        image: (B, 3, H, W), made from ``ws``.
+        ws: (B, L, w_dim) that requires gradients; squared norms are averaged over the L styles.
+        y: (B, 3, H, W) noise; default: N(0, 1) over the root of the number of pixels.
+    """
+    if y is None:
+        y = torch.randn_like(image) / math.sqrt(image.shape[2] * image.shape[3])
+    (gradient,) = torch.autograd.grad((image * y).sum(), ws, create_graph=True)
+    norms: Tensor = torch.linalg.vector_norm(gradient, dim=(1, 2))
+    return norms / math.sqrt(ws.shape[1])
