@@ -72,7 +72,8 @@ def colour_distances(
     apart = np.abs(np.cumsum(shares[0] - shares[1], axis=2)).sum(2)  # (N, 3) bins
     widths = [(high - low) / COLOUR_BINS for low, high in COLOUR_RANGES]
     counts = [side.colours[:, 0].sum(1) for side in (one, other)]
-    return _skipping(apart @ np.array(widths), np.minimum(*counts), floor)
+    total: NDArray[np.float64] = apart @ np.array(widths)
+    return _skipping(total, np.minimum(*counts), floor)
 
 
 def texture_distances(
@@ -104,7 +105,7 @@ def binary_patterns(image: NDArray[np.uint8]) -> NDArray[np.int64]:
         (H - 2, W - 2) in 0..9: how many neighbours are at least as bright as the centre, 9 where
         they stand in more than one run.
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    grey: NDArray[np.float64] = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
     near, far = 1 - math.sqrt(0.5), math.sqrt(0.5)
     h, w = grey.shape
 
@@ -121,7 +122,8 @@ def binary_patterns(image: NDArray[np.uint8]) -> NDArray[np.int64]:
         neighbours.append(value - centre >= -_TOLERANCE)
     bits = np.stack(neighbours).astype(np.int64)  # (8, H - 2, W - 2)
     changes = np.abs(bits - np.roll(bits, 1, axis=0)).sum(0)
-    return np.where(changes <= 2, bits.sum(0), PATTERNS - 1)
+    codes: NDArray[np.int64] = np.where(changes <= 2, bits.sum(0), PATTERNS - 1)
+    return codes
 
 
 def _counts(
@@ -134,10 +136,12 @@ def _counts(
 
 
 def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    return counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+    shares: NDArray[np.float64] = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+    return shares
 
 
 def _skipping(
     values: NDArray[np.float64], pixels: NDArray[np.int64], floor: int
 ) -> NDArray[np.float64]:
-    return np.where(pixels >= max(floor, 1), values, np.nan)
+    kept: NDArray[np.float64] = np.where(pixels >= max(floor, 1), values, np.nan)
+    return kept
