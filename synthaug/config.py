@@ -42,6 +42,9 @@ class FitConfig:
             processor computes it natively, and 32-true elsewhere.
         flip: mirror images of the pair are plausible and may be learned from.
         ignore: ids in the masks that stand for "not labelled".
+        plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
+        ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
+            classes) or ``noise``.
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
         objects: compose: bank whose clean objects are pasted too.
@@ -63,6 +66,8 @@ class FitConfig:
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     flip: bool = True
     ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
+    plugins: tuple[str, ...] = ()
+    ablate: Literal["labelmix", "balance", "noise"] | None = None
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0
     objects: str | None = None

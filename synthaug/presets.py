@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from synthaug.gans.osmis.networks import size_rule
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.plugins.diversity import Diversity
 from synthaug.plugins.hooks import Plugin
+from synthaug.plugins.named import Settings, build_plugins, check_plugins
 from synthaug.training import LoopSettings
 
 PAPER_MAX_SIDE_PX = 640
@@ -36,6 +37,8 @@ class Plan:
         flip: whether mirror images are plausible.
         keep_best: keep the snapshot that the monitor likes best, not the last one: its figures
             are for pictures that look like one of the first few training pairs.
+        extra: names of plug-ins beside the preset's own; ``ada`` takes the place of its
+            augmentation.
     """
 
     preset: str
@@ -47,9 +50,16 @@ class Plan:
     sample_every: int
     flip: bool
     keep_best: bool = True
+    extra: tuple[str, ...] = ()
 
     def plugins(self) -> list[Plugin]:
-        """Build the preset's plug-ins."""
+        """Build the preset's plug-ins and the extra ones."""
+        own = self._own_plugins()
+        if "ada" in self.extra:
+            own = [plugin for plugin in own if not isinstance(plugin, DiffAugment)]
+        return own + build_plugins(self.extra, Settings(self.loop.seed, self.flip))
+
+    def _own_plugins(self) -> list[Plugin]:
         if self.gan["name"] == "oasis":
             zoom = 1.0 if self.preset == "paper" else 1.35
             return [
@@ -85,10 +95,20 @@ def make_plan(
         num_pairs: number of training pairs.
 
     Raises:
-        InputError: the generator has no such preset, or needs masks.
+        InputError: the generator has no such preset, needs masks, or does not go with a plug-in.
     """
+    check_plugins(config.generator, config.plugins)
+    plan = _make_plan(config, size, num_classes, num_pairs)
+    return replace(plan, extra=tuple(config.plugins))
+
+
+def _make_plan(
+    config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
+) -> Plan:
     if config.generator == "oasis":
         return make_oasis_plan(config, size, num_classes)
+    if config.ablate is not None:
+        raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
     if config.preset == "small":
         raise InputError("preset small goes with --generator oasis: use fast or paper for osmis")
     preset: str = config.preset
@@ -200,6 +220,11 @@ OASIS_GAN: dict[str, dict[str, Any]] = {
     "small": {"base": 32, "hidden": 64, "discriminator_width": 0.5, "largest_weight": 50.0},
     "paper": {},
 }
+OASIS_ABLATIONS: dict[str, dict[str, Any]] = {
+    "labelmix": {"labelmix": 0.0},
+    "balance": {"balance": False},
+    "noise": {"noise": False},
+}
 OASIS_LOOP: dict[str, dict[str, Any]] = {
     "fast": {
         "iterations": 3000,
@@ -246,6 +271,8 @@ def make_oasis_plan(config: FitConfig, size: tuple[int, int], num_classes: int |
     loop = LoopSettings(**settings)
     gan = {"name": "oasis", "preset": preset, "height": height, "width": width}
     gan |= {"num_classes": num_classes, **OASIS_GAN[preset]}
+    if config.ablate is not None:
+        gan |= OASIS_ABLATIONS[config.ablate]
     if preset == "fast":
         gan["pretrain_steps"] = min(300, max(1, loop.iterations // 8))
     every = 250 if preset == "fast" else 1000

@@ -53,6 +53,13 @@ def fit_command(
     ignore: Annotated[
         list[int] | None, typer.Option(help="Id that means not labelled; repeatable.", metavar="ID")
     ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="maskedgan, maskedgan-spatial, maskedgan-spectral, atopk or ada; repeatable.",
+            metavar="NAME",
+        ),
+    ] = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
     devices: Annotated[
@@ -86,6 +93,7 @@ def fit_command(
                 "max_size": max_size,
                 "flip": flip,
                 "ignore": tuple(ignore) if ignore else None,
+                "plugins": tuple(plugin) if plugin else None,
                 "seed": seed,
                 "accelerator": accelerator,
                 "devices": devices,

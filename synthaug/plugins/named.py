@@ -1,0 +1,76 @@
+"""The plug-ins that a fit switches on by name, and the GANs that each of them fits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from synthaug.errors import InputError
+from synthaug.plugins.ada import ADA
+from synthaug.plugins.atopk import ATopK
+from synthaug.plugins.hooks import Plugin
+from synthaug.plugins.masking import MaskedGAN
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a plug-in may need to know about the fit.
+
+    Attributes:
+        seed: the fit's.
+        flip: whether mirror images are plausible.
+    """
+
+    seed: int
+    flip: bool
+
+
+PLUGINS: dict[str, Callable[[Settings], Plugin]] = {
+    "maskedgan": lambda _: MaskedGAN(),
+    "maskedgan-spatial": lambda _: MaskedGAN(spectral=False),
+    "maskedgan-spectral": lambda _: MaskedGAN(spatial=False),
+    "atopk": lambda settings: ATopK(seed=settings.seed),
+    "ada": lambda settings: ADA(flip=settings.flip),
+}
+_HIDES = "it is judged pixel by pixel, hidden ones too"
+_LEAKS = (
+    "it is shown transformed pictures as what to paint, and would paint their colours and holes"
+)
+REFUSED: dict[tuple[str, str], str] = {
+    ("oasis", "maskedgan"): _HIDES,
+    ("oasis", "maskedgan-spatial"): _HIDES,
+    ("oasis", "maskedgan-spectral"): _HIDES,
+    ("oasis", "ada"): _LEAKS,
+}
+"""(GAN, plug-in) -> why they do not go together."""
+
+
+def check_plugins(gan: str, names: Sequence[str]) -> None:
+    """Refuse unknown names, doubles, and plug-ins that do not go with a GAN.
+
+    Args:
+        gan: name of the GAN, as its description has it.
+        names: names of plug-ins.
+
+    Raises:
+        InputError: the line names the plug-in, and the GAN or the nearest name.
+    """
+    for name in names:
+        if name not in PLUGINS:
+            near = difflib.get_close_matches(name, PLUGINS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(PLUGINS)}"
+            raise InputError(f"unknown plug-in {name}: {hint}")
+        if (gan, name) in REFUSED:
+            raise InputError(
+                f"the plug-in {name} does not go with {gan}: {REFUSED[gan, name]}; leave it out"
+            )
+    kinds = [name.partition("-")[0] for name in names]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise InputError(f"the plug-in {kind} is asked for twice: name it once")
+
+
+def build_plugins(names: Sequence[str], settings: Settings) -> list[Plugin]:
+    """Build plug-ins by name, in the order given."""
+    return [PLUGINS[name](settings) for name in names]
