@@ -5,6 +5,7 @@ import torch
 
 from synthaug import gans
 from synthaug.config import FitConfig
+from synthaug.errors import InputError
 from synthaug.presets import make_plan
 
 
@@ -95,3 +96,25 @@ def test_oasis_as_published():
     assert (loop.batch_size, loop.ema, loop.share_fakes) == (32, 0.9999, False)
     wide = FitConfig(generator="oasis", preset="paper", max_size=512)
     assert make_plan(wide, (512, 1024), 34, 3000).size == (256, 512)
+
+
+@pytest.mark.parametrize(
+    ("ablate", "changed"),
+    [
+        (None, {}),
+        ("labelmix", {"labelmix": 0.0}),
+        ("balance", {"balance": False}),
+        ("noise", {"noise": False}),
+    ],
+)
+def test_an_ablation_of_oasis_changes_one_thing(ablate, changed):
+    options = {"generator": "oasis", "preset": "fast", "accelerator": "cpu"}
+    whole = make_plan(FitConfig(**options), (192, 256), 11, 300)
+    plan = make_plan(FitConfig(**options, ablate=ablate), (192, 256), 11, 300)
+    assert plan.gan == whole.gan | changed
+    assert plan.loop == whole.loop
+
+
+def test_ablations_of_other_generators_are_refused():
+    with pytest.raises(InputError, match="ablate=noise goes with --generator oasis"):
+        make_plan(FitConfig(preset="fast", ablate="noise"), (64, 64), 2, 1)

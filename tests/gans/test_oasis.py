@@ -222,3 +222,18 @@ def test_a_long_tail_of_classes_trains():
         judged.append(float(d_terms["real"].detach().mean()))
         assert all(term.isfinite().all() for term in d_terms.values())
     assert judged[-1] < 0.8 * judged[0]
+
+
+@pytest.mark.parametrize("preset", ["small", "fast"])
+def test_without_noise_every_map_is_painted_in_one_way(preset):
+    torch.manual_seed(0)
+    spec = {"name": "oasis", "preset": preset, "height": 64, "width": 64, "num_classes": 3}
+    spec |= TINY if preset == "small" else {"pretrained": False}
+    labels = torch.randint(-1, 3, (1, 64, 64))
+    for noise in (True, False):
+        generator = gans.build(spec | {"noise": noise}).generator.eval()
+        with torch.no_grad():
+            one, other = (generator.paint(labels, torch.randn(1, 64)) for _ in range(2))
+            field = generator.paint(labels, torch.randn(1, 64, 64, 64))
+        assert torch.equal(one, other) is not noise
+        assert torch.allclose(one, field, atol=1e-5) is not noise

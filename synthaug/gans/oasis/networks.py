@@ -30,7 +30,7 @@ class LabelMapGenerator(nn.Module, ABC):
     """What paints label maps: keeps the training maps, so that a latent alone names a sample.
 
     A latent (B, 65) is 64 numbers of noise and the number of a training map, counted round.
-    Sub-classes implement `paint`.
+    Sub-classes implement `_paint`.
 
     Args:
         height: of the samples in pixels.
@@ -39,12 +39,14 @@ class LabelMapGenerator(nn.Module, ABC):
 
     Attributes:
         grid_px: what sides of label maps must be multiples of.
+        silent: noise is taken for zero.
         maps: (P, H, W) int16 classes in [0, N), -1 where there is no label. Not part of the
             weights: whoever loads these sets the maps again.
     """
 
     maps: Tensor
     grid_px = 32
+    silent = False
 
     def __init__(self, height: int, width: int, num_classes: int) -> None:
         super().__init__()
@@ -69,7 +71,6 @@ class LabelMapGenerator(nn.Module, ABC):
             labels = self.maps[number].long()
         return PairBatch((self.paint(labels, z[:, :NOISE_DIM]),), labels)
 
-    @abstractmethod
     def paint(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Paint label maps with given noise.
 
@@ -81,6 +82,10 @@ class LabelMapGenerator(nn.Module, ABC):
         Returns:
             (B, 3, H, W) in [-1, 1].
         """
+        return self._paint(labels, torch.zeros_like(noise) if self.silent else noise)
+
+    @abstractmethod
+    def _paint(self, labels: Tensor, noise: Tensor) -> Tensor: ...
 
 
 class OasisGenerator(LabelMapGenerator):
@@ -106,8 +111,7 @@ class OasisGenerator(LabelMapGenerator):
         )
         self.image = conv(widths[-1], 3, 3)
 
-    def paint(self, labels: Tensor, noise: Tensor) -> Tensor:
-        """Paint label maps; see `LabelMapGenerator.paint`."""
+    def _paint(self, labels: Tensor, noise: Tensor) -> Tensor:
         layout = Layout(labels + 1, noise)
         height, width = labels.shape[1:]
         x = self.stem(layout.at((height // self.grid_px, width // self.grid_px)))
