@@ -45,8 +45,6 @@ class FitConfig:
         plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
         ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
             classes) or ``noise``.
-        ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
-            classes) or ``noise``.
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
         objects: compose: bank whose clean objects are pasted too.
@@ -69,7 +67,6 @@ class FitConfig:
     flip: bool = True
     ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
     plugins: tuple[str, ...] = ()
-    ablate: Literal["labelmix", "balance", "noise"] | None = None
     ablate: Literal["labelmix", "balance", "noise"] | None = None
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0

@@ -109,8 +109,6 @@ def _make_plan(
         return make_oasis_plan(config, size, num_classes)
     if config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
-    if config.ablate is not None:
-        raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
     if config.preset == "small":
         raise InputError("preset small goes with --generator oasis: use fast or paper for osmis")
     preset: str = config.preset
@@ -227,11 +225,6 @@ OASIS_ABLATIONS: dict[str, dict[str, Any]] = {
     "balance": {"balance": False},
     "noise": {"noise": False},
 }
-OASIS_ABLATIONS: dict[str, dict[str, Any]] = {
-    "labelmix": {"labelmix": 0.0},
-    "balance": {"balance": False},
-    "noise": {"noise": False},
-}
 OASIS_LOOP: dict[str, dict[str, Any]] = {
     "fast": {
         "iterations": 3000,
@@ -278,8 +271,6 @@ def make_oasis_plan(config: FitConfig, size: tuple[int, int], num_classes: int |
     loop = LoopSettings(**settings)
     gan = {"name": "oasis", "preset": preset, "height": height, "width": width}
     gan |= {"num_classes": num_classes, **OASIS_GAN[preset]}
-    if config.ablate is not None:
-        gan |= OASIS_ABLATIONS[config.ablate]
     if config.ablate is not None:
         gan |= OASIS_ABLATIONS[config.ablate]
     if preset == "fast":
