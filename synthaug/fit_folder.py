@@ -115,23 +115,25 @@ class FitFolder:
         manifest: dict[str, Any],
         step: int,
         chosen: dict[str, Any],
+        discriminator: dict[str, Tensor] | None = None,
     ) -> None:
-        """Save the generator to sample from, then the manifest that names it, then tidy up."""
-        name = f"snapshot-{step:06d}.safetensors"
-        plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-        data = save_safetensors(plain)
-        files.write_bytes(self.path / name, data)
-        manifest = {
-            **manifest,
-            "snapshot": name,
-            "snapshot_sha256": files.sha256_bytes(data),
-            "snapshot_step": step,
-            "chosen_by": chosen,
-        }
+        """Save the generator to sample from, then the manifest that names it, then tidy up.
+
+        A discriminator that is of use as a segmenter is saved beside it.
+        """
+        manifest = {**manifest, "snapshot_step": step, "chosen_by": chosen}
+        for kind, tensors in (("snapshot", weights), ("discriminator", discriminator)):
+            if tensors is not None:
+                name = f"{kind}-{step:06d}.safetensors"
+                plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+                data = save_safetensors(plain)
+                files.write_bytes(self.path / name, data)
+                manifest |= {kind: name, f"{kind}_sha256": files.sha256_bytes(data)}
         files.write_json(self.path / "manifest.json", manifest)
-        for old in self.path.glob("snapshot-*.safetensors"):
-            if old.name != name:
-                old.unlink()
+        for kind in ("snapshot", "discriminator"):
+            for old in self.path.glob(f"{kind}-*.safetensors"):
+                if old.name != manifest.get(kind):
+                    old.unlink()
 
     def write_metrics(self, lines: Sequence[dict[str, Any]]) -> None:
         """Write all lines of ``metrics.jsonl`` so far."""

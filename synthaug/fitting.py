@@ -272,8 +272,13 @@ class _Keeper:
         self.run.target.write_metrics(self.metrics)
         weights = self.best_weights or self._averaged().state_dict()
         chosen = asdict(self.best) if self.best is not None else {}
+        gan = self.state.gan
         self.run.target.write_snapshot(
-            weights, self.run.manifest, self.best_step or self.state.step, chosen
+            weights,
+            self.run.manifest,
+            self.best_step or self.state.step,
+            chosen,
+            gan.discriminator.state_dict() if gan.paints_masks else None,
         )
         self.run.target.write_checkpoint(
             {

@@ -36,7 +36,7 @@ class Generator(GeneratorFolder):
         super().__init__(path)
         self._device = pick_device(accelerator)
         self._gan = gans.build(self.manifest["gan"])
-        self._load_snapshot()
+        load_weights(self._gan.generator, self.path / self.manifest["snapshot"], self.hash)
         self._gan.eval().requires_grad_(False)
         self._network = self._gan.generator.to(self._device)
         self._network.to(memory_format=torch.channels_last)
@@ -71,16 +71,21 @@ class Generator(GeneratorFolder):
             mask = _finish_mask(pair.mask, size, classes)
         return Sample(image, mask, f"z{seed}", grey)
 
-    def _load_snapshot(self) -> None:
-        path = self.path / self.manifest["snapshot"]
-        data = read_verified(path, self.hash)
-        try:
-            self._gan.generator.load_state_dict(load_safetensors(data), strict=True)
-        except (SafetensorError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"snapshot {path} does not fit this version of synthaug ({reason}): fit again"
-            ) from error
+
+def load_weights(module: nn.Module, path: Path, sha256: str) -> None:
+    """Fill a network from a file of a generator's folder.
+
+    Raises:
+        InputError: the file is missing, damaged, or does not fit the network.
+    """
+    data = read_verified(path, sha256)
+    try:
+        module.load_state_dict(load_safetensors(data), strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"snapshot {path} does not fit this version of synthaug ({reason}): fit again"
+        ) from error
 
 
 def finish_image(image: torch.Tensor, size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:

@@ -167,14 +167,9 @@ class MapGenerator(Generator):
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that a mask is painted at: as much smaller as the training pictures were."""
-        grid = self._painter.grid_px
-        sides = [
-            max(1, round(side * trained / whole / grid)) * grid
-            for side, trained, whole in zip(
-                (height, width), self._painter.size, self.size, strict=True
-            )
-        ]
-        return sides[0], sides[1]
+        return at_trained_scale(
+            (height, width), self._painter.size, self.size, self._painter.grid_px
+        )
 
     def _encode(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Turn ids into classes, -1 where unlabelled."""
@@ -190,3 +185,21 @@ class MapGenerator(Generator):
         if not ids - set(self._unlabelled):
             raise InputError("the mask has no labelled pixel: there is nothing to paint")
         return self.classes.encode(mask.astype(np.uint8))
+
+
+def at_trained_scale(
+    size: tuple[int, int], trained: tuple[int, int], whole: tuple[int, int], grid_px: int
+) -> tuple[int, int]:
+    """Return the size to work at: as much smaller than the picture as in training.
+
+    Args:
+        size: height and width of the picture in pixels.
+        trained: size of the training pictures as the networks saw them.
+        whole: size of the training pictures in their files.
+        grid_px: what sides must be multiples of.
+    """
+    height, width = (
+        max(1, round(side * seen / full / grid_px)) * grid_px
+        for side, seen, full in zip(size, trained, whole, strict=True)
+    )
+    return height, width

@@ -1,8 +1,10 @@
-"""PAINT: a mask in a file -> a folder of painted versions of it, and all of them on one sheet."""
+"""PAINT: a mask or a picture in a file -> a folder of painted versions, or of predicted masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.gans.oasis.noise import Per
 from synthaug.map_generator import MapGenerator
+from synthaug.map_segmenter import MapSegmenter
 from synthaug.report.figures import grid
 from synthaug.sample import Sample
 
 FORMAT = "synthaug-versions-1"
+MASKS_FORMAT = "synthaug-masks-1"
 SHEET = "sheet.png"
 SHEET_COLUMNS = 5
 
@@ -71,6 +75,111 @@ def edit(
         pictures = painter.between(ids, between, n, per=per, resample=resample)
     settings = {"seed": seed, "per": per, "resample": resample, "between": between}
     return _write_versions(Path(out), painter, ids, pictures, settings, overwrite=overwrite)
+
+
+def segment(
+    generator: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    accelerator: Accelerator = "cpu",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Label pictures with a generator's discriminator; see `MapSegmenter`.
+
+    Writes ``STEM.png`` for every picture, an index PNG of ids of the training masks, and
+    ``manifest.json``; the folder appears when all of it is written.
+
+    Args:
+        generator: folder that ``fit`` wrote with a generator that paints masks.
+        images: a picture, or a folder of them.
+        out: folder to write.
+        accelerator: where to compute.
+        overwrite: replace an earlier output.
+        progress: called with (pictures done, pictures).
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: the folder holds no discriminator that segments, a picture is unreadable, two
+            share their name, or the output folder is in use.
+    """
+    out = Path(out)
+    files.check_output_folder(out, overwrite=overwrite)
+    segmenter = MapSegmenter(generator, accelerator=accelerator)
+    paths = folder.list_images(images) if Path(images).is_dir() else [Path(images)]
+    twice = [path for path, count in Counter(path.stem for path in paths).items() if count > 1]
+    if twice:
+        raise InputError(f"{images} holds several pictures named {twice[0]}: rename all but one")
+    with files.new_directory(out, overwrite=overwrite) as staging:
+        for number, path in enumerate(paths, start=1):
+            mask = segmenter.segment(folder.read_image(path)[0])
+            files.write_bytes(staging / f"{path.stem}.png", folder.mask_png(mask))
+            if progress is not None:
+                progress(number, len(paths))
+        files.write_json(
+            staging / "manifest.json",
+            {
+                "format": MASKS_FORMAT,
+                "generator": {"path": str(segmenter.path), "discriminator_sha256": segmenter.hash},
+                "images": str(images),
+                "classes": asdict(segmenter.classes),
+                "versions": versions(),
+            },
+        )
+    return out
+
+
+def recreate(
+    generator: str | Path,
+    image: str | Path,
+    out: str | Path,
+    n: int = 4,
+    *,
+    seed: int = 0,
+    per: Per = "image",
+    accelerator: Accelerator = "cpu",
+    overwrite: bool = False,
+) -> Path:
+    """Label a picture with a generator's discriminator, and paint that label map anew.
+
+    Writes what `edit` writes; the sheet begins with the picture and its predicted map.
+
+    Args:
+        generator: folder that ``fit`` wrote with a generator that paints masks.
+        image: the unlabelled picture.
+        out: folder to write.
+        n: number of pictures.
+        seed: noise of the first; the next have the next numbers.
+        per: what gets a noise vector of its own: image, class, region or pixel.
+        accelerator: where to compute.
+        overwrite: replace an earlier output.
+
+    Returns:
+        Path of the sheet.
+
+    Raises:
+        InputError: as `edit` and `segment`.
+    """
+    files.check_output_folder(out, overwrite=overwrite)
+    _check_number(n)
+    segmenter = MapSegmenter(generator, accelerator=accelerator)
+    painter = MapGenerator(generator, accelerator=accelerator)
+    picture, _ = folder.read_image(image)
+    mask = segmenter.segment(picture)
+    pictures = painter.versions(mask, n, seed=seed, per=per)
+    settings = {
+        "image": str(image),
+        "image_sha256": files.sha256_file(image),
+        "discriminator_sha256": segmenter.hash,
+        "seed": seed,
+        "per": per,
+    }
+    return _write_versions(
+        Path(out), painter, mask, pictures, settings, before=[picture], overwrite=overwrite
+    )
 
 
 def _check_number(n: int) -> None:

@@ -23,8 +23,10 @@ from synthaug.cli.filter import filter_command
 from synthaug.cli.fit import fit_command
 from synthaug.cli.generate import generate_command
 from synthaug.cli.info import info_command
+from synthaug.cli.recreate import recreate_command
 from synthaug.cli.report import report_command
 from synthaug.cli.run import run_command
+from synthaug.cli.segment import segment_command
 from synthaug.errors import InputError
 
 
@@ -54,6 +56,8 @@ app.command("demo")(demo_command)
 app.command("fit")(fit_command)
 app.command("generate")(generate_command)
 app.command("edit")(edit_command)
+app.command("segment")(segment_command)
+app.command("recreate")(recreate_command)
 app.command("filter")(filter_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)

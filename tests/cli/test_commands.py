@@ -26,7 +26,17 @@ def bank(make_fit_folder, tmp_path):
 
 def test_help_names_every_command():
     text = _run("--help").stdout
-    for name in ("demo", "fit", "generate", "edit", "filter", "evaluate", "info"):
+    for name in (
+        "demo",
+        "fit",
+        "generate",
+        "edit",
+        "segment",
+        "recreate",
+        "filter",
+        "evaluate",
+        "info",
+    ):
         assert f"\n  {name} " in text
 
 

@@ -50,12 +50,13 @@ class OASIS(GAN):
         labelmix: strength of LabelMix; 0 turns it off.
         largest_weight: cap of the class weights; None as published.
         balance: weigh classes by their inverse frequency.
-        noise: False paints every map in one way, to measure what noise is worth.
         statistics_batches: batches over which the averaged generator's statistics are measured.
     """
 
     paints_masks = True
     scores_samples = True
+    segment_grid_px = 64
+    """What sides of pictures to segment must be multiples of."""
 
     def __init__(
         self,
@@ -65,12 +66,10 @@ class OASIS(GAN):
         labelmix: float = 10.0,
         largest_weight: float | None = None,
         balance: bool = True,
-        noise: bool = True,
         statistics_batches: int = STATISTICS_BATCHES,
     ) -> None:
         super().__init__()
         self.generator: LabelMapGenerator = generator
-        generator.silent = not noise
         self.discriminator = discriminator
         self.latent_dim = LATENT_DIM
         self.num_classes = generator.num_classes
@@ -118,6 +117,17 @@ class OASIS(GAN):
         judged = self._judge(fake)
         terms = {"classes": self._balanced(judged, fake.mask)}
         return Terms(terms, lambda: losses.realness(judged))
+
+    def segment(self, images: Tensor) -> Tensor:
+        """Take the discriminator for a segmenter of real pictures.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1], sides multiples of ``segment_grid_px``.
+
+        Returns:
+            Logits (B, N, H, W) of the real classes; "fake" is no answer here.
+        """
+        return self._judge(PairBatch((images,)))[:, losses.FIRST_CLASS :]
 
     @torch.no_grad()
     def refresh(self, generator: nn.Module) -> None:
