@@ -50,6 +50,7 @@ class OASIS(GAN):
         labelmix: strength of LabelMix; 0 turns it off.
         largest_weight: cap of the class weights; None as published.
         balance: weigh classes by their inverse frequency.
+        noise: False paints every map in one way, to measure what noise is worth.
         statistics_batches: batches over which the averaged generator's statistics are measured.
     """
 
@@ -66,10 +67,12 @@ class OASIS(GAN):
         labelmix: float = 10.0,
         largest_weight: float | None = None,
         balance: bool = True,
+        noise: bool = True,
         statistics_batches: int = STATISTICS_BATCHES,
     ) -> None:
         super().__init__()
         self.generator: LabelMapGenerator = generator
+        generator.silent = not noise
         self.discriminator = discriminator
         self.latent_dim = LATENT_DIM
         self.num_classes = generator.num_classes

@@ -63,8 +63,7 @@ class FastPainter(LabelMapGenerator):
             for layer in self.noise:
                 layer.get_parameter("weight").mul_(0.3)
 
-    def paint(self, labels: Tensor, noise: Tensor) -> Tensor:
-        """Paint label maps; see `LabelMapGenerator.paint`."""
+    def _paint(self, labels: Tensor, noise: Tensor) -> Tensor:
         x = self.embedding(labels + 1).permute(0, 3, 1, 2)
         x = x.contiguous(memory_format=torch.channels_last)
         maps = [x + self._noise(0, noise, 1)]
@@ -165,6 +164,7 @@ class FastOASIS(OASIS):
         labelmix: strength of LabelMix; 0 turns it off.
         largest_weight: cap of the class weights.
         balance: weigh classes by their inverse frequency.
+        noise: False paints every map in one way, to measure what noise is worth.
         pretrained: False takes random frozen features, for tests.
     """
 
@@ -181,6 +181,7 @@ class FastOASIS(OASIS):
         labelmix: float = 1.0,
         largest_weight: float | None = 20.0,
         balance: bool = True,
+        noise: bool = True,
         pretrained: bool = True,
     ) -> None:
         super().__init__(
@@ -189,6 +190,7 @@ class FastOASIS(OASIS):
             labelmix=labelmix,
             largest_weight=largest_weight,
             balance=balance,
+            noise=noise,
         )
         self.pretrain_steps = pretrain_steps
         self.feature_weight = feature_weight
