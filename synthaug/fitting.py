@@ -117,6 +117,10 @@ def fit(
         raise InputError(
             f"the generator oasis has no preset {config.preset}: use fast, small or paper"
         )
+    if config.plugins and config.preset in ("compose", "patch"):
+        raise InputError(
+            f"the preset {config.preset} trains nothing: leave out the plug-in {config.plugins[0]}"
+        )
     if resume and config.preset in ("compose", "patch"):
         raise InputError(f"{out} needed no training and was finished in one go: fit again")
     if config.preset == "compose":
