@@ -140,7 +140,9 @@ class Engine:
         """Return the values (B,) of all processes, one after the other."""
         if self.world_size == 1:
             return values
-        gathered = self._fabric.all_gather(values)
+        rows = values.new_zeros(self.world_size, len(values))
+        rows[self.rank] = values
+        gathered = self._fabric.all_reduce(rows, reduce_op="sum")
         assert isinstance(gathered, Tensor)
         return gathered.flatten()
 

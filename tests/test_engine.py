@@ -53,6 +53,7 @@ def average_and_train(engine, folder, report):
         {
             "gradients": [layer.weight.grad, layer.bias.grad],
             "flags": flags,
+            "gathered": engine.gather(torch.tensor([1.0, 2.0]) + 10 * engine.rank),
             "weights": dict(state.gan.state_dict()),
             "ema": dict(state.ema.state_dict()),
             "losses": losses,
@@ -74,6 +75,7 @@ def test_two_processes_share_gradients_and_hold_equal_weights(tmp_path):
         assert torch.equal(result["gradients"][0], torch.full((2, 3), 1.5))
         assert torch.equal(result["gradients"][1], torch.tensor([2.0, 0.0]))
         assert result["flags"] == [True, False]
+        assert result["gathered"].tolist() == [1, 2, 11, 12]
     for part in ("weights", "ema"):
         assert one[part].keys() == two[part].keys()
         for name, tensor in one[part].items():
@@ -94,6 +96,7 @@ def test_one_process_is_a_plain_call(tmp_path):
     assert torch.equal(layer.weight.grad, torch.ones(1, 2))
     assert engine.any(True)
     assert not engine.any(False)
+    assert engine.gather(torch.ones(3)).tolist() == [1, 1, 1]
 
 
 def test_bf16_runs_matrix_products_in_half_precision():

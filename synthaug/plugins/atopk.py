@@ -17,6 +17,10 @@ from synthaug.seeding import torch_stream
 class ATopK(Plugin):
     """Keep the k samples of a batch that look most real; k follows the discriminator's overfitting.
 
+    After "Understanding and Improving the Training of Data-Efficient GANs" (submitted to TMLR);
+    the linear schedule after Sinha et al., "Top-k Training of GANs" (NeurIPS 2020), who let k fall
+    by a factor per epoch: ours falls evenly.
+
     k starts at the batch size B. After every generator step it falls by one with probability p and
     else rises by one, within [1, B]; `OverfitMeter` steers p. Resting at one p, k has the
     distribution pi_k ~ ((1 - p) / p)^k, which for large batches is nearly a switch at p = 0.5:

@@ -77,7 +77,8 @@ class MaskedGAN(Plugin):
             patches = self.patches or (4 if side < 64 else 8)
             visible = spatial_mask(images[0], patches, self.ratio, shift=self.shift)
             images = [
-                image * F.adaptive_avg_pool2d(visible, tuple(image.shape[2:])) for image in images
+                image * F.adaptive_avg_pool2d(visible, (image.shape[2], image.shape[3]))
+                for image in images
             ]
         if self.spectral:
             bands = self.bands or (8 if side <= 64 else 16)
@@ -153,7 +154,8 @@ def keep_bands(image: Tensor, keep: Tensor, size: tuple[int, int]) -> Tensor:
     h, w = image.shape[2:]
     stay = keep[:, _band_index(image, keep.shape[1], size)]  # (B, h, w // 2 + 1)
     spectrum = torch.fft.rfft2(image.float()) * stay[:, None]
-    return torch.fft.irfft2(spectrum, s=(h, w)).to(image.dtype)
+    kept: Tensor = torch.fft.irfft2(spectrum, s=(h, w))
+    return kept.to(image.dtype)
 
 
 def _band_index(image: Tensor, bands: int, size: tuple[int, int]) -> Tensor:
