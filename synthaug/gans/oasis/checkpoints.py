@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from synthaug.errors import InputError
 from synthaug.gans.oasis.networks import NOISE_DIM, OasisDiscriminator, OasisGenerator
+from synthaug.gans.state_dicts import fill
 
 _SPECTRAL = "parametrizations.weight"
 _GENERATOR_NAMES = (
@@ -62,7 +63,7 @@ def load_official_generator(path: str | Path, height: int, width: int) -> OasisG
         generator = OasisGenerator(
             height, width, labels - 1, base=image.shape[1], hidden=len(shared)
         )
-    _fill(generator, _renamed(state, (*_GENERATOR_NAMES, *_NORMALISED)), path)
+    fill(generator, _renamed(state, (*_GENERATOR_NAMES, *_NORMALISED)), path, "OASIS")
     generator.maps = torch.zeros(1, height, width, dtype=torch.int16)
     return generator.eval()
 
@@ -91,7 +92,7 @@ def load_official_discriminator(
     first = _matrix(state, "body_down.0.conv1.0.weight_orig", path)
     with torch.device("meta"):
         discriminator = OasisDiscriminator(found, width=len(first) / 128)
-    _fill(discriminator, _renamed(state, (*_DISCRIMINATOR_NAMES, *_NORMALISED)), path)
+    fill(discriminator, _renamed(state, (*_DISCRIMINATOR_NAMES, *_NORMALISED)), path, "OASIS")
     return discriminator.eval()
 
 
@@ -126,23 +127,3 @@ def _renamed(state: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...]) ->
             key = re.sub(pattern, replacement, key)
         renamed[key] = value
     return renamed
-
-
-def _fill(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
-    """Load strictly; every key and shape is checked before."""
-    expected = module.state_dict()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    if missing or extra or wrong:
-        problem = (
-            f"{len(missing)} tensor(s) are missing (such as {missing[0]})"
-            if missing
-            else f"{len(extra)} tensor(s) are unknown (such as {extra[0]})"
-            if extra
-            else f"{wrong[0]} is {tuple(state[wrong[0]].shape)}, not "
-            f"{tuple(expected[wrong[0]].shape)}"
-        )
-        raise InputError(f"{path} is no OASIS checkpoint of this kind: {problem}")
-    plain = {k: v.to(expected[k].dtype).contiguous() for k, v in state.items()}
-    module.load_state_dict(plain, strict=True, assign=True)
-    module.requires_grad_(False)

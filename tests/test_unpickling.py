@@ -1,0 +1,255 @@
+"""Hostile and honest archives, made here by hand."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import io
+import os
+import pickle
+import struct
+import zipfile
+
+import pytest
+import torch
+
+from synthaug.errors import InputError
+from synthaug.unpickling import is_archive, load_persistent_pickle, load_weights
+
+READERS = [load_weights, load_persistent_pickle]
+
+
+class Call:
+    """Pickles as a call of anything."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def refused(read, path):
+    with pytest.raises(InputError) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def rebuild(data, size, stride, offset=0):
+    storage = Call(torch.storage._load_from_bytes, data)
+    return Call(
+        torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False,
+        collections.OrderedDict(),
+    )  # fmt: skip
+
+
+def storage_bytes(numbers):
+    file = io.BytesIO()
+    torch.save(
+        torch.zeros(numbers).storage(), file, _use_new_zipfile_serialization=False
+    )  # as a tensor that is pickled plainly does
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+def test_archives_come_back_as_saved(tmp_path, new):
+    module = torch.nn.Linear(3, 4)
+    saved = {
+        "g_ema": module.state_dict(),
+        "args": argparse.Namespace(size=32, lr=0.002, name="x"),
+        "optimizer": {"state": {0: {"step": 3}}, "param_groups": [{"betas": (0.0, 0.99)}]},
+        "parameter": module.weight,
+        "half": torch.ones(2, dtype=torch.float16),
+        "view": torch.arange(12).view(3, 4)[1:, ::2],
+        "empty": torch.zeros(0, 5),
+        "scalar": torch.tensor(0.3),
+    }
+    path = tmp_path / "weights.pt"
+    torch.save(saved, path, _use_new_zipfile_serialization=new)
+    assert is_archive(path.read_bytes()[:64])
+    loaded = load_weights(path)
+    assert vars(loaded["args"]) == {"size": 32, "lr": 0.002, "name": "x"}
+    assert loaded["optimizer"] == saved["optimizer"]
+    for name in ("parameter", "half", "view", "empty", "scalar"):
+        assert torch.equal(loaded[name], saved[name])
+    assert torch.equal(loaded["g_ema"]["bias"], module.bias)
+
+
+def test_plain_pickles_of_tensors_come_back_as_saved(tmp_path):
+    saved = {
+        "tensor": torch.randn(4, 5)[:, 1:3],
+        "parameter": torch.nn.Parameter(torch.randn(3)),
+        "numbers": (torch.zeros(1).numpy().dtype.type(0.5), 7, {1, 2}),
+    }
+    for protocol in (2, 3, 4):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(saved, protocol=protocol))
+        if protocol == 2:  # bytes need a codec there, which no such file was written with
+            assert "_codecs.encode" in refused(load_persistent_pickle, tmp_path / "a.pkl")
+            continue
+        loaded = load_persistent_pickle(tmp_path / "a.pkl")
+        assert torch.equal(loaded["tensor"], saved["tensor"])
+        assert torch.equal(loaded["parameter"], saved["parameter"])
+        assert loaded["numbers"] == (0.5, 7, {1, 2})
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "plain", "nested zip", "nested legacy"])
+@pytest.mark.parametrize("function", [os.system, eval], ids=["system", "eval"])
+def test_code_is_never_run_and_its_name_told(tmp_path, how, function):
+    marker = tmp_path / "run"
+    argument = f"touch {marker}" if function is os.system else f"open({str(marker)!r}, 'w')"
+    hostile = {"g_ema": Call(function, argument)}
+    path = tmp_path / "bad"
+    if how == "plain":
+        path.write_bytes(pickle.dumps(hostile))
+    else:
+        file = io.BytesIO()
+        torch.save(hostile, file, _use_new_zipfile_serialization="zip" in how)
+        nested = {"G_ema": rebuild(file.getvalue(), (1,), (1,))}
+        path.write_bytes(pickle.dumps(nested) if "nested" in how else file.getvalue())
+    read = load_persistent_pickle if how == "plain" or "nested" in how else load_weights
+    name = "posix.system" if function is os.system else ".eval"
+    message = refused(read, path)
+    assert name in message
+    assert "nothing in it was run" in message
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("os", "system"),
+        ("builtins", "getattr"),
+        ("builtins", "set.__class__"),
+        ("collections", "OrderedDict.fromkeys"),
+        ("torch", "load"),
+        ("torch.storage", "_load_from_bytes.__globals__"),
+        ("torch_utils.persistence", "import_hook"),
+        ("numpy", "load"),
+        ("functools", "partial"),
+        ("argparse", "ArgumentParser"),
+    ],
+)
+@pytest.mark.parametrize("read", READERS, ids=["archive", "persistent"])
+def test_any_other_name_is_refused(tmp_path, module, name, read):
+    program = b"\x80\x04" + b"".join(
+        b"\x8c" + bytes([len(word)]) + word.encode() for word in (module, name)
+    )
+    program += b"\x93."
+    if read is load_weights:
+        with zipfile.ZipFile(tmp_path / "bad", "w") as archive:
+            archive.writestr("archive/data.pkl", program)
+    else:
+        (tmp_path / "bad").write_bytes(program)
+    assert f"{module}.{name}" in refused(read, tmp_path / "bad")
+
+
+def test_tensorflow_pickles_are_told_apart(tmp_path):
+    (tmp_path / "old.pkl").write_bytes(b"\x80\x03cdnnlib.tflib.network\nNetwork\n.")
+    assert "TensorFlow" in refused(load_persistent_pickle, tmp_path / "old.pkl")
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "offset"),
+    [
+        ((10**12,), (1,), 0),
+        ((10**6, 10**6), (0, 0), 0),
+        ((4,), (1,), 1),
+        ((4,), (2,), 0),
+        ((2, 2), (1,), 0),
+        ((-1,), (1,), 0),
+        ((2.0,), (1,), 0),
+        ((2,), (1,), -1),
+    ],
+)
+def test_tensors_larger_than_their_storage_are_refused(tmp_path, size, stride, offset):
+    tensor = rebuild(storage_bytes(4), size, stride, offset)
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(tensor))
+    assert "it claims a tensor of" in refused(load_persistent_pickle, tmp_path / "bad.pkl")
+
+
+def _claims(numel, size):
+    """The pickle of one tensor in an archive, with any numbers."""
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            if isinstance(value, str) and value == "storage!":
+                return ("storage", torch.FloatStorage, "0", "cpu", numel)
+            return None
+
+    file = io.BytesIO()
+    call = Call(
+        torch._utils._rebuild_tensor_v2, "storage!", 0, size, (1,) * len(size), False,
+        collections.OrderedDict(),
+    )  # fmt: skip
+    Pickler(file, protocol=2).dump({"g_ema": call})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("numel", [10**12, 2**62, 3])
+def test_archives_that_claim_other_sizes_are_refused(tmp_path, numel):
+    program, content = _claims(numel, (numel,)), struct.pack("<4f", *range(4))
+    with zipfile.ZipFile(tmp_path / "new.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/data/0", content)
+        archive.writestr("archive/version", "3\n")
+    message = refused(load_weights, tmp_path / "new.pt")
+    assert "tensors of another size than its content" in message
+    whole = io.BytesIO()
+    torch.save([], whole, _use_new_zipfile_serialization=False)
+    head = whole.getvalue()[: -len(pickle.dumps([], protocol=2)) * 2]
+    tail = pickle.dumps(["0"], protocol=2) + struct.pack("<q", numel) + content
+    (tmp_path / "old.pt").write_bytes(head + program + tail)
+    message = refused(load_weights, tmp_path / "old.pt")
+    assert numel == 3 or "larger tensors than it has bytes" in message
+
+
+def test_compressed_archives_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", _claims(10**7, (10**7,)))
+        archive.writestr("archive/data/0", bytes(4 * 10**7))
+    assert (tmp_path / "bomb.pt").stat().st_size < 10**5
+    assert "compressed" in refused(load_weights, tmp_path / "bomb.pt")
+
+
+def test_bytes_that_are_read_again_and_again_are_refused(tmp_path):
+    data = storage_bytes(1000)
+    many = [rebuild(data, (1000,), (1,)) for _ in range(100)]  # one copy of the bytes in the file
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(many))
+    assert (tmp_path / "bad.pkl").stat().st_size < 20_000
+    assert "again and again" in refused(load_persistent_pickle, tmp_path / "bad.pkl")
+
+
+def test_no_state_is_set_on_what_is_not_ours(tmp_path):
+    tensor = rebuild(storage_bytes(4), (4,), (1,))
+
+    class Stateful:
+        def __reduce__(self):
+            return tensor.reduced[0], tensor.reduced[1], (1, 2, 3, 4)
+
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(Stateful()))
+    assert "sets the state of a Tensor" in refused(load_persistent_pickle, tmp_path / "bad.pkl")
+
+
+@pytest.mark.parametrize("read", READERS, ids=["archive", "persistent"])
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+def test_files_cut_short_anywhere_are_refused(tmp_path, read, new):
+    file = io.BytesIO()
+    saved = {"g_ema": {"weight": torch.randn(50)}, "args": argparse.Namespace(size=3)}
+    if read is load_weights:
+        torch.save(saved, file, _use_new_zipfile_serialization=new)
+    else:
+        pickle.dump(saved["g_ema"], file, protocol=4 if new else 3)
+    whole = file.getvalue()
+    for length in {0, 1, 5, 30, 100, *range(0, len(whole) - 1, max(1, len(whole) // 37))}:
+        (tmp_path / "cut").write_bytes(whole[:length])
+        refused(read, tmp_path / "cut")
+
+
+@pytest.mark.parametrize("read", READERS, ids=["archive", "persistent"])
+def test_missing_files_folders_and_noise_are_refused(tmp_path, read):
+    refused(read, tmp_path / "nowhere")
+    refused(read, tmp_path)
+    (tmp_path / "noise").write_bytes(bytes(range(256)) * 20)
+    refused(read, tmp_path / "noise")
