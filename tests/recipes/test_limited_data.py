@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from synthaug.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def script(load_script):
+    return load_script("limited_data")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (70, 140, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    return folder
+
+
+def test_tiles_are_whole_and_held_out_like_a_chess_board(script):
+    picture = np.zeros((70, 100, 3), np.uint8)  # 2 x 3 tiles
+    picture[:64, :96] = np.kron([[10, 20, 30], [40, 50, 60]], np.ones((32, 32)))[..., None]
+    training, held_out = script.tiles([picture])
+    assert [round(float((t.mean() + 1) * 127.5)) for t in training] == [10, 30, 50]
+    assert [round(float((t.mean() + 1) * 127.5)) for t in held_out] == [20, 40, 60]
+    assert all((tile == tile.mean()).all() or tile.std() < 1e-6 for tile in training)
+
+
+def test_pictures_without_tiles_are_refused(script):
+    with pytest.raises(InputError, match="64 px"):
+        script.tiles([np.zeros((40, 40, 3), np.uint8)])
+
+
+def test_a_run_is_kept_and_not_repeated(script, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "SAMPLES", 8)
+    monkeypatch.setattr(script, "LOOKS", 2)
+    out = tmp_path / "out"
+    command = ["--out", str(out), "--photos", str(photos), "--rows", "both+atopk", "linear top-k"]
+    command += ["--seeds", "1", "--steps", "4", "--shares", "0.5"]
+    script.main(command)
+    first = capsys.readouterr().out
+    assert "| 50% | both+atopk | 1 |" in first
+    runs = {path.name: json.loads(path.read_text()) for path in (out / "runs").iterdir()}
+    assert len(runs) == 2
+    for run in runs.values():
+        assert list(run["fids"]) == ["2", "4"]
+        assert run["best"] == min(run["fids"].values())
+        assert len(run["score_gaps"]) == 1
+    monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("trained again"))
+    script.main(command)
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize("row", ["baseline", "spatial", "ada"])
+def test_rows_are_plugins(script, row):
+    plugins = script.ROWS[row](100)
+    assert len(plugins) == (row != "baseline")
+    torch.nn.ModuleList(plugins)
