@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from synthaug import __version__
 from synthaug.cli.compare import compare_command
+from synthaug.cli.convert import convert_command
 from synthaug.cli.demo import demo_command
 from synthaug.cli.edit import edit_command
 from synthaug.cli.evaluate import evaluate_command
@@ -63,6 +64,7 @@ app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("report")(report_command)
 app.command("run")(run_command)
+app.command("convert")(convert_command)
 app.command("info")(info_command)
 
 

@@ -30,7 +30,6 @@ from synthaug.gans.stylegan2.networks import (
     StyleGenerator,
     channel_widths,
 )
-from synthaug.seeding import torch_stream
 
 __all__ = ["StyleDiscriminator", "StyleGAN2", "StyleGenerator", "build", "channel_widths"]
 
@@ -42,7 +41,6 @@ PRESETS: dict[str, dict[str, int]] = {
 PATH_DECAY = 0.01
 PATH_SHRINK = 2
 """Path lengths are measured on a batch this much smaller (published)."""
-MEAN_LATENTS = 4096
 SMOOTHNESS_PX = 32
 
 
@@ -147,13 +145,10 @@ class StyleGAN2(GAN):
         """Clamp the images to [-1, 1]."""
         return fake.with_pair([image.clamp(-1, 1) for image in fake.images], fake.mask)
 
-    @torch.no_grad()
     def refresh(self, generator: nn.Module) -> None:
         """Measure the mean style, towards which truncation pulls."""
         assert isinstance(generator, StyleGenerator)
-        z = self.latent(MEAN_LATENTS, torch_stream(0, "statistics"))
-        device = generator.latent_avg.device
-        generator.latent_avg.copy_(generator.style(z.to(device)).mean(0))
+        generator.measure_latent_avg()
 
     def _path_term(self, batch_size: int) -> Tensor:
         """Deviation of path lengths from their running mean, its mean for every sample."""

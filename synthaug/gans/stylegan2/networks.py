@@ -22,8 +22,10 @@ from synthaug.gans.stylegan2.layers import (
     ToRGB,
     minibatch_deviation,
 )
+from synthaug.seeding import torch_stream
 
 SMALLEST_PX = 4
+MEAN_LATENTS = 4096
 
 
 def channel_widths(size: int, base: int = 32768, largest: int = 512) -> list[int]:
@@ -75,9 +77,12 @@ class StyleGenerator(nn.Module):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
+        self.channels = list(channels)
         self.size = SMALLEST_PX << (len(channels) - 1)
         self.z_dim = z_dim
         self.w_dim = w_dim
+        self.n_mlp = n_mlp
+        self.clamp = clamp
         self.mixing = mixing
         self.num_styles = 2 * len(channels)
         widths = [z_dim] + [w_dim] * n_mlp
@@ -115,6 +120,12 @@ class StyleGenerator(nn.Module):
             for side in self.noise_sizes()
         ]
         return [noise.to(self.latent_avg.device) for noise in maps]
+
+    @torch.no_grad()
+    def measure_latent_avg(self) -> None:
+        """Take the mean of w over 4096 latents of a stream of its own."""
+        z = torch.randn(MEAN_LATENTS, self.z_dim, generator=torch_stream(0, "statistics"))
+        self.latent_avg = self.style(z.to(self.latent_avg.device)).mean(0)
 
     def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """Map latents to styles, without mixing.
@@ -220,6 +231,7 @@ class StyleDiscriminator(nn.Module):
         frozen: int = 0,
     ) -> None:
         super().__init__()
+        self.channels = list(channels)
         self.size = SMALLEST_PX << (len(channels) - 1)
         self.group = group
         self.frozen = frozen
