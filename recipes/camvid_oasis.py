@@ -199,7 +199,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=("fast", "small", "paper"), default="fast")
     parser.add_argument("--steps", type=int, help="of the row full [the preset's]")
     parser.add_argument("--ablation-steps", type=int, help="of the other rows [as --steps]")
-    parser.add_argument("--judge-steps", type=int, default=600, help="of the U-Net")
+    parser.add_argument("--judge-steps", type=int, default=400, help="of the U-Net")
     parser.add_argument("--noises", type=int, default=20, help="pictures per mask, for diversity")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
