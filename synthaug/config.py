@@ -89,6 +89,10 @@ class GenerateConfig:
         coco: also write ``instances.json`` (COCO).
         render: ``patches`` makes every sample anew of the training pairs' patches.
         accelerator: where to generate.
+        layouts: what a generator that paints masks is given instead of its training masks:
+            ``edited`` or ``moved`` ones, the objects of a COCO file (``moved``), or masks of a
+            folder, bank or generator; see `synthaug.layouts.Layouts`.
+        rare: classes, by id or name, that these masks shall show more often; ``auto``: all alike.
     """
 
     n: Annotated[int, Ge(1)] = 100
@@ -98,6 +102,8 @@ class GenerateConfig:
     coco: bool = False
     render: Literal["patches"] | None = None
     accelerator: Accelerator = "auto"
+    layouts: str | None = None
+    rare: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from synthaug import files
 from synthaug.bank import FORMAT as BANK_FORMAT
@@ -15,11 +19,13 @@ from synthaug.composing import Composer
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
+from synthaug.formats import coco, folder
 from synthaug.generator import Generator, pick_device
 from synthaug.generator_folder import GeneratorFolder
+from synthaug.layouts import Kind, Layouts, Objects
 from synthaug.map_generator import MapGenerator
 from synthaug.rendering import PatchGenerator, PatchRenderer
-from synthaug.sample import Sample
+from synthaug.sample import IGNORE_ID, Sample, ignore_table
 from synthaug.seeding import derive_seed
 
 INSTANCES = "instances.json"
@@ -80,6 +86,8 @@ def generate(
     *,
     render: Literal["patches"] | None = None,
     accelerator: Accelerator = "auto",
+    layouts: str | Path | None = None,
+    rare: Sequence[int | str] = (),
 ) -> Bank:
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
 
@@ -97,6 +105,10 @@ def generate(
         render: ``patches`` makes every sample anew of the training pairs' patches, see
             `synthaug.rendering.PatchRenderer`.
         accelerator: where to compute, when ``source`` is a path.
+        layouts: for a generator that paints masks: ``edited`` or ``moved`` training masks instead
+            of these as they are, a COCO file of their objects to move, or the masks of a folder of
+            index PNGs, of a bank or of a generator; see `synthaug.layouts.Layouts`.
+        rare: classes, by id or name, that the masks shall show more often, or ``("auto",)``.
 
     Returns:
         The bank; it shows the samples that the filter kept.
@@ -115,6 +127,8 @@ def generate(
             "coco": coco,
             "render": render,
             "accelerator": accelerator,
+            "layouts": None if layouts is None else str(layouts),
+            "rare": tuple(rare),
         },
     )
     files.check_output_folder(out, overwrite=overwrite)
@@ -137,12 +151,15 @@ def generate(
         "grey": source.grey,
         "versions": versions(),
     }
+    draw_sample: Callable[[int], Sample] = source.sample
+    if config.layouts is not None or config.rare:
+        draw_sample, manifest["layouts"] = _from_layouts(source, config.layouts, config.rare)
 
     seeds = [derive_seed(config.seed, "latent", index) for index in range(config.n)]
     renderer = None if config.render is None else _renderer(source, config.accelerator)
 
     def draw() -> Iterator[tuple[Sample, dict[str, Any]]]:
-        for index, sample in enumerate(_samples(source, seeds, renderer)):
+        for index, sample in enumerate(_samples(draw_sample, seeds, renderer)):
             yield (
                 sample,
                 {
@@ -170,21 +187,125 @@ def _renderer(source: GeneratorFolder, accelerator: Accelerator) -> PatchRendere
 
 
 def _samples(
-    source: GeneratorFolder, seeds: Sequence[int], renderer: PatchRenderer | None
+    draw: Callable[[int], Sample], seeds: Sequence[int], renderer: PatchRenderer | None
 ) -> Iterator[Sample]:
     if renderer is None:
-        yield from map(source.sample, seeds)
+        yield from map(draw, seeds)
         return
     for start in range(0, len(seeds), RENDERED_TOGETHER):
-        yield from renderer.render(source.samples(seeds[start : start + RENDERED_TOGETHER]))
+        together = seeds[start : start + RENDERED_TOGETHER]
+        yield from renderer.render([draw(seed) for seed in together])
+
+
+def _from_layouts(
+    source: GeneratorFolder, name: str | None, rare: Sequence[int | str]
+) -> tuple[Callable[[int], Sample], dict[str, Any]]:
+    """Return what paints the layout of a seed, and what the manifest says about layouts.
+
+    Raises:
+        InputError: the source paints no masks, nothing is at the path, or the maps or classes do
+            not fit the source.
+    """
+    if not isinstance(source, MapGenerator):
+        raise InputError(
+            f"{source.path} paints no masks, so that layouts and rare classes cannot be asked for: "
+            "fit with --generator oasis"
+        )
+    painter, options = source, {"rare": rare, "flip": source.manifest["config"].get("flip", True)}
+    if name in (None, "edited", "moved"):
+        maps = [pair.mask for pair in painter.pairs]
+        layouts = Layouts(maps, painter.classes, kind=cast("Kind", name or "given"), **options)
+        digest = _source_hash(painter.manifest["pairs"])
+    else:
+        assert name is not None
+        layouts, digest = _layouts_at(Path(name), painter, options)
+    record = {
+        "from": name or "training masks",
+        "sha256": digest,
+        "shares": {str(class_id): share for class_id, share in layouts.shares.items()},
+    }
+    return lambda seed: painter.paint(layouts.layout(seed), seed), record
+
+
+def _layouts_at(path: Path, painter: MapGenerator, options: dict[str, Any]) -> tuple[Layouts, str]:
+    """Return the layouts that a path stands for, and the SHA-256 of what is there."""
+    classes = painter.classes
+    if path.is_file():
+        objects = _objects_of(path, painter)
+        maps = [pair.mask for pair in painter.pairs]
+        layouts = Layouts(maps, classes, kind="moved", objects=objects, **options)
+        return layouts, files.sha256_file(path)
+    if not path.is_dir():
+        raise InputError(
+            f"no layouts at {path}: use edited, moved, a COCO file, or a folder of masks, a bank "
+            "or a generator"
+        )
+
+    def fitted(mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+        mask = ignore_table(painter.manifest["config"].get("ignore", ()))[mask]
+        unknown = sorted(set(np.unique(mask).tolist()) - {*classes.ids, IGNORE_ID})
+        if unknown:
+            raise InputError(
+                f"{where} holds ids {unknown} that {painter.path} was not fitted to: known are "
+                f"{list(classes.ids)}, and 255 is unlabelled"
+            )
+        height, width = painter.size
+        return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+    manifest = path / "manifest.json"
+    written = files.read_json(manifest, "manifest") if manifest.is_file() else {}
+    if written.get("format") in (BANK_FORMAT, FORMAT):
+        opened = open_source(path)
+        if isinstance(opened, Bank):
+            maps = [fitted(sample.mask, f"bank {path}") for sample in opened]
+            return Layouts(maps, classes, kind="given", **options), opened.content_hash
+        endless = Layouts(
+            lambda seed: fitted(opened.sample(seed).mask, f"generator {path}"),
+            classes,
+            kind="given",
+            **options,
+        )
+        return endless, opened.hash
+    paths = folder.list_images(path, "masks")
+    maps = [fitted(folder.read_mask(file), f"mask {file}") for file in paths]
+    digests = "".join(files.sha256_file(file) for file in paths)
+    return Layouts(maps, classes, kind="given", **options), files.sha256_bytes(digests.encode())
+
+
+def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
+    """Read the objects of the training pairs from a COCO file that names their pictures."""
+    known = set(painter.classes.ids)
+    by_stem = {pair.id: pair for pair in painter.pairs}
+    objects: dict[str, Objects] = {}
+    for file_name, found in coco.read_objects(path):
+        stem = Path(file_name).stem
+        if stem not in by_stem:
+            continue
+        for class_id, flags in found:
+            if class_id not in known:
+                raise InputError(
+                    f"{path} holds category id {class_id} that {painter.path} was not fitted to: "
+                    f"known are {sorted(known)}"
+                )
+            if flags.shape != by_stem[stem].size:
+                height, width = by_stem[stem].size
+                raise InputError(
+                    f"{path} says that {file_name} is {flags.shape[1]}x{flags.shape[0]} px, but "
+                    f"the training picture is {width}x{height}: export it for these pictures"
+                )
+        objects[stem] = found
+    if not objects:
+        raise InputError(
+            f"{path} names none of the training pictures of {painter.path}: their names without "
+            "suffix must be the same"
+        )
+    return [objects.get(pair.id, []) for pair in painter.pairs]
 
 
 def write_coco(bank: Bank) -> Path:
     """Write the bank's kept samples as COCO instances and return the file's path."""
-    from synthaug.formats.coco import write_instances
-
     path = bank.path / INSTANCES
-    write_instances(bank, bank.classes, path)
+    coco.write_instances(bank, bank.classes, path)
     return path
 
 

@@ -63,11 +63,15 @@ class UnitSources:
                 progress=counting(self.progress, "sample"),
                 render=drawing.render,
                 accelerator=drawing.accelerator,
+                layouts=drawing.layouts,
+                rare=drawing.rare,
             )
 
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
         if drawing.render is not None:
             settings["render"] = drawing.render
+        if drawing.layouts is not None or drawing.rare:
+            settings |= {"layouts": drawing.layouts, "rare": list(drawing.rare)}
         if recipe.filter.rule is None:
             settings["whole"] = True  # one that a filter has marked is drawn again
         key = self._stage("bank", settings, draw)

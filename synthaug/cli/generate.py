@@ -29,6 +29,21 @@ def generate_command(
     render: Annotated[
         str | None, typer.Option(help="patches: render every sample from the pairs' patches.")
     ] = None,
+    layouts: Annotated[
+        str | None,
+        typer.Option(
+            help="oasis: paint edited or moved training masks, the objects of a COCO file moved, "
+            "or masks of a folder, bank or generator. [the training masks]",
+            metavar="edited|moved|PATH",
+        ),
+    ] = None,
+    rare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="oasis: class, by id or name, to show more often, or auto; repeatable.",
+            metavar="CLASS",
+        ),
+    ] = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
     overwrite: options.Overwrite = False,
@@ -51,6 +66,8 @@ def generate_command(
                 "render": render,
                 "seed": seed,
                 "accelerator": accelerator,
+                "layouts": layouts,
+                "rare": tuple(rare) if rare else None,
             }
         },
     ).generate
@@ -72,6 +89,8 @@ def generate_command(
         ProgressLine("sample"),
         render=config.render,
         accelerator=config.accelerator,
+        layouts=config.layouts,
+        rare=config.rare,
     )
     print(f"kept {len(bank)} of {len(bank.all_records)} samples", file=sys.stderr)
     print(bank.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,26 +92,65 @@ def read_instances(path: str | Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         InputError: the file is missing or damaged, or holds category ids above 254.
     """
     value = files.read_json(path, "COCO file")
-    try:
+    with _understood(path):
         background = int(value.get("info", {}).get("background_id", 0))
-        by_image: dict[int, list[dict[str, Any]]] = {}
-        for annotation in value["annotations"]:
-            if not 0 <= annotation["category_id"] < 255:
-                raise InputError(
-                    f"{path} holds category id {annotation['category_id']}: "
-                    "renumber categories into 1..254"
-                )
-            by_image.setdefault(annotation["image_id"], []).append(annotation)
-        for image in value["images"]:
+        for image, annotations in _by_image(value, path):
             mask = np.full((image["height"], image["width"]), background, np.uint8)
-            for annotation in by_image.get(image["id"], ()):
+            for annotation in annotations:
                 inside = _decode(annotation["segmentation"], *mask.shape)
                 mask[inside] = 255 if annotation.get("iscrowd") else annotation["category_id"]
             yield image["file_name"], mask
+
+
+def read_objects(path: str | Path) -> Iterator[tuple[str, list[tuple[int, NDArray[np.bool_]]]]]:
+    """Read a COCO instances file object by object.
+
+    Args:
+        path: as `read_instances` takes it. Crowd regions are left out.
+
+    Yields:
+        ``file_name`` and (category id, (H, W) bool) of every object of every image, in the file's
+        order; where two overlap, the later one is in front.
+
+    Raises:
+        InputError: as `read_instances`.
+    """
+    value = files.read_json(path, "COCO file")
+    with _understood(path):
+        for image, annotations in _by_image(value, path):
+            size = image["height"], image["width"]
+            objects = [
+                (int(annotation["category_id"]), _decode(annotation["segmentation"], *size))
+                for annotation in annotations
+                if not annotation.get("iscrowd")
+            ]
+            yield image["file_name"], objects
+
+
+@contextmanager
+def _understood(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a COCO instances file ({error!r}): export it again"
         ) from error
+
+
+def _by_image(
+    value: Any, path: str | Path
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Every image with its annotations, in the file's order."""
+    annotations: dict[int, list[dict[str, Any]]] = {}
+    for annotation in value["annotations"]:
+        if not 0 <= annotation["category_id"] < 255:
+            raise InputError(
+                f"{path} holds category id {annotation['category_id']}: "
+                "renumber categories into 1..254"
+            )
+        annotations.setdefault(annotation["image_id"], []).append(annotation)
+    for image in value["images"]:
+        yield image, annotations.get(image["id"], [])
 
 
 def _components(region: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:

@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from synthaug.errors import InputError
-from synthaug.formats.coco import read_instances, write_instances
+from synthaug.formats.coco import read_instances, read_objects, write_instances
 from synthaug.sample import ClassMap, Sample
 
 CLASSES = ClassMap((2, 7, 9), ("ground", "coin", "hand"))
@@ -111,3 +111,30 @@ def test_full_disk_leaves_nothing(samples, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left"):
         write_instances(samples, CLASSES, tmp_path / "instances.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_objects_are_read_one_by_one_in_the_files_order(tmp_path):
+    square = [[2, 2, 8, 2, 8, 8, 2, 8]]
+    wide = [[0, 4, 12, 4, 12, 6, 0, 6]]
+    value = {
+        "images": [{"id": 4, "file_name": "a.jpg", "height": 10, "width": 12}],
+        "annotations": [
+            {"image_id": 4, "category_id": 3, "segmentation": square},
+            {"image_id": 4, "category_id": 3, "segmentation": wide},
+            {"image_id": 4, "category_id": 5, "segmentation": wide, "iscrowd": 1},
+        ],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(value))
+    ((name, objects),) = read_objects(path)
+    assert name == "a.jpg"
+    assert [class_id for class_id, _ in objects] == [3, 3]
+    first, second = (flags for _, flags in objects)
+    assert first.shape == (10, 12)
+    assert first.sum() == 36
+    assert second.sum() == 24
+    assert (first & second).sum() == 12  # what a later one hides is still there
+    del value["images"]
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="is not a COCO instances file"):
+        list(read_objects(path))

@@ -1,0 +1,119 @@
+"""Banks of new label maps, painted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_fitting_oasis import quick
+from typer.testing import CliRunner
+
+from synthaug.bank import Bank
+from synthaug.cli import app
+from synthaug.errors import InputError
+from synthaug.formats import coco
+from synthaug.generation import generate, load_generator
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory):
+    return load_generator(quick(tmp_path_factory.mktemp("layouts"), iterations=2))
+
+
+def masks(bank):
+    return [sample.mask for sample in bank]
+
+
+def is_one_of(mask, others):
+    return any(np.array_equal(mask, other) for other in others)
+
+
+@pytest.mark.parametrize("layouts", ["edited", "moved"])
+def test_training_masks_are_changed_before_they_are_painted(layouts, painter, tmp_path):
+    bank = generate(painter, tmp_path / "bank", n=6, seed=1, layouts=layouts)
+    trained = [pair.mask for pair in painter.pairs]
+    drawn = masks(bank)
+    assert sum(is_one_of(mask, trained) for mask in drawn) <= 1
+    assert all(mask.shape == (48, 64) and set(np.unique(mask)) <= {3, 7, 255} for mask in drawn)
+    first = painter.paint(drawn[0], bank.records[0]["latent_seed"])
+    assert np.array_equal(bank[0].image, first.image)
+    assert bank.manifest["config"]["layouts"] == layouts
+    assert bank.manifest["layouts"]["from"] == layouts
+    again = generate(painter, tmp_path / "again", n=6, seed=1, layouts=layouts)
+    assert again.content_hash == bank.content_hash
+
+
+def test_without_layouts_nothing_changes(painter, tmp_path):
+    bank = generate(painter, tmp_path / "bank", n=3, seed=1)
+    for sample, record in zip(bank, bank.records, strict=True):
+        expected = painter.sample(record["latent_seed"])
+        assert np.array_equal(sample.image, expected.image)
+        assert np.array_equal(sample.mask, expected.mask)
+    assert "layouts" not in bank.manifest
+
+
+def test_rare_classes_alone_choose_among_the_training_masks(painter, tmp_path):
+    bank = generate(painter, tmp_path / "bank", n=4, rare=("class_7",))
+    assert all(is_one_of(mask, [pair.mask for pair in painter.pairs]) for mask in masks(bank))
+    assert bank.manifest["layouts"]["shares"] == {"7": 0.5}
+
+
+def test_masks_of_a_folder_are_painted(painter, tmp_path):
+    (tmp_path / "masks").mkdir()
+    mask = np.full((96, 128), 3, np.uint8)  # twice the size
+    mask[20:60, 40:100], mask[:10] = 7, 11
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    bank = generate(painter, tmp_path / "bank", n=2, layouts=tmp_path / "masks")
+    expected = np.where(mask == 11, np.uint8(255), mask)[::2, ::2]
+    assert all(np.array_equal(drawn, expected) for drawn in masks(bank))
+    Image.fromarray(np.full((48, 64), 4, np.uint8)).save(tmp_path / "masks" / "b.png")
+    with pytest.raises(InputError, match=r"b\.png holds ids \[4\] that .* known are \[3, 7\]"):
+        generate(painter, tmp_path / "other", n=2, layouts=tmp_path / "masks")
+
+
+def test_masks_of_a_bank_or_a_generator_are_painted(painter, tmp_path):
+    first = generate(painter, tmp_path / "first", n=3, layouts="edited")
+    for source in (first.path, painter.path):
+        bank = generate(painter, tmp_path / "bank", n=3, layouts=source, overwrite=True)
+        known = masks(first) if source == first.path else [p.mask for p in painter.pairs]
+        assert all(is_one_of(mask, known) for mask in masks(bank))
+        assert bank.manifest["layouts"]["from"] == str(source)
+
+
+def test_objects_of_a_coco_file_are_moved(painter, tmp_path):
+    path = tmp_path / "instances.json"
+    coco.write_instances(painter.pairs, painter.classes, path)
+    out = tmp_path / "bank"
+    words = ["generate", painter.path, "-n", 4, "--layouts", path, "--rare", "7", "--out", out]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    bank = Bank(out)
+    assert not is_one_of(bank[0].mask, [pair.mask for pair in painter.pairs])
+    assert all((mask == 7).any() for mask in masks(bank))
+    assert bank.manifest["config"]["rare"] == ["7"]
+    value = json.loads(path.read_text())
+    for annotation in value["annotations"]:
+        annotation["category_id"] = 9
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match=r"category id 9 that .* was not fitted to"):
+        generate(painter, tmp_path / "other", layouts=path)
+    for image in value["images"]:
+        image["file_name"] = "elsewhere.png"
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="names none of the training pictures"):
+        generate(painter, tmp_path / "other", layouts=path)
+
+
+def test_wrong_layouts_are_refused(painter, tmp_path):
+    with pytest.raises(InputError, match="no layouts at nowhere: use edited, moved"):
+        generate(painter, tmp_path / "bank", layouts="nowhere")
+    with pytest.raises(InputError, match="no class cow"):
+        generate(painter, tmp_path / "bank", layouts="edited", rare=("cow",))
+    assert not (tmp_path / "bank").exists()
+
+
+def test_other_generators_have_no_layouts(make_fit_folder, tmp_path):
+    with pytest.raises(InputError, match="paints no masks"):
+        generate(make_fit_folder(), tmp_path / "bank", layouts="edited")
