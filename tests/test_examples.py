@@ -47,6 +47,14 @@ def test_the_second_example_trains_on_a_bank(tmp_path):
     assert "step 2/2" in printed
 
 
+def test_the_third_example_edits_lays_out_and_recreates(tmp_path):
+    printed = run("03_edit_and_recreate.py", "--out", tmp_path, "--iterations", 2, "--max-size", 32)
+    assert "of the new maps" in printed
+    assert (tmp_path / "edits.png").is_file()
+    assert (tmp_path / "recreated.png").is_file()
+    assert len(list((tmp_path / "bank" / "images").iterdir())) == 8
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_stay_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= 70
