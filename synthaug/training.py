@@ -203,16 +203,17 @@ def _observe(state: TrainingState, terms: dict[str, Tensor], engine: Engine) -> 
 
 
 def _select(state: TrainingState, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weigh every sample's adversarial terms as the plug-ins say."""
+    """Weigh the samples in the adversarial terms as the plug-ins say."""
     if not state.scoring:
         return terms
     assert isinstance(terms, Terms)
-    scores = terms.realness()
+    scores, selected = terms.realness(), dict(terms)
     for plugin in state.scoring:
         weights = plugin.select(scores)
         if weights is not None:
-            terms = {name: term * weights for name, term in terms.items()}
-    return terms
+            for name in terms.keys() - terms.beside:
+                selected[name] = selected[name] * weights
+    return selected
 
 
 def _transform(state: TrainingState, batch: PairBatch) -> PairBatch:

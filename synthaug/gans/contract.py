@@ -58,11 +58,21 @@ class Terms(dict[str, Tensor]):
         realness: returns one score per sample (B,) from the pass that gave the terms, above 0
             where real is the likelier. Of discriminator terms: the real samples'. It is called
             only where a plug-in asks.
+
+    Attributes:
+        beside: names of the terms that no selection of samples weighs.
     """
 
     def __init__(self, terms: Mapping[str, Tensor], realness: Callable[[], Tensor]) -> None:
         super().__init__(terms)
         self.realness = realness
+        self.beside: frozenset[str] = frozenset()
+
+    def with_beside(self, terms: Mapping[str, Tensor]) -> Terms:
+        """Return also terms that the discriminator has no part in, such as regularisers."""
+        both = Terms({**self, **terms}, self.realness)
+        both.beside = self.beside | terms.keys()
+        return both
 
 
 class GAN(nn.Module, ABC):

@@ -25,6 +25,15 @@ GANS = {
     "osmis fast": {"name": "osmis", "preset": "fast", "num_classes": 2, "num_pairs": 2, **FAST},
     "sivgan fast": {"name": "osmis", "preset": "fast", "num_classes": None, "num_pairs": 2, **FAST},
     "osmis paper": {"name": "osmis", "preset": "paper", "num_classes": 2, **PAPER},
+    "stylegan2": {
+        "name": "stylegan2",
+        "size": 32,
+        "channels": [8, 8, 8, 8],
+        "z_dim": 8,
+        "w_dim": 8,
+        "n_mlp": 2,
+        "path": 1.0,
+    },
     "oasis fast": {"name": "oasis", "preset": "fast", "num_classes": 2, **FAST},
 }
 LOOP = LoopSettings(
@@ -44,7 +53,7 @@ def begin(which, names, share=True):
     torch.manual_seed(0)
     spec = GANS[which]
     gan = gans.build(spec)
-    images, masks = data(gan, spec["num_classes"])
+    images, masks = data(gan, spec.get("num_classes"))
     gan.initialise(images, masks)
     plugins = [Diversity(), *build_plugins(names, Settings(0, True))]
     for plugin in plugins:
@@ -203,3 +212,35 @@ def test_scores_rise_with_the_discriminators_belief(which):
     assert isinstance(made_terms, Terms)
     assert terms.realness().shape == made_terms.realness().shape == (2,)
     assert terms.realness().min() > made_terms.realness().max()
+
+
+def test_regularisers_are_not_selected():
+    class Half(Plugin):
+        name, needs_scores = "half", True
+
+        def select(self, fake_scores):
+            return torch.tensor([3.0, 0.0, 0.0])
+
+    seen = {}
+    for plugins in ([], [Half()]):
+        state, *pairs = begin("stylegan2", [])
+        state = TrainingState(state.gan, plugins, state.settings)
+        begun = (state, *pairs)
+        given = state.gan.generator_terms
+
+        def spied(fake, step, given=given):
+            terms = given(fake, step)
+            assert terms.beside == ({"path"} if step % 4 == 0 else set())
+            return terms
+
+        state.gan.generator_terms = spied
+        terms = seen[len(plugins)] = {}
+        train(
+            *begun,
+            Engine("cpu", 1, "32-true"),
+            lambda step, terms=terms: bool(terms.update(step)) or True,
+        )
+    assert torch.equal(seen[0]["g/path"], seen[1]["g/path"])
+    adversarial = [name for name in seen[0] if name.startswith("g/real")]
+    assert adversarial
+    assert not any(torch.equal(seen[0][name], seen[1][name]) for name in adversarial)

@@ -114,7 +114,7 @@ class OASIS(GAN):
             terms["labelmix"] = self.labelmix * distance
         return Terms(terms, lambda: losses.realness(judged_real))
 
-    def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
+    def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """Have every generated pixel taken for a real one of its class."""
         assert fake.mask is not None
         judged = self._judge(fake)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.backbone import TAP_CHANNELS, FrozenLite0
-from synthaug.gans.contract import PairBatch
+from synthaug.gans.contract import PairBatch, Terms
 from synthaug.gans.oasis import OASIS
 from synthaug.gans.oasis.networks import NOISE_DIM, LabelMapGenerator
 
@@ -214,11 +214,12 @@ class FastOASIS(OASIS):
         pixels = (fake.images[0] - fake.layout[0]).abs().mean((1, 2, 3))
         return {"pixels": pixels, "features": self._feature_distance(fake)}
 
-    def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
+    def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """As OASIS, and a pull of the frozen features to those of the real pictures."""
         terms = super().generator_terms(fake, step)
         if fake.layout is not None and self.feature_weight > 0:
-            terms["features"] = self.feature_weight * self._feature_distance(fake)
+            distance = self.feature_weight * self._feature_distance(fake)
+            terms = terms.with_beside({"features": distance})
         return terms
 
     def _judge(self, batch: PairBatch) -> Tensor:

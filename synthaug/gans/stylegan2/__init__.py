@@ -134,12 +134,13 @@ class StyleGAN2(GAN):
         judged = self.discriminator(fake.images[0])
         sizes = self.discriminator.block_sizes
         terms = _named("real", losses.logistic_by_block(judged, sizes, real=True))
+        beside = {}
         with _exact(fake.images[0]):
             if self.path > 0 and step % self.path_every == 0:
-                terms["path"] = self._path_term(fake.batch_size)
+                beside["path"] = self._path_term(fake.batch_size)
             if self.source is not None:
-                terms["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
-        return Terms(terms, lambda: losses.mean_logit(judged).detach())
+                beside["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
+        return Terms(terms, lambda: losses.mean_logit(judged).detach()).with_beside(beside)
 
     def render(self, fake: PairBatch) -> PairBatch:
         """Clamp the images to [-1, 1]."""
