@@ -18,7 +18,6 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW_PX = 11
 _SIGMA_PX = 1.5
 _LUMINANCE, _CONTRAST = 0.01**2, 0.03**2  # the paper's stabilising constants for values in [0, 1]
-_PAIRS = 16
 
 
 def ms_ssim(images: Tensor, others: Tensor) -> Tensor:
@@ -57,12 +56,8 @@ def num_scales(height: int, width: int) -> int:
 
 def pairwise_ms_ssim(images: Tensor) -> float:
     """Mean MS-SSIM over all pairs of images (n, 3, H, W) in [0, 1], n >= 2; 1 = all alike."""
-    first, second = torch.tensor(list(combinations(range(len(images)), 2))).T
-    with torch.inference_mode():
-        values = [
-            ms_ssim(images[a], images[b])
-            for a, b in zip(first.split(_PAIRS), second.split(_PAIRS), strict=True)
-        ]
+    with torch.inference_mode():  # pair by pair: larger batches do not stay in the cache
+        values = [ms_ssim(one[None], other[None]) for one, other in combinations(images, 2)]
     return float(torch.cat(values).mean())
 
 
