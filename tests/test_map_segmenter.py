@@ -18,6 +18,7 @@ from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.fit_folder import FitFolder
 from synthaug.formats.folder import read_image, read_mask
+from synthaug.generation import generate
 from synthaug.map_generator import MapGenerator
 from synthaug.map_segmenter import MapSegmenter
 
@@ -87,7 +88,7 @@ def test_the_published_discriminator_segments_too(fitted, pairs, tmp_path):
     assert (mask == 7).all()  # neither "fake" nor "unlabelled", however sure of them it is
 
 
-def test_segment_writes_index_masks_that_can_be_learned_from(fitted, photographs, tmp_path):
+def test_segment_writes_index_masks_that_can_be_painted_again(fitted, photographs, tmp_path):
     out = tmp_path / "masks"
     result = run("segment", fitted, photographs, "--out", out)
     assert result.stdout == f"{out}\n"
@@ -96,6 +97,8 @@ def test_segment_writes_index_masks_that_can_be_learned_from(fitted, photographs
     assert np.array_equal(read_mask(out / "1.png"), expected)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["classes"]["ids"] == [3, 7]
+    bank = generate(MapGenerator(fitted), tmp_path / "bank", n=1, layouts=out)
+    assert any(np.array_equal(bank[0].mask, read_mask(path)) for path in out.glob("*.png"))
     run("segment", fitted, photographs / "1.png", "--out", out, "--overwrite")
     assert [p.name for p in out.glob("*.png")] == ["1.png"]
 
