@@ -57,7 +57,8 @@ class Plan:
         own = self._own_plugins()
         if "ada" in self.extra:
             own = [plugin for plugin in own if not isinstance(plugin, DiffAugment)]
-        return own + build_plugins(self.extra, Settings(self.loop.seed, self.flip))
+        pictures = self.loop.iterations * self.loop.batch_size
+        return own + build_plugins(self.extra, Settings(self.loop.seed, self.flip, pictures))
 
     def _own_plugins(self) -> list[Plugin]:
         if self.gan["name"] == "oasis":

@@ -8,7 +8,7 @@ from torch import Tensor
 from synthaug.gans.contract import PairBatch
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.plugins.hooks import Plugin
-from synthaug.plugins.meter import OverfitMeter
+from synthaug.plugins.meter import SWING_PICTURES, OverfitMeter
 
 
 class ADA(Plugin):
@@ -20,6 +20,7 @@ class ADA(Plugin):
 
     Args:
         target: eta of the meter that p aims at.
+        swing: pictures in which p goes from 0 to 1 at most.
         flip: whether to flip.
         colour: strength of brightness, contrast and saturation jitter.
         cutout: side of the square that is cut out (set to 0), as a share of the picture's.
@@ -34,13 +35,14 @@ class ADA(Plugin):
         self,
         *,
         target: float = 0.6,
+        swing: int = SWING_PICTURES,
         flip: bool = True,
         colour: float = 0.4,
         cutout: float = 0.5,
         most: float = 0.8,
     ) -> None:
         super().__init__()
-        self.meter = OverfitMeter(target)
+        self.meter = OverfitMeter(target, swing)
         self.lens = DiffAugment(p=0.0, close_up=1.0, flip=flip, colour=colour)
         self.cutout = cutout
         self.most = most

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from synthaug.errors import InputError
 from synthaug.plugins.hooks import Plugin
-from synthaug.plugins.meter import OverfitMeter
+from synthaug.plugins.meter import SWING_PICTURES, OverfitMeter
 from synthaug.seeding import torch_stream
 
 
@@ -30,6 +30,7 @@ class ATopK(Plugin):
         schedule: ``adaptive``; ``fixed`` keeps ``k``; ``linear`` lets k fall from B to the least
             over ``steps`` generator steps (baselines).
         target: eta of the meter that p aims at.
+        swing: pictures in which p goes from 0 to 1 at most.
         least: smallest k as a share of B; 0: one sample.
         k: of ``fixed``.
         steps: of ``linear``.
@@ -50,6 +51,7 @@ class ATopK(Plugin):
         schedule: Literal["adaptive", "linear", "fixed"] = "adaptive",
         *,
         target: float = 0.6,
+        swing: int = SWING_PICTURES,
         least: float = 0.0,
         k: int | None = None,
         steps: int | None = None,
@@ -64,7 +66,7 @@ class ATopK(Plugin):
         self.least = least
         self.steps = steps
         self.seed = seed
-        self.meter = OverfitMeter(target)
+        self.meter = OverfitMeter(target, swing)
         self.register_buffer("k", torch.tensor(k or 0))  # 0: not started
         self.register_buffer("done", torch.tensor(0))
         self.register_buffer("batch_size", torch.tensor(0))

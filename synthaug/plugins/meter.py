@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 EVERY_BATCHES = 4
 """Batches between two moves."""
-FULL_SWING_PICTURES = 500_000
+SWING_PICTURES = 500_000
 """Real pictures in which the probability goes from 0 to 1 at most."""
 
 
@@ -15,12 +15,14 @@ class OverfitMeter(nn.Module):
     """How far a discriminator has learned its training pairs by heart, and a probability from it.
 
     eta = E[sign D(x)] over the real pairs of the last batches, 1 where all are found real. Every
-    4 batches of B pairs the probability moves by 4 B / 500,000: up where eta is above the target,
+    4 batches of B pairs the probability moves by 4 B / swing: up where eta is above the target,
     down where it is below; it stays in [0, 1]. After Karras et al., "Training Generative
     Adversarial Networks with Limited Data" (NeurIPS 2020), equation 1 and section 3.1.
 
     Args:
         target: eta that is aimed at (published: 0.6).
+        swing: real pictures in which the probability goes from 0 to 1 at most (published: 500,000,
+            a quarter of the shortest published training).
     """
 
     signs: Tensor
@@ -28,9 +30,10 @@ class OverfitMeter(nn.Module):
     batches: Tensor
     p: Tensor
 
-    def __init__(self, target: float = 0.6) -> None:
+    def __init__(self, target: float = 0.6, swing: int = SWING_PICTURES) -> None:
         super().__init__()
         self.target = target
+        self.swing = swing
         self.register_buffer("signs", torch.zeros((), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
@@ -51,7 +54,7 @@ class OverfitMeter(nn.Module):
         """Move the probability if it is due; return it."""
         if self.batches >= EVERY_BATCHES:
             direction = (self.eta > self.target) - (self.eta < self.target)
-            move = direction * float(self.count) / FULL_SWING_PICTURES
+            move = direction * float(self.count) / self.swing
             self.p.add_(move).clamp_(0, 1)
             for buffer in (self.signs, self.count, self.batches):
                 buffer.zero_()

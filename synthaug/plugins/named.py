@@ -11,6 +11,7 @@ from synthaug.plugins.ada import ADA
 from synthaug.plugins.atopk import ATopK
 from synthaug.plugins.hooks import Plugin
 from synthaug.plugins.masking import MaskedGAN
+from synthaug.plugins.meter import SWING_PICTURES
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,28 @@ class Settings:
     Attributes:
         seed: the fit's.
         flip: whether mirror images are plausible.
+        pictures: real pictures that the training shows.
     """
 
     seed: int
     flip: bool
+    pictures: int
+
+    @property
+    def swing(self) -> int:
+        """Pictures for a probability's way from 0 to 1: a quarter of the training, as published.
+
+        The published number itself, 500,000, is more than short trainings show.
+        """
+        return max(1, min(SWING_PICTURES, self.pictures // 4))
 
 
 PLUGINS: dict[str, Callable[[Settings], Plugin]] = {
     "maskedgan": lambda _: MaskedGAN(),
     "maskedgan-spatial": lambda _: MaskedGAN(spectral=False),
     "maskedgan-spectral": lambda _: MaskedGAN(spatial=False),
-    "atopk": lambda settings: ATopK(seed=settings.seed),
-    "ada": lambda settings: ADA(flip=settings.flip),
+    "atopk": lambda settings: ATopK(seed=settings.seed, swing=settings.swing),
+    "ada": lambda settings: ADA(flip=settings.flip, swing=settings.swing),
 }
 _HIDES = "it is judged pixel by pixel, hidden ones too"
 _LEAKS = (

@@ -166,6 +166,14 @@ def test_p_moves_every_four_batches_and_stays_in_range(score, direction):
     assert meter.adapt() == max(direction, 0)
 
 
+def test_the_swing_is_the_way_from_0_to_1():
+    meter = OverfitMeter(swing=40)
+    for _ in range(8):
+        meter.observe(torch.ones(5))
+        meter.adapt()
+    assert float(meter.p) == pytest.approx(1.0)
+
+
 def test_p_rests_where_eta_meets_the_target():
     meter = OverfitMeter(target=0.5)
     meter.p.fill_(0.3)

@@ -74,6 +74,8 @@ def test_ada_takes_the_place_of_the_presets_augmentation(preset):
     plugins = plan.plugins()
     assert [plugin.name for plugin in plugins] == ["diversity", "ada"]
     assert not plugins[1].lens.flip
+    pictures = plan.loop.iterations * plan.loop.batch_size
+    assert plugins[1].meter.swing == pictures // 4 < 500_000
 
 
 def test_pictures_alone_take_plugins_too(tmp_path):

@@ -55,7 +55,7 @@ def begin(which, names, share=True):
     gan = gans.build(spec)
     images, masks = data(gan, spec.get("num_classes"))
     gan.initialise(images, masks)
-    plugins = [Diversity(), *build_plugins(names, Settings(0, True))]
+    plugins = [Diversity(), *build_plugins(names, Settings(0, True, 1000))]
     for plugin in plugins:
         meter = getattr(plugin, "meter", None)
         if meter is not None:
