@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug import files
 from synthaug.config import versions
 from synthaug.errors import InputError
+from synthaug.gans.biggan.checkpoints import from_pretrained
 from synthaug.gans.stylegan2.checkpoints import StyleWeights, from_nvidia, from_port
 from synthaug.unpickling import is_archive, load_persistent_pickle, load_weights
 
@@ -24,8 +26,9 @@ WEIGHTS_FILE = "weights.safetensors"
 def convert(source: str | Path, out: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Turn a public checkpoint into a folder with ``weights.safetensors`` and ``manifest.json``.
 
-    Recognised are StyleGAN2 weights: ``.pt`` of the PyTorch port (``g_ema``, with ``d`` and
-    ``latent_avg`` if there) and ``.pkl`` of NVIDIA's PyTorch ports.
+    Recognised are StyleGAN2 weights, ``.pt`` of the PyTorch port (``g_ema``, with ``d`` and
+    ``latent_avg`` if there) and ``.pkl`` of NVIDIA's PyTorch ports; and the BigGAN-deep generators
+    of ``pytorch-pretrained-biggan``, ``*pytorch_model.bin`` with its ``*config.json`` beside it.
 
     Args:
         source: the file. Nothing in it is run.
@@ -34,28 +37,27 @@ def convert(source: str | Path, out: str | Path, *, overwrite: bool = False) -> 
 
     Returns:
         The manifest: ``source`` and its ``source_format`` and hash, ``gan`` as
-        `synthaug.gans.build` takes it, the ``networks`` held.
+        `synthaug.gans.build` takes it (BigGAN, a generator alone: `biggan.build_generator`), the
+        ``networks`` held.
 
     Raises:
         InputError: the file is missing, damaged, refused, or of no known kind; or the folder
             cannot be written.
     """
     files.check_output_folder(out, overwrite=overwrite)
-    source_format, weights = _read(source)
-    networks = {"generator": weights.generator, "discriminator": weights.discriminator}
+    found = _read(source)
     tensors = {
         f"{name}.{key}": tensor.contiguous().clone()
-        for name, network in networks.items()
-        if network is not None
+        for name, network in found.networks.items()
         for key, tensor in network.state_dict().items()
     }
     manifest: dict[str, Any] = {
         "format": WEIGHTS_FORMAT,
         "source": Path(source).name,
-        "source_format": source_format,
+        "source_format": found.source_format,
         "source_sha256": files.sha256_file(source),
-        "gan": weights.spec,
-        "networks": [name for name, network in networks.items() if network is not None],
+        "gan": found.spec,
+        "networks": list(found.networks),
         "versions": versions(),
     }
     with files.new_directory(out, overwrite=overwrite) as staging:
@@ -69,7 +71,7 @@ def load_converted(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[s
     """Open a folder that `convert` wrote.
 
     Returns:
-        Settings for `synthaug.gans.build`, and the state dict of every network by name.
+        Settings as `convert` tells them, and the state dict of every network by name.
 
     Raises:
         InputError: it is no such folder, or its weights are damaged.
@@ -93,7 +95,14 @@ def load_converted(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[s
     return dict(manifest["gan"]), states
 
 
-def _read(source: str | Path) -> tuple[str, StyleWeights]:
+@dataclass(frozen=True, eq=False)
+class _Found:
+    source_format: str
+    spec: dict[str, Any]
+    networks: dict[str, nn.Module]
+
+
+def _read(source: str | Path) -> _Found:
     try:
         with open(source, "rb") as file:
             start = file.read(64)
@@ -102,18 +111,37 @@ def _read(source: str | Path) -> tuple[str, StyleWeights]:
     if is_archive(start):
         content = load_weights(source)
         if isinstance(content, Mapping) and "g_ema" in content:
-            return "stylegan2-pytorch .pt", from_port(content, source)
-        found = f"holds {_keys(content)}"
+            return _style("stylegan2-pytorch .pt", from_port(content, source))
+        if isinstance(content, Mapping) and "embeddings.weight" in content:
+            config = _biggan_config(Path(source))
+            spec, generator = from_pretrained(config, content, source)
+            return _Found("pytorch-pretrained-biggan", spec, {"generator": generator})
+        holds = f"holds {_keys(content)}"
     elif start[:1] == pickle.PROTO:
         content = load_persistent_pickle(source)
         if isinstance(content, Mapping) and "G_ema" in content:
-            return "NVIDIA .pkl", from_nvidia(content, source)
-        found = f"holds {_keys(content)}"
+            return _style("NVIDIA .pkl", from_nvidia(content, source))
+        holds = f"holds {_keys(content)}"
     else:
-        found = "is neither a PyTorch archive nor a pickle"
+        holds = "is neither a PyTorch archive nor a pickle"
     raise InputError(
-        f"{source} {found}: known are StyleGAN2's .pt with g_ema and NVIDIA's .pkl with G_ema"
+        f"{source} {holds}: known are StyleGAN2's .pt with g_ema, NVIDIA's .pkl with G_ema and "
+        "BigGAN's *pytorch_model.bin"
     )
+
+
+def _style(source_format: str, weights: StyleWeights) -> _Found:
+    networks: dict[str, nn.Module] = {"generator": weights.generator}
+    if weights.discriminator is not None:
+        networks["discriminator"] = weights.discriminator
+    return _Found(source_format, weights.spec, networks)
+
+
+def _biggan_config(source: Path) -> Any:
+    name = source.name.removesuffix("pytorch_model.bin")
+    if name == source.name:
+        raise InputError(f"{source} looks like BigGAN: name it *pytorch_model.bin")
+    return files.read_json(source.with_name(f"{name}config.json"), "BigGAN configuration")
 
 
 def _keys(content: object) -> str:

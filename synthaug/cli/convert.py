@@ -13,7 +13,9 @@ from synthaug.cli import options
 
 
 def convert_command(
-    source: Annotated[Path, typer.Argument(help="Public StyleGAN2 weights: .pt or NVIDIA's .pkl.")],
+    source: Annotated[
+        Path, typer.Argument(help="StyleGAN2 .pt or .pkl, BigGAN *pytorch_model.bin.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -31,8 +33,16 @@ def convert_command(
 
 def _summary(manifest: dict[str, Any]) -> str:
     gan = manifest["gan"]
-    return (
-        f"{manifest['source_format']}: {gan['size']} px, channels "
-        f"{' '.join(map(str, gan['channels']))} from 4 px up, {gan['n_mlp']} mapping layers, "
-        f"z {gan['z_dim']}, w {gan['w_dim']}; {' and '.join(manifest['networks'])}"
-    )
+    if gan["name"] == "stylegan2":
+        widths = " ".join(map(str, gan["channels"]))
+        about = (
+            f"{gan['size']} px, channels {widths} from 4 px up, {gan['n_mlp']} mapping layers, "
+            f"z {gan['z_dim']}, w {gan['w_dim']}"
+        )
+    else:
+        size = 4 << sum(up for up, _, _ in gan["layers"])
+        about = (
+            f"{size} px, width {gan['width']}, {len(gan['layers'])} blocks, z {gan['z_dim']}, "
+            f"{gan['num_classes']} classes"
+        )
+    return f"{manifest['source_format']}: {about}; {' and '.join(manifest['networks'])}"
