@@ -275,7 +275,7 @@ def make_oasis_plan(config: FitConfig, size: tuple[int, int], num_classes: int |
     if config.ablate is not None:
         gan |= OASIS_ABLATIONS[config.ablate]
     if preset == "fast":
-        gan["pretrain_steps"] = min(300, max(1, loop.iterations // 8))
+        gan["pretrain_steps"] = min(300, max(1, loop.iterations // 4))
     every = 250 if preset == "fast" else 1000
     return Plan(
         preset=preset,
