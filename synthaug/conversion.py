@@ -61,7 +61,7 @@ def convert(source: str | Path, out: str | Path, *, overwrite: bool = False) -> 
         "versions": versions(),
     }
     with files.new_directory(out, overwrite=overwrite) as staging:
-        save_file(tensors, staging / WEIGHTS_FILE)
+        files.write_with(staging / WEIGHTS_FILE, lambda path: save_file(tensors, path))
         manifest["weights_sha256"] = files.sha256_file(staging / WEIGHTS_FILE)
         files.write_json(staging / "manifest.json", manifest)
     return manifest

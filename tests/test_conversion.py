@@ -187,6 +187,7 @@ def test_the_command_says_what_it_found(tmp_path):
         "manifest.json",
         "weights.safetensors",
     ]
+    assert (tmp_path / "out" / "weights.safetensors").stat().st_mode & 0o777 == 0o644
     assert run(path, tmp_path / "out").exit_code == 2
     again = run(path, tmp_path / "out", "--overwrite", "--json")
     assert json.loads(again.stdout)["gan"]["size"] == 32
