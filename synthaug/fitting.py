@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug import gans
+from synthaug.adaptation import read_source
 from synthaug.config import FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
@@ -29,12 +30,15 @@ from synthaug.fit_folder import (
 )
 from synthaug.generator import Generator
 from synthaug.monitoring import Monitor, Verdict
-from synthaug.presets import Plan, make_plan
+from synthaug.presets import STYLEGAN2_PX, Plan, make_plan
 from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
 from synthaug.training_pairs import (
+    KEPT_CROPS,
+    keep_crops,
     kept_pairs,
+    read_square_crops,
     read_training_pairs,
     training_tensors,
 )
@@ -81,7 +85,8 @@ def fit(
         image: photograph, 8 bits, grey or colour, from 32 px a side.
         mask: its index PNG; without masks the generator learns pictures alone (SIV-GAN).
         out: folder to write; see `synthaug.fit_folder`.
-        images: folder of photographs, instead of ``image``.
+        images: folder of photographs, instead of ``image``; of any sizes where stylegan2 learns
+            without a source.
         masks: folder of their masks, same file stems.
         objects: bank whose clean objects the preset ``compose`` pastes too.
         resume: go on from the checkpoint in ``out``, with the settings and pairs kept there.
@@ -106,16 +111,20 @@ def fit(
         config = config or FitConfig()
         if objects is not None:
             config = replace(config, objects=str(objects))
-        pairs = read_training_pairs(image, mask, images, masks, config.ignore)
+        if _from_nothing(config):
+            pairs = _squares(images, mask or masks, config)
+        else:
+            pairs = read_training_pairs(image, mask, images, masks, config.ignore)
     classes = None
     labelled = any((pair.mask != IGNORE_ID).any() for pair in pairs)
     if labelled or mask is not None or masks is not None:
         named = mask or masks or target.path
         most = MOST_PAINTED if config.generator == "oasis" else MAX_CLASSES
         classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}", most)
-    if config.generator == "oasis" and config.preset in ("compose", "patch"):
+    if config.generator != "osmis" and config.preset in ("compose", "patch"):
+        known = "fast, small or paper" if config.generator == "oasis" else "small or paper"
         raise InputError(
-            f"the generator oasis has no preset {config.preset}: use fast, small or paper"
+            f"the generator {config.generator} has no preset {config.preset}: use {known}"
         )
     if config.plugins and config.preset in ("compose", "patch"):
         raise InputError(
@@ -141,10 +150,13 @@ def fit(
         )
     engine = Engine(config.accelerator, config.devices, config.precision)
     if not resume:
-        lines = target.create(pairs, overwrite=overwrite)
+        kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
+        lines = target.create(kept, overwrite=overwrite)
         manifest = manifest_header(
             plan.gan, classes, lines, pairs[0], asdict(config), engine.precision
         )
+        if _from_nothing(config):
+            manifest |= keep_crops(target.path, pairs)
     echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {plan.loop.iterations} steps")
     run = _Run(target, manifest, pairs, classes, plan, config, resume)
     with engine.relay(progress) as report:
@@ -153,6 +165,22 @@ def fit(
         echo(f"stopped; the checkpoint is saved. Go on with: synthaug fit --resume --out {out}")
         raise KeyboardInterrupt
     return target.path
+
+
+def _from_nothing(config: FitConfig) -> bool:
+    """Whether a StyleGAN2 learns from many unlabelled pictures."""
+    return config.generator == "stylegan2" and config.source is None
+
+
+def _squares(
+    images: str | Path | None, masks: str | Path | None, config: FitConfig
+) -> list[Sample]:
+    if images is None or masks is not None:
+        raise InputError(
+            "stylegan2 without a source learns from a folder of pictures alone: give images and "
+            "no masks, or a source to adapt"
+        )
+    return read_square_crops(images, config.max_size or STYLEGAN2_PX, config.seed)
 
 
 def _compose(
@@ -202,9 +230,11 @@ def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None)
     scale = None if gan.paints_masks else gan.real_scale
     images, masks = training_tensors(run.pairs, run.classes, plan.size, scale)
     gan.initialise(images, masks)
+    if run.config.source is not None and not run.resume:
+        read_source(run.config.source).give(gan)
     gan.to(engine.device)
     if engine.device.type == "cpu":
-        gan.to(memory_format=torch.channels_last)
+        gan.to(memory_format=gan.memory_format)
     state = TrainingState(gan, plan.plugins(), plan.loop)
     keeper = _Keeper(run, state, Monitor(images, plan.size, run.config.seed)) if main else None
     if run.resume:
@@ -282,7 +312,7 @@ class _Keeper:
             self.run.manifest,
             self.best_step or self.state.step,
             chosen,
-            gan.discriminator.state_dict() if gan.paints_masks else None,
+            gan.discriminator.state_dict() if gan.keeps_discriminator else None,
         )
         self.run.target.write_checkpoint(
             {

@@ -39,7 +39,7 @@ class Generator(GeneratorFolder):
         load_weights(self._gan.generator, self.path / self.manifest["snapshot"], self.hash)
         self._gan.eval().requires_grad_(False)
         self._network = self._gan.generator.to(self._device)
-        self._network.to(memory_format=torch.channels_last)
+        self._network.to(memory_format=self._gan.memory_format)
 
     def sample(self, seed: int) -> Sample:
         """Draw the sample of a latent seed; the same seed gives the same bits.

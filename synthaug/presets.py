@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from synthaug.adaptation import read_source
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.gans.osmis.fast_networks import fast_size
@@ -39,6 +40,7 @@ class Plan:
             are for pictures that look like one of the first few training pairs.
         extra: names of plug-ins beside the preset's own; ``ada`` takes the place of its
             augmentation.
+        adapted: the training starts from a trained generator.
     """
 
     preset: str
@@ -51,6 +53,7 @@ class Plan:
     flip: bool
     keep_best: bool = True
     extra: tuple[str, ...] = ()
+    adapted: bool = False
 
     def plugins(self) -> list[Plugin]:
         """Build the preset's plug-ins and the extra ones."""
@@ -61,6 +64,12 @@ class Plan:
         return own + build_plugins(self.extra, Settings(self.loop.seed, self.flip, pictures))
 
     def _own_plugins(self) -> list[Plugin]:
+        if self.gan["name"] == "stylegan2":
+            lens = DiffAugment(0.5, close_up=1.0, flip=self.flip, colour=0.2)
+            mirror = DiffAugment(
+                0.5, close_up=1.0, zoom=(1, 1), rotation=0.0, flip=self.flip, shift=(0, 0)
+            )
+            return [mirror if self.adapted else lens]
         if self.gan["name"] == "oasis":
             zoom = 1.0 if self.preset == "paper" else 1.35
             return [
@@ -106,10 +115,14 @@ def make_plan(
 def _make_plan(
     config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
 ) -> Plan:
+    if config.source is not None and config.generator != "stylegan2":
+        raise InputError(f"source {config.source} goes with --generator stylegan2: add that")
     if config.generator == "oasis":
         return make_oasis_plan(config, size, num_classes)
     if config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
+    if config.generator == "stylegan2":
+        return make_stylegan2_plan(config, num_classes)
     if config.preset == "small":
         raise InputError("preset small goes with --generator oasis: use fast or paper for osmis")
     preset: str = config.preset
@@ -304,3 +317,70 @@ def oasis_size(size: tuple[int, int], preset: str, max_size: int | None) -> tupl
         scale = max_size / max(size)
     height, width = (max(grid, 32, round(side * scale / grid) * grid) for side in size)
     return height, width
+
+
+STYLEGAN2_PX = 64
+"""Side of the pictures of a StyleGAN2 that starts from nothing, if nobody says another."""
+STYLEGAN2_LOOP: dict[tuple[str, bool], tuple[int, int]] = {
+    ("small", False): (10_000, 8),
+    ("paper", False): (200_000, 32),
+    ("small", True): (2000, 4),
+    ("paper", True): (5000, 4),
+}
+"""(preset, adapted) -> steps and batch; published for similar domains: 5000 of 4."""
+
+
+def make_stylegan2_plan(config: FitConfig, num_classes: int | None) -> Plan:
+    """Resolve a fit of StyleGAN2, adapted from a source or from nothing; see `make_plan`.
+
+    Pictures are squeezed to the networks' square, and samples brought back to their size.
+
+    Raises:
+        InputError: the source is none, or of another size than asked for.
+    """
+    if num_classes is not None:
+        raise InputError("the generator stylegan2 makes pictures alone: leave out the masks")
+    adapted = config.source is not None
+    preset: str = config.preset
+    if preset == "fast":
+        raise InputError("the generator stylegan2 has no preset fast: use small or paper")
+    if preset == "auto":
+        gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        preset = "paper" if gpu and adapted else "small"
+    size = config.max_size or STYLEGAN2_PX
+    if config.source is not None:
+        source = read_source(config.source)
+        gan, size = source.target_spec(config.adaptation), int(source.spec["size"])
+        why = f"adapts {config.source}, {config.adaptation}"
+        if config.max_size not in (None, size):
+            raise InputError(
+                f"source {config.source} makes pictures of {size} px, not {config.max_size}: "
+                "leave out the size, or take another source"
+            )
+        if source.discriminator is None:
+            why += "; it brings no discriminator: that starts anew"
+    else:
+        gan, why = {"name": "stylegan2", "size": size, "preset": preset}, f"preset {preset}"
+    steps, batch = STYLEGAN2_LOOP[preset, adapted]
+    return Plan(
+        preset=preset,
+        why=why,
+        gan={**gan, "r1": 10.0 if size >= 256 else 1.0},
+        size=(size, size),
+        loop=LoopSettings(
+            iterations=config.iterations or steps,
+            batch_size=config.batch_size or batch,
+            lr_generator=2e-3 * 4 / 5,
+            lr_discriminator=2e-3 * 16 / 17,
+            lr_pretrain=2e-3,
+            betas=(0.0, 0.99),
+            ema=0.99778,
+            share_fakes=False,
+            seed=config.seed,
+        ),
+        watch_every=250,
+        sample_every=config.sample_every or 250,
+        flip=config.flip,
+        keep_best=False,
+        adapted=adapted,
+    )

@@ -19,7 +19,7 @@ from synthaug.formats.splits import Unit
 from synthaug.generation import generate
 from synthaug.stages import Echo, Progress, counting, run_stage
 
-_LATER_OPTIONS = ("generator", "ignore", "plugins", "ablate")
+_LATER_OPTIONS = ("generator", "ignore", "plugins", "ablate", "source", "adaptation")
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
 _COMPOSE_OPTIONS = ("generated_share", "background_share", "shift", "copies")
 

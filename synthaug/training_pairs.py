@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats import folder
+from synthaug.generator_folder import read_verified
 from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
+from synthaug.seeding import numpy_stream
+
+CROPS = 2000
+"""Squares that `read_square_crops` cuts at least."""
+CROPS_FILE = "crops.npy"
+KEPT_CROPS = 16
+"""Squares that a fit's folder holds as pictures, too."""
 
 
 def read_training_pairs(
@@ -49,6 +60,46 @@ def read_training_pairs(
     return [_without(pair, ignore) for pair in pairs]
 
 
+def read_square_crops(images: str | Path, size: int, seed: int) -> list[Sample]:
+    """Cut random squares out of pictures of any size, to learn from without masks.
+
+    A square's side is drawn between half of the picture's shorter side and all of it, so that
+    layouts stay, and a few photographs still give many views. There are `CROPS` squares in all, or
+    one of every picture if those are more; first one of each, then the next of each.
+
+    Args:
+        images: folder of photographs.
+        size: side that every square is resampled to, in pixels.
+        seed: of the draws.
+
+    Returns:
+        Samples (size, size) whose masks are 255.
+    """
+    paths = folder.list_images(images)
+    each = -(-CROPS // len(paths))
+    rows = []
+    for path in paths:
+        image, grey = folder.read_image(path)
+        stream = numpy_stream(seed, "fit", "crops", path.name)
+        rows.append([_square(image, grey, size, stream, f"{path.stem}-{i}") for i in range(each)])
+    return [crop for turn in zip(*rows, strict=True) for crop in turn]
+
+
+def _square(
+    image: NDArray[np.uint8], grey: bool, size: int, stream: np.random.Generator, name: str
+) -> Sample:
+    height, width = image.shape[:2]
+    short = min(height, width)
+    side = int(stream.integers(max(short // 2, min(size, short)), short + 1))
+    top = int(stream.integers(height - side + 1))
+    left = int(stream.integers(width - side + 1))
+    way = cv2.INTER_AREA if side >= size else cv2.INTER_CUBIC
+    crop = cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=way)
+    return Sample(
+        np.asarray(crop, np.uint8), np.full((size, size), IGNORE_ID, np.uint8), name, grey
+    )
+
+
 def _without(pair: Sample, ignore: Sequence[int]) -> Sample:
     return replace(pair, mask=ignore_table(ignore)[pair.mask]) if ignore else pair
 
@@ -60,11 +111,24 @@ def _unlabelled(path: str | Path) -> Sample:
 
 
 def kept_pairs(out: Path, manifest: dict[str, Any]) -> list[Sample]:
-    """Read the pairs that an earlier fit kept in its folder ``out``."""
+    """Read what an earlier fit in the folder ``out`` learned from."""
+    if "crops" in manifest:
+        data = read_verified(out / manifest["crops"], manifest["crops_sha256"])
+        crops = np.load(io.BytesIO(data), allow_pickle=False)
+        blank = np.full(crops.shape[1:3], IGNORE_ID, np.uint8)
+        return [Sample(crop, blank, f"crop-{i}", manifest["grey"]) for i, crop in enumerate(crops)]
     root = out / "pairs"
     return [
         folder.read_pair(root / r["image"], root / r["mask"], r["id"]) for r in manifest["pairs"]
     ]
+
+
+def keep_crops(out: Path, crops: Sequence[Sample]) -> dict[str, str]:
+    """Write all squares into one file of the folder ``out``; returns its lines of the manifest."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack([crop.image for crop in crops]), allow_pickle=False)
+    files.write_bytes(out / CROPS_FILE, buffer.getvalue())
+    return {"crops": CROPS_FILE, "crops_sha256": files.sha256_bytes(buffer.getvalue())}
 
 
 def training_tensors(

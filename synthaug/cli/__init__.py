@@ -24,6 +24,7 @@ from synthaug.cli.filter import filter_command
 from synthaug.cli.fit import fit_command
 from synthaug.cli.generate import generate_command
 from synthaug.cli.info import info_command
+from synthaug.cli.pretrain import pretrain_command
 from synthaug.cli.recreate import recreate_command
 from synthaug.cli.report import report_command
 from synthaug.cli.run import run_command
@@ -55,6 +56,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo_command)
 app.command("fit")(fit_command)
+app.command("pretrain")(pretrain_command)
 app.command("generate")(generate_command)
 app.command("edit")(edit_command)
 app.command("segment")(segment_command)

@@ -24,12 +24,24 @@ def fit_command(
         bool, typer.Option("--no-mask", help="Learn from photographs alone (SIV-GAN).")
     ] = False,
     generator: Annotated[
-        str | None, typer.Option(help="osmis (makes pairs) or oasis (paints masks). [osmis]")
+        str | None,
+        typer.Option(
+            help="osmis (makes pairs), oasis (paints masks) or stylegan2 (adapts --source). [osmis]"
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="stylegan2: folder of pretrain or convert, adapted to the images."),
+    ] = None,
+    adaptation: Annotated[
+        str | None,
+        typer.Option(help="stylegan2: both, blocks, smoothness, plain or freezed. [both]"),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="fast, paper, small (oasis), compose, patch (both untrained) or auto. [auto]"
+            help="fast, paper, small (oasis, stylegan2), compose, patch (both untrained) "
+            "or auto. [auto]"
         ),
     ] = None,
     objects: Annotated[
@@ -85,6 +97,8 @@ def fit_command(
         {
             "fit": {
                 "generator": generator,
+                "source": None if source is None else str(source),
+                "adaptation": adaptation,
                 "preset": preset,
                 "objects": None if objects is None else str(objects),
                 "shift": shift,
@@ -105,7 +119,12 @@ def fit_command(
         print(dump_stage("fit", config), end="")
         return
     if not resume:
-        _check_inputs(image, mask, images, masks, no_mask)
+        if config.generator == "stylegan2" and config.source is None:
+            raise InputError(
+                "stylegan2 adapts a source: add --source FOLDER, of synthaug pretrain or convert"
+            )
+        alone = config.generator == "stylegan2" and mask is None and masks is None
+        _check_inputs(image, mask, images, masks, no_mask or alone)
     from synthaug.cli.progress import ProgressLine
     from synthaug.fitting import fit as run_fit
 

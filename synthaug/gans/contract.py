@@ -93,6 +93,8 @@ class GAN(nn.Module, ABC):
             are class indices; what it returns has them as its mask, and the real images as the
             image of its layout.
         scores_samples: both kinds of adversarial terms are `Terms`: they tell one score per sample.
+        keeps_discriminator: a fit saves the discriminator beside the generator, for later use.
+        memory_format: of the weights on a CPU.
     """
 
     generator: nn.Module
@@ -102,6 +104,8 @@ class GAN(nn.Module, ABC):
     real_scale: int = 1
     paints_masks: bool = False
     scores_samples: bool = False
+    keeps_discriminator: bool = False
+    memory_format: torch.memory_format = torch.channels_last
 
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
         """Look at all training pairs once, before the first step; see `prepare` for the shapes."""

@@ -29,6 +29,7 @@ def test_help_names_every_command():
     for name in (
         "demo",
         "fit",
+        "pretrain",
         "generate",
         "edit",
         "segment",

@@ -55,6 +55,7 @@ class OASIS(GAN):
     """
 
     paints_masks = True
+    keeps_discriminator = True
     scores_samples = True
     segment_grid_px = 64
     """What sides of pictures to segment must be multiples of."""

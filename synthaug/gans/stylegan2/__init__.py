@@ -64,6 +64,8 @@ class StyleGAN2(GAN):
 
     path_mean: Tensor
     scores_samples = True
+    keeps_discriminator = True
+    memory_format = torch.contiguous_format  # weights (1, O, I, 3, 3) know no other
 
     def __init__(
         self,

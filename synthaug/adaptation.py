@@ -1,0 +1,111 @@
+"""ADAPT: the trained StyleGAN2 that a few-shot fit starts from, and what keeps it varied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from synthaug import files
+from synthaug.bank import GENERATOR_FORMAT
+from synthaug.conversion import WEIGHTS_FORMAT, load_converted
+from synthaug.errors import InputError
+from synthaug.gans.contract import GAN
+from synthaug.gans.stylegan2 import StyleGAN2
+from synthaug.generator_folder import read_verified
+
+SMOOTHNESS = 5.0
+"""Weight of smoothness similarity (published)."""
+_NETWORK_OPTIONS = (
+    *("name", "size", "preset", "channels"),
+    *("z_dim", "w_dim", "n_mlp", "clamp", "group"),
+)
+_NEW_PARTS = ("heads.", "mask_head.")
+"""Beginnings of the names of weights that every adaptation learns anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A trained StyleGAN2.
+
+    Attributes:
+        spec: settings of its networks, for `synthaug.gans.build`.
+        generator: its state dict.
+        discriminator: its state dict; None where a public file had none.
+    """
+
+    spec: dict[str, Any]
+    generator: dict[str, Tensor]
+    discriminator: dict[str, Tensor] | None
+
+    def target_spec(self, adaptation: str) -> dict[str, Any]:
+        """Return the settings of a GAN that is adapted from this one.
+
+        Args:
+            adaptation: as `synthaug.config.FitConfig` lists them.
+
+        Raises:
+            InputError: FreezeD without a discriminator to freeze.
+        """
+        spec = dict(self.spec)
+        if adaptation in ("both", "blocks"):
+            spec["block_heads"] = True
+        if adaptation in ("both", "smoothness"):
+            spec["smoothness"] = SMOOTHNESS
+        if adaptation == "freezed":
+            if self.discriminator is None:
+                raise InputError(
+                    "adaptation freezed keeps layers of the source's discriminator, and there is "
+                    "none in the source: choose another"
+                )
+            blocks = int(spec["size"]).bit_length() - 3  # from the image's size down to 4 px
+            spec["frozen"] = max(1, blocks // 2)
+        return spec
+
+    def give(self, gan: GAN) -> None:
+        """Start a GAN of `target_spec` from these weights."""
+        assert isinstance(gan, StyleGAN2)
+        gan.adapt(self.generator, self.discriminator)
+
+
+def read_source(folder: str | Path) -> Source:
+    """Open a folder of ``pretrain``, ``convert`` or ``fit --generator stylegan2``.
+
+    Raises:
+        InputError: there is none, it holds another GAN, or its weights are damaged.
+    """
+    folder = Path(folder)
+    manifest = files.read_json(folder / "manifest.json", "source to adapt")
+    kind = manifest.get("format") if isinstance(manifest, Mapping) else None
+    if kind not in (WEIGHTS_FORMAT, GENERATOR_FORMAT) or (
+        manifest.get("gan", {}).get("name") != "stylegan2"
+    ):
+        raise InputError(
+            f"{folder} holds no StyleGAN2: make a source with synthaug pretrain, or convert one"
+        )
+    states: dict[str, dict[str, Tensor]]
+    if kind == WEIGHTS_FORMAT:
+        _, states = load_converted(folder)
+    else:
+        states = {
+            name: _weights(folder / manifest[file], manifest[f"{file}_sha256"])
+            for name, file in (("generator", "snapshot"), ("discriminator", "discriminator"))
+        }
+    own = {
+        name: {key: value for key, value in state.items() if not key.startswith(_NEW_PARTS)}
+        for name, state in states.items()
+    }
+    spec = {key: manifest["gan"][key] for key in _NETWORK_OPTIONS if key in manifest["gan"]}
+    return Source(spec, own["generator"], own.get("discriminator"))
+
+
+def _weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        return dict(load_safetensors(read_verified(path, sha256)))
+    except SafetensorError as error:
+        raise InputError(f"source weights {path} cannot be read ({error}): fit again") from error

@@ -1,0 +1,93 @@
+"""``synthaug pretrain``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthaug.cli import options
+from synthaug.errors import InputError
+
+
+def pretrain_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the source.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of unlabelled photographs of any size.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of its pictures: 32, 64, 128, ... [64]", metavar="PX")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="small or paper. [small]")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Training steps. [the preset's]", metavar="N")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures per step. [the preset's]", metavar="N")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror images are plausible. [flip]")
+    ] = None,
+    seed: options.Seed = None,
+    accelerator: options.Accelerator = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes, one per device. [1]", metavar="N")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, 32-true or bf16-mixed. [auto]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    recipe: options.Recipe = None,
+    overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Train a StyleGAN2 on squares cut out of your photographs, as a source to adapt."""
+    from synthaug.config import dump_stage, load_recipe
+
+    config = load_recipe(
+        recipe,
+        overrides or (),
+        {
+            "fit": {
+                "generator": "stylegan2",
+                "preset": preset,
+                "max_size": size,
+                "iterations": iterations,
+                "batch_size": batch_size,
+                "flip": flip,
+                "seed": seed,
+                "accelerator": accelerator,
+                "devices": devices,
+                "precision": precision,
+            }
+        },
+    ).fit
+    if config.source is not None:
+        raise InputError("pretrain starts from nothing: leave out fit.source, or use synthaug fit")
+    if dry_run:
+        print(dump_stage("fit", config), end="")
+        return
+    if images is None and not resume:
+        raise InputError("name a folder of photographs: --images DIR")
+    from synthaug.cli.progress import ProgressLine
+    from synthaug.fitting import fit
+
+    line = ProgressLine("step")
+    path = fit(
+        images=images,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        progress=lambda p: line(p.step, p.total, left_s=p.left_s),
+        config=config,
+    )
+    print(path)
+    print(
+        f"next: synthaug fit --generator stylegan2 --source {path} --images DIR --out GENERATOR",
+        file=sys.stderr,
+    )
