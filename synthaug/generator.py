@@ -53,6 +53,17 @@ class Generator(GeneratorFolder):
         classes = self.classes if self.classes.ids else None
         return self.draw(self._gan, self._network, seed, self.size, classes, self.grey)
 
+    def between(self, first: int, second: int, n: int) -> list[Sample]:
+        """Draw ``n`` samples of evenly spaced latents, from one seed's latent to another's."""
+        one, other = (_latent(self._gan, seed) for seed in (first, second))
+        classes = self.classes if self.classes.ids else None
+        samples = []
+        for share in np.linspace(0, 1, n).tolist():
+            pair = _generate(self._gan, self._network, torch.lerp(one, other, share))
+            name = f"z{first}-z{second}-{share:.3f}"
+            samples.append(_finish(pair, name, self.size, classes, self.grey))
+        return samples
+
     @staticmethod
     def draw(
         gan: GAN,
@@ -63,13 +74,24 @@ class Generator(GeneratorFolder):
         grey: bool,
     ) -> Sample:
         """Draw one sample of any network that generates for ``gan``; see `sample`."""
-        device = next(network.parameters()).device
-        stream = torch.Generator().manual_seed(seed)
-        with torch.inference_mode():
-            pair: PairBatch = gan.render(network(gan.latent(1, stream).to(device)))
-            image = finish_image(pair.images[0], size, grey)
-            mask = _finish_mask(pair.mask, size, classes)
-        return Sample(image, mask, f"z{seed}", grey)
+        pair = _generate(gan, network, _latent(gan, seed))
+        return _finish(pair, f"z{seed}", size, classes, grey)
+
+
+def _latent(gan: GAN, seed: int) -> torch.Tensor:
+    return gan.latent(1, torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def _generate(gan: GAN, network: nn.Module, z: torch.Tensor) -> PairBatch:
+    return gan.render(network(z.to(next(network.parameters()).device)))
+
+
+def _finish(
+    pair: PairBatch, name: str, size: tuple[int, int], classes: ClassMap | None, grey: bool
+) -> Sample:
+    image = finish_image(pair.images[0], size, grey)
+    return Sample(image, _finish_mask(pair.mask, size, classes), name, grey)
 
 
 def load_weights(module: nn.Module, path: Path, sha256: str) -> None:

@@ -192,3 +192,12 @@ def test_what_is_no_source_is_said(source, tmp_path):
     with pytest.raises(InputError, match="goes with --generator stylegan2"):
         adapt(tmp_path, source, generator="osmis")
     assert not (tmp_path / "adapted").exists()
+
+
+def test_samples_lie_between_two_seeds(source):
+    generator = load_generator(source)
+    strip = generator.between(1, 2, 3)
+    for seed, end in ((1, strip[0]), (2, strip[-1])):
+        assert np.array_equal(end.image, generator.sample(seed).image)
+    assert not np.array_equal(strip[1].image, strip[0].image)
+    assert len({sample.id for sample in strip}) == 3

@@ -155,6 +155,38 @@ def nearest_training_distance(
     return torch.cat([training.distance(space.embed(batch)) for batch in batches])
 
 
+def intra_diversity(
+    fakes: Tensor, reals: Sequence[Tensor], space: PerceptualSpace | None = None
+) -> float:
+    """Diversity among the fakes that are nearest to the same training image.
+
+    The protocol of intra-cluster LPIPS (Ojha et al. 2021, arXiv:2104.06820): every fake goes to its
+    nearest training image, the distance is averaged over all pairs of a cluster, then over the
+    clusters that have pairs. A generator that only repeats its few pictures comes near 0, however
+    different those are. The published one takes at most 50 fakes of a cluster, and LPIPS.
+
+    Args:
+        fakes: (n, 3, H, W) float in [0, 1].
+        reals: training images, each (3, H, W) in [0, 1]; mirror images are not added.
+        space: where distances are measured; default: the size of ``fakes``, capped.
+
+    Returns:
+        NaN if no two fakes share a training image.
+    """
+    space = space or PerceptualSpace(fakes.shape[-2], fakes.shape[-1])
+    centres = torch.cat([space.embed(real[None]) for real in reals])
+    batches = torch.split(fakes, batch_size_for(*space.size))
+    vectors = torch.cat([space.embed(batch) for batch in batches])
+    nearest = torch.stack([(vectors - centre).square().sum(1) for centre in centres]).argmin(0)
+    values = []
+    for index in nearest.unique():
+        cluster = Diversity()
+        cluster.add(vectors[nearest == index])
+        if cluster.count > 1:
+            values.append(cluster.value())
+    return sum(values) / len(values) if values else float("nan")
+
+
 def _mild_variants(image: Tensor) -> Tensor:
     """Variants that a viewer takes for the same picture, (9, 3, H, W)."""
     step = max(1, round(0.005 * max(image.shape[-2:])))

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthaug import training_pairs
+from synthaug.gans import stylegan2
+
+
+@pytest.fixture(scope="module")
+def script(load_script):
+    return load_script("adaptation")
+
+
+@pytest.mark.parametrize("target", ["motorcycle", "ihc", "coins"])
+def test_ten_tiles_are_adapted_to_and_the_others_held_out(script, target):
+    few, rest = script.tiles(target, 0)
+    assert len(few) == 10
+    assert len(rest) > 30
+    assert all(tile.shape == (32, 32, 3) for tile in few + rest)
+    assert not any(np.array_equal(one, other) for one in few for other in rest)
+    assert not np.array_equal(script.tiles(target, 1)[0], few)
+
+
+def test_rows_are_measured_once(script, tmp_path, monkeypatch, capsys):
+    tiny = {"base": 256, "largest": 8, "latent": 8, "n_mlp": 2}
+    monkeypatch.setitem(stylegan2.PRESETS, "small", tiny)
+    monkeypatch.setattr(training_pairs, "CROPS", 20)
+    monkeypatch.setattr(script, "SAMPLES", 16)
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photos / "noise.png")
+    command = ["--data", str(photos), "--out", str(out), "--targets", "ihc", "--seeds", "1"]
+    command += ["--rows", "plain", "both", "--source-steps", "2", "--steps", "2"]
+    script.main(command)
+    first = capsys.readouterr().out
+    assert [line.split(" | ")[1] for line in first.splitlines()[2:]] == ["plain", "both"]
+    runs = [json.loads(path.read_text()) for path in (out / "runs").glob("*.json")]
+    assert len(runs) == 2
+    for run in runs:
+        assert run["fid"] > 0
+        assert run["jump"] >= 1
+    assert Image.open(out / "strips" / "ihc-both-0-2-2.png").size == (9 * 64, 4 * 64)
+    monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("measured again"))
+    script.main(command)
+    assert capsys.readouterr().out == first
