@@ -97,8 +97,9 @@ class ConditionalNorm(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Normalise (B, C, h, w) for classes (B,)."""
-        out: Tensor = self.norm(x) * self.scale(y)[:, :, None, None]
-        return out + self.shift(y)[:, :, None, None]
+        scale, shift = (embed(y)[:, :, None, None] for embed in (self.scale, self.shift))
+        out: Tensor = self.norm(x) * scale + shift
+        return out
 
 
 class UpBlock(nn.Module):
@@ -167,7 +168,8 @@ class DownBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in, h, w) to (B, out, h / 2, w / 2)."""
         h = self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.2)), 0.2))
-        return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))
+        out: Tensor = F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))
+        return out
 
 
 class ImageTrunk(nn.Module):
