@@ -80,7 +80,7 @@ def unit(pictures: Sequence[np.ndarray]) -> Tensor:
 
 def strips(generator: Generator) -> list[list[Sample]]:
     """Draw rows of samples between pairs of latents."""
-    return [generator.between(2 * i, 2 * i + 1, STRIP) for i in range(STRIPS)]
+    return [generator.interpolate(2 * i, 2 * i + 1, STRIP) for i in range(STRIPS)]
 
 
 def measure(

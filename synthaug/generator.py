@@ -53,7 +53,7 @@ class Generator(GeneratorFolder):
         classes = self.classes if self.classes.ids else None
         return self.draw(self._gan, self._network, seed, self.size, classes, self.grey)
 
-    def between(self, first: int, second: int, n: int) -> list[Sample]:
+    def interpolate(self, first: int, second: int, n: int) -> list[Sample]:
         """Draw ``n`` samples of evenly spaced latents, from one seed's latent to another's."""
         one, other = (_latent(self._gan, seed) for seed in (first, second))
         classes = self.classes if self.classes.ids else None

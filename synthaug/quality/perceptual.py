@@ -179,7 +179,7 @@ def intra_diversity(
     vectors = torch.cat([space.embed(batch) for batch in batches])
     nearest = torch.stack([(vectors - centre).square().sum(1) for centre in centres]).argmin(0)
     values = []
-    for index in nearest.unique():
+    for index in range(len(centres)):
         cluster = Diversity()
         cluster.add(vectors[nearest == index])
         if cluster.count > 1:
