@@ -25,7 +25,7 @@ _NETWORK_OPTIONS = (
     *("name", "size", "preset", "channels"),
     *("z_dim", "w_dim", "n_mlp", "clamp", "group"),
 )
-_NEW_PARTS = ("heads.", "mask_head.")
+_NEW_PARTS = ("heads.", "mask_head.", "mask_judge.")
 """Beginnings of the names of weights that every adaptation learns anew."""
 
 

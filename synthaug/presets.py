@@ -333,13 +333,12 @@ STYLEGAN2_LOOP: dict[tuple[str, bool], tuple[int, int]] = {
 def make_stylegan2_plan(config: FitConfig, num_classes: int | None) -> Plan:
     """Resolve a fit of StyleGAN2, adapted from a source or from nothing; see `make_plan`.
 
-    Pictures are squeezed to the networks' square, and samples brought back to their size.
+    Pictures are squeezed to the networks' square, and samples brought back to their size. With
+    masks the last third of the steps trains them.
 
     Raises:
         InputError: the source is none, or of another size than asked for.
     """
-    if num_classes is not None:
-        raise InputError("the generator stylegan2 makes pictures alone: leave out the masks")
     adapted = config.source is not None
     preset: str = config.preset
     if preset == "fast":
@@ -362,13 +361,18 @@ def make_stylegan2_plan(config: FitConfig, num_classes: int | None) -> Plan:
     else:
         gan, why = {"name": "stylegan2", "size": size, "preset": preset}, f"preset {preset}"
     steps, batch = STYLEGAN2_LOOP[preset, adapted]
+    steps = config.iterations or (steps if num_classes is None else steps * 3 // 2)
+    if num_classes is not None:
+        begin = steps * 2 // 3
+        drawn = (steps - begin) * 15 // 100
+        gan |= {"num_classes": num_classes, "mask_from": begin, "bernoulli_steps": drawn}
     return Plan(
         preset=preset,
         why=why,
         gan={**gan, "r1": 10.0 if size >= 256 else 1.0},
         size=(size, size),
         loop=LoopSettings(
-            iterations=config.iterations or steps,
+            iterations=steps,
             batch_size=config.batch_size or batch,
             lr_generator=2e-3 * 4 / 5,
             lr_discriminator=2e-3 * 16 / 17,

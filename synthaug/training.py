@@ -106,7 +106,7 @@ def train(
 
     One step, in order:
 
-    1. seed torch from (seed, process, step); pick real pairs;
+    1. tell the GAN; seed torch from (seed, process, step); pick real pairs;
     2. generate fakes; in the GAN's pre-training steps go to 5 with its own terms;
     3. transform real and fake alike, corrupt the images, let the GAN look at them (a GAN that
        paints masks is given those of transformed real pairs, so that what it paints is aligned
@@ -128,6 +128,7 @@ def train(
     share = max(1, settings.batch_size // engine.world_size)
     gan.train()
     while state.step < settings.iterations:
+        gan.before_step(state.step, state.ema)
         torch.manual_seed(derive_seed(settings.seed, "fit", engine.rank, state.step))
         pick = torch.randint(len(images), (share,), device=images.device)
         chosen = images[pick], None if masks is None else masks[pick]

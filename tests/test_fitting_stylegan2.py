@@ -196,8 +196,36 @@ def test_what_is_no_source_is_said(source, tmp_path):
 
 def test_samples_lie_between_two_seeds(source):
     generator = load_generator(source)
-    strip = generator.between(1, 2, 3)
+    strip = generator.interpolate(1, 2, 3)
     for seed, end in ((1, strip[0]), (2, strip[-1])):
         assert np.array_equal(end.image, generator.sample(seed).image)
     assert not np.array_equal(strip[1].image, strip[0].image)
     assert len({sample.id for sample in strip}) == 3
+
+
+def test_with_masks_the_adapted_generator_makes_pairs(source, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for i in range(3):
+        mask = np.full((48, 64), 2, np.uint8)
+        mask[10:30, 10 + i : 40], mask[-4:] = 5, 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    whole, _ = adapt(tmp_path / "whole", source, masks=tmp_path / "masks", iterations=6)
+    generator = load_generator(whole)
+    assert generator.classes.ids == (2, 5)
+    sample = generator.sample(1)
+    assert sample.mask.shape == (48, 64)
+    assert set(np.unique(sample.mask)) <= {2, 5}
+    names = set().union(*map(json.loads, (whole / "metrics.jsonl").read_text().splitlines()))
+    assert {"d/real/mask", "g/real/mask"} <= names
+
+    def interrupt(progress):
+        if progress.step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        adapt(tmp_path, source, masks=tmp_path / "masks", iterations=6, progress=interrupt)
+    out = fit(out=tmp_path / "adapted", resume=True, echo=lambda line: None)
+    expected, found = weights(whole), weights(out)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    again, _ = adapt(tmp_path / "again", whole)
+    assert load_generator(again).classes.ids == ()

@@ -110,6 +110,9 @@ class GAN(nn.Module, ABC):
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
         """Look at all training pairs once, before the first step; see `prepare` for the shapes."""
 
+    def before_step(self, step: int, averaged: nn.Module) -> None:
+        """Begin a step; ``averaged`` is the generator's twin. Repeated where a fit is resumed."""
+
     def to_sample_size(self, batch: PairBatch) -> PairBatch:
         """Bring real pairs that `real_scale` made larger to the size of the samples."""
         return batch

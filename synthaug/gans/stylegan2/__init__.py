@@ -1,4 +1,4 @@
-"""StyleGAN2: images without masks, from scratch or adapted to a few images.
+"""StyleGAN2: images from scratch or adapted to a few, and masks for them.
 
 After Karras et al. (CVPR 2020, arXiv:1912.04958), and chapter 7 of Sushko's thesis for adaptation.
 Text and released code leave things open or differ; we do as follows:
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.gans.smoothness import smoothness_similarity
-from synthaug.gans.stylegan2 import losses
+from synthaug.gans.stylegan2 import losses, masks
 from synthaug.gans.stylegan2.networks import (
     StyleDiscriminator,
     StyleGenerator,
@@ -45,7 +45,10 @@ SMOOTHNESS_PX = 32
 
 
 class StyleGAN2(GAN):
-    """A style-based generator against a residual discriminator; images only.
+    """A style-based generator against a residual discriminator.
+
+    With masks there are two phases: images alone, then from step ``mask_from`` on a head that adds
+    masks to the averaged generator, which no longer changes.
 
     Args:
         generator: latents to images.
@@ -57,12 +60,16 @@ class StyleGAN2(GAN):
         smoothness: weight of smoothness similarity to the source generator (published: 5); 0
             turns it off. The source is the generator at the time of `adapt`.
         smoothness_scale: of its random directions.
+        mask_from: first step that trains masks, where the networks have classes.
+        bernoulli_steps: steps from there on in which classes of pixels are drawn.
 
     Attributes:
         path_mean: running mean of path lengths.
+        presence: (N,) share of the training pairs that each class is in; None without classes.
     """
 
     path_mean: Tensor
+    presence: Tensor | None
     scores_samples = True
     keeps_discriminator = True
     memory_format = torch.contiguous_format  # weights (1, O, I, 3, 3) know no other
@@ -78,6 +85,8 @@ class StyleGAN2(GAN):
         path_every: int = 4,
         smoothness: float = 0.0,
         smoothness_scale: float = 1.0,
+        mask_from: int = 0,
+        bernoulli_steps: int = 0,
     ) -> None:
         super().__init__()
         self.generator: StyleGenerator = generator
@@ -94,6 +103,11 @@ class StyleGAN2(GAN):
         self.source: StyleGenerator | None = None
         if smoothness > 0:
             self.source = copy.deepcopy(generator).requires_grad_(False)
+            self.source.mask_head = None
+        self.mask_from = mask_from
+        self.bernoulli_steps = bernoulli_steps
+        classes = None if generator.mask_head is None else generator.mask_head.num_classes
+        self.register_buffer("presence", None if classes is None else torch.ones(classes))
 
     def adapt(
         self, generator: Mapping[str, Tensor], discriminator: Mapping[str, Tensor] | None = None
@@ -102,22 +116,41 @@ class StyleGAN2(GAN):
 
         Args:
             generator: state dict of a `StyleGenerator` of the same sizes.
-            discriminator: of a `StyleDiscriminator`; new block heads keep their fresh weights.
+            discriminator: of a `StyleDiscriminator`; new heads keep their fresh weights.
         """
-        self.generator.load_state_dict(generator, strict=True)
+        _load(self.generator, generator, "mask_head.")
         if self.source is not None:
             self.source.load_state_dict(generator, strict=True)
         if discriminator is not None:
-            own = self.discriminator.state_dict()
-            fresh = {key: value for key, value in own.items() if key.startswith("heads.")}
-            self.discriminator.load_state_dict({**fresh, **discriminator}, strict=True)
+            _load(self.discriminator, discriminator, "heads.", "mask_judge.")
+
+    def initialise(self, images: Tensor, masks: Tensor | None) -> None:
+        """Count in what share of the pairs each class is there."""
+        if masks is not None and self.presence is not None:
+            self.presence.copy_((masks.amax((2, 3)) > 0).float().mean(0))
+
+    def before_step(self, step: int, averaged: nn.Module) -> None:
+        """When masks begin, go on with the averaged generator."""
+        if self.presence is not None and step == self.mask_from:
+            self.generator.load_state_dict(averaged.state_dict(), strict=True)
 
     def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
-        """Take images (B, 3, H, W) in [-1, 1]; masks are not looked at."""
-        return PairBatch((images,))
+        """Take images (B, 3, H, W) in [-1, 1], and masks where the networks have classes."""
+        return PairBatch((images,), masks)
 
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
         """Tell real from generated images; every ``r1_every`` steps the gradient penalty."""
+        if self.presence is not None and step >= self.mask_from:
+            assert real.mask is not None
+            there = (real.mask.amax((2, 3)) > 0).float()
+            seen = self.discriminator.judge_masks(real.images[0], real.mask)
+            made, weights = self._judge_fake(fake, step)
+            known = masks.content_loss(seen, there, real=True)
+            found = masks.content_loss(made, weights, real=False)
+            return Terms(
+                {"real/mask": known, "fake/mask": found},
+                lambda: masks.content_score(seen).detach(),
+            )
         sizes = self.discriminator.block_sizes
         judged = self.discriminator(real.images[0])
         unreal = self.discriminator(fake.images[0].detach())
@@ -133,6 +166,12 @@ class StyleGAN2(GAN):
 
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """Have images called real, with the regularisers that are due."""
+        if self.presence is not None and step >= self.mask_from:
+            made, weights = self._judge_fake(fake, step)
+            return Terms(
+                {"real/mask": masks.content_loss(made, weights, real=True)},
+                lambda: masks.content_score(made).detach(),
+            )
         judged = self.discriminator(fake.images[0])
         sizes = self.discriminator.block_sizes
         terms = _named("real", losses.logistic_by_block(judged, sizes, real=True))
@@ -152,6 +191,16 @@ class StyleGAN2(GAN):
         """Measure the mean style, towards which truncation pulls."""
         assert isinstance(generator, StyleGenerator)
         generator.measure_latent_avg()
+
+    def _judge_fake(self, fake: PairBatch, step: int) -> tuple[Tensor, Tensor]:
+        """Logits (B, N, N + 1) of generated masks, and weights (B, N): 1 for what is there."""
+        assert fake.mask is not None
+        assert self.presence is not None
+        draw = step < self.mask_from + self.bernoulli_steps
+        mask = masks.straight_through(fake.mask, draw=draw)
+        there = mask.detach().amax((2, 3)) > 0.5
+        weights = torch.where(there, 1.0, self.presence)
+        return self.discriminator.judge_masks(fake.images[0].detach(), mask), weights
 
     def _path_term(self, batch_size: int) -> Tensor:
         """Deviation of path lengths from their running mean, its mean for every sample."""
@@ -194,6 +243,7 @@ def build(
     group: int = 4,
     block_heads: bool = False,
     frozen: int = 0,
+    num_classes: int | None = None,
     **options: Any,
 ) -> StyleGAN2:
     """Build from the plain settings that a generator's manifest keeps.
@@ -210,6 +260,7 @@ def build(
         group: see `StyleDiscriminator`.
         block_heads: see `StyleDiscriminator`.
         frozen: see `StyleDiscriminator`.
+        num_classes: of the masks; None: images alone.
         **options: keywords of `StyleGAN2`.
     """
     if preset not in PRESETS:
@@ -228,11 +279,24 @@ def build(
         n_mlp=n_mlp or chosen["n_mlp"],
         mixing=mixing,
         clamp=clamp,
+        num_classes=num_classes,
     )
     discriminator = StyleDiscriminator(
-        widths, group=group, clamp=clamp, block_heads=block_heads, frozen=frozen
+        widths,
+        group=group,
+        clamp=clamp,
+        block_heads=block_heads,
+        frozen=frozen,
+        num_classes=num_classes,
     )
     return StyleGAN2(generator, discriminator, **options)
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], *new: str) -> None:
+    """Load weights strictly; those whose names begin with ``new`` stay as they are."""
+    own = module.state_dict()
+    fresh = {key: value for key, value in own.items() if key.startswith(new)}
+    module.load_state_dict({**fresh, **state}, strict=True)
 
 
 def _named(prefix: str, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from synthaug.gans.stylegan2.layers import (
     ToRGB,
     minibatch_deviation,
 )
+from synthaug.gans.stylegan2.masks import MaskHead, MaskJudge, judged_px
 from synthaug.seeding import torch_stream
 
 SMALLEST_PX = 4
@@ -58,6 +59,7 @@ class StyleGenerator(nn.Module):
         lr_mlp: learning rate of the mapping network relative to the rest (published: 0.01).
         mixing: probability in training that a sample takes its later styles from another latent.
         clamp: limit of activations and colours, as NVIDIA's ports have it (256); None: none.
+        num_classes: of the masks that a head makes from the features; None: images alone.
 
     Attributes:
         latent_avg: (w_dim,) mean of w, towards which truncation pulls.
@@ -75,6 +77,7 @@ class StyleGenerator(nn.Module):
         lr_mlp: float = 0.01,
         mixing: float = 0.9,
         clamp: float | None = None,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.channels = list(channels)
@@ -103,6 +106,7 @@ class StyleGenerator(nn.Module):
         for index, side in enumerate(self.noise_sizes()):
             self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
         self.register_buffer("latent_avg", torch.zeros(w_dim))
+        self.mask_head = None if num_classes is None else MaskHead(channels, num_classes)
 
     def noise_sizes(self) -> list[int]:
         """Return the sides of the noise maps in pixels: 4, 8, 8, 16, 16, ..."""
@@ -187,12 +191,14 @@ class StyleGenerator(nn.Module):
         return image, tuple(seen[px] for px in taps)
 
     def forward(self, z: Tensor) -> PairBatch:
-        """Generate images (B, 3, size, size) without masks from latents (B, z_dim)."""
+        """Generate images (B, 3, size, size), with class probabilities if there is a head."""
+        taps = [SMALLEST_PX << i for i in range(len(self.channels))] if self.mask_head else []
         if self.training:
-            image, _ = self.synthesise(self.mixed_styles(z), self.draw_noise(len(z)))
+            ws, noise = self.mixed_styles(z), self.draw_noise(len(z))
+            image, features = self.synthesise(ws, noise, taps)
         else:
-            image, _ = self.synthesise(self.styles(z))
-        return PairBatch((image,))
+            image, features = self.synthesise(self.styles(z), taps=taps)
+        return PairBatch((image,), None if self.mask_head is None else self.mask_head(features))
 
 
 class _Constant(nn.Module):
@@ -219,6 +225,7 @@ class StyleDiscriminator(nn.Module):
             block, the published epilogue after that.
         frozen: residual blocks from the image on that never learn (Mo et al., FreezeD, 2020), the
             layer before them included; 0: everything learns.
+        num_classes: of the masks that are judged too; None: images alone.
     """
 
     def __init__(
@@ -229,6 +236,7 @@ class StyleDiscriminator(nn.Module):
         clamp: float | None = None,
         block_heads: bool = False,
         frozen: int = 0,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.channels = list(channels)
@@ -246,6 +254,11 @@ class StyleDiscriminator(nn.Module):
             EqualLinear(channels[0], 1),
         )
         self.heads = nn.ModuleList(BlockHead(o) for _, o in steps[:-1]) if block_heads else None
+        self.judged_px = judged_px(self.size)
+        self.mask_judge = None
+        if num_classes is not None:
+            level = (self.judged_px // SMALLEST_PX).bit_length() - 1
+            self.mask_judge = MaskJudge(channels[level], num_classes)
         self.requires_grad_(True)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -277,6 +290,22 @@ class StyleDiscriminator(nn.Module):
         x = self.final_conv(minibatch_deviation(x, self.group))
         logits.append(_full(self.final_linear(x.flatten(1))))
         return tuple(logits)
+
+    def judge_masks(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Judge masks (B, N, size, size) of images through blocks that do not learn from it.
+
+        Returns:
+            Logits (B, N, N + 1), see `MaskJudge`.
+        """
+        assert self.mask_judge is not None
+        x = image
+        with torch.no_grad():
+            for block in self.convs:
+                x = block(x)
+                if x.shape[-1] == self.judged_px:
+                    break
+        logits: Tensor = self.mask_judge(x, mask)
+        return logits
 
 
 class BlockHead(nn.Module):
