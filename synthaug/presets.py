@@ -115,8 +115,8 @@ def make_plan(
 def _make_plan(
     config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
 ) -> Plan:
-    if config.source is not None and config.generator != "stylegan2":
-        raise InputError(f"source {config.source} goes with --generator stylegan2: add that")
+    if config.generator != "stylegan2" and (config.source or config.adaptation != "both"):
+        raise InputError("a source and its adaptation go with --generator stylegan2: add that")
     if config.generator == "oasis":
         return make_oasis_plan(config, size, num_classes)
     if config.ablate is not None:

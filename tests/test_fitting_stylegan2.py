@@ -189,7 +189,7 @@ def test_what_is_no_source_is_said(source, tmp_path):
         adapt(tmp_path, source, max_size=64)
     with pytest.raises(InputError, match=r"bring all images of .* to one size"):
         adapt(tmp_path / "sizes", source, sizes=((48, 64), (64, 48)))
-    with pytest.raises(InputError, match="goes with --generator stylegan2"):
+    with pytest.raises(InputError, match="go with --generator stylegan2"):
         adapt(tmp_path, source, generator="osmis")
     assert not (tmp_path / "adapted").exists()
 

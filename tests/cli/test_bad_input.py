@@ -69,6 +69,15 @@ class TestFit:
     def _out(self, tmp_path):
         self.out = tmp_path / "out"
 
+    def test_stylegan2_without_a_source_or_pictures(self, refused, pair_files):
+        line = refused("fit", pair_files[0], "--generator", "stylegan2", "--out", self.out)
+        assert "add --source FOLDER" in line
+        assert "--images DIR" in refused("pretrain", "--out", self.out)
+
+    def test_a_source_that_is_none(self, refused, pair_files, tmp_path):
+        words = ["--generator", "stylegan2", "--source", tmp_path, "--out", self.out]
+        assert "no source to adapt" in refused("fit", pair_files[0], *words)
+
     def _refused_mask(self, refused, pair_files, ids):
         Image.fromarray(ids).save(pair_files[1])
         return refused("fit", *pair_files, "--out", self.out)
