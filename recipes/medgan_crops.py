@@ -12,9 +12,9 @@ the paper's table 2 (FID on CIFAR-10: 13.7, 9.1, 6.9). Told of each: the classif
 held-out tiles; FID of 512 samples against them, through the bundled network's last layer; the share
 of samples that a classifier trained on all labels takes for the class asked for.
 
-Hardware and result to expect: about three minutes of one CPU core a run, a run for each row and
-seed. Not measured yet. OUT/table.md is written after each run, OUT/runs holds each run's numbers
-and a sheet of samples, a row per class. Stop it at any time; the same command goes on.
+Hardware and result to expect: some ten minutes of one CPU core a run (estimated), a run for each
+row and seed. Not measured yet. OUT/table.md is written after each run, OUT/runs holds each run's
+numbers and a sheet of samples, a row per class. Stop it at any time; the same command goes on.
 """
 
 from __future__ import annotations
