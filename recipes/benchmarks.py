@@ -20,8 +20,9 @@ threads and workers and are what means something on a busy machine. Ratios say h
 naive computation takes ours, and a batch with `SynthAugment` one without. The training step of the
 published networks is timed by ``benchmark_paper_step.py``, rendering by ``benchmark_rendering.py``.
 
-Hardware and result to expect: two CPU cores, some three minutes. SIFID about 3 times as fast as the
-naive computation and twice where that has our network; `SynthAugment` 10 to 15 % more per batch.
+Hardware and result to expect: two CPU cores, some three minutes. SIFID 9 to 11 times as fast as the
+naive computation, which two threads slow down; with ``--threads 1`` and OMP_NUM_THREADS=1 about 3
+times, twice where that has our network. `SynthAugment` 10 to 15 % more per batch.
 """
 
 from __future__ import annotations
