@@ -50,18 +50,14 @@ def fit_command(
     shift: Annotated[
         str | None, typer.Option(help="compose: objects go anywhere, stay near, or auto. [auto]")
     ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(help="Training steps. [the preset's]", metavar="N")
-    ] = None,
+    iterations: options.Iterations = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Pairs per step. [the preset's]", metavar="N")
     ] = None,
     max_size: Annotated[
         int | None, typer.Option(help="Longer side in training. [the preset's]", metavar="PX")
     ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Mirror images are plausible. [flip]")
-    ] = None,
+    flip: options.Flip = None,
     ignore: Annotated[
         list[int] | None, typer.Option(help="Id that means not labelled; repeatable.", metavar="ID")
     ] = None,
@@ -74,15 +70,9 @@ def fit_command(
     ] = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
-    devices: Annotated[
-        int | None, typer.Option(help="Processes, one per device. [1]", metavar="N")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, 32-true or bf16-mixed. [auto]")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
-    ] = False,
+    devices: options.Devices = None,
+    precision: options.Precision = None,
+    resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     recipe: options.Recipe = None,
     overrides: options.Overrides = None,

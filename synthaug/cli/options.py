@@ -22,4 +22,25 @@ DryRun = Annotated[
 Accelerator = Annotated[
     str | None, typer.Option("--accelerator", help="auto, cpu, cuda or mps. [auto]")
 ]
+Iterations = Annotated[
+    int | None, typer.Option("--iterations", help="Training steps. [the preset's]", metavar="N")
+]
+Flip = Annotated[
+    bool | None, typer.Option("--flip/--no-flip", help="Mirror images are plausible. [flip]")
+]
+Devices = Annotated[
+    int | None, typer.Option("--devices", help="Processes, one per device. [1]", metavar="N")
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="auto, 32-true or bf16-mixed. [auto]")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+Painter = Annotated[Path, typer.Argument(help="Folder that fit --generator oasis wrote.")]
+Versions = Annotated[int, typer.Option("-n", help="Number of versions.", metavar="N")]
+FirstNoise = Annotated[
+    int, typer.Option("--seed", help="Noise of the first version; the next have the next numbers.")
+]
+NoisePer = Annotated[
+    str, typer.Option("--per", help="What gets noise of its own: image, class, region or pixel.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

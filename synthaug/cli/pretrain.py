@@ -21,26 +21,16 @@ def pretrain_command(
         int | None, typer.Option(help="Side of its pictures: 32, 64, 128, ... [64]", metavar="PX")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="small or paper. [small]")] = None,
-    iterations: Annotated[
-        int | None, typer.Option(help="Training steps. [the preset's]", metavar="N")
-    ] = None,
+    iterations: options.Iterations = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Pictures per step. [the preset's]", metavar="N")
     ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Mirror images are plausible. [flip]")
-    ] = None,
+    flip: options.Flip = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
-    devices: Annotated[
-        int | None, typer.Option(help="Processes, one per device. [1]", metavar="N")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, 32-true or bf16-mixed. [auto]")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
-    ] = False,
+    devices: options.Devices = None,
+    precision: options.Precision = None,
+    resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     recipe: options.Recipe = None,
     overrides: options.Overrides = None,

@@ -15,16 +15,12 @@ if TYPE_CHECKING:
 
 
 def recreate_command(
-    generator: Annotated[Path, typer.Argument(help="Folder that fit --generator oasis wrote.")],
+    generator: options.Painter,
     image: Annotated[Path, typer.Argument(help="Unlabelled photograph.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the versions.")],
-    n: Annotated[int, typer.Option("-n", help="Number of versions.", metavar="N")] = 4,
-    seed: Annotated[
-        int, typer.Option(help="Noise of the first version; the next have the next numbers.")
-    ] = 0,
-    per: Annotated[
-        str, typer.Option(help="What gets noise of its own: image, class, region or pixel.")
-    ] = "image",
+    n: options.Versions = 4,
+    seed: options.FirstNoise = 0,
+    per: options.NoisePer = "image",
     accelerator: options.Accelerator = None,
     overwrite: options.Overwrite = False,
 ) -> None:

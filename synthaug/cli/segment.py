@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def segment_command(
-    generator: Annotated[Path, typer.Argument(help="Folder that fit --generator oasis wrote.")],
+    generator: options.Painter,
     images: Annotated[Path, typer.Argument(help="Photograph, or folder of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the masks.")],
     accelerator: options.Accelerator = None,
