@@ -58,8 +58,7 @@ class Bank(Sequence[Sample]):
     @property
     def classes(self) -> ClassMap:
         """Classes of the masks."""
-        value = self.manifest["classes"]
-        return ClassMap(tuple(value["ids"]), tuple(value["names"]))
+        return ClassMap.from_dict(self.manifest["classes"])
 
     def pairs(self) -> list[Sample]:
         """Read the labelled pair(s) that the generator learned from."""

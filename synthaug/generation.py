@@ -25,7 +25,7 @@ from synthaug.generator_folder import GeneratorFolder
 from synthaug.layouts import Kind, Layouts, Objects
 from synthaug.map_generator import MapGenerator
 from synthaug.rendering import PatchGenerator, PatchRenderer
-from synthaug.sample import IGNORE_ID, Sample, ignore_table
+from synthaug.sample import Sample, ignore_table
 from synthaug.seeding import derive_seed
 
 INSTANCES = "instances.json"
@@ -243,12 +243,7 @@ def _layouts_at(path: Path, painter: MapGenerator, options: dict[str, Any]) -> t
 
     def fitted(mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
         mask = ignore_table(painter.manifest["config"].get("ignore", ()))[mask]
-        unknown = sorted(set(np.unique(mask).tolist()) - {*classes.ids, IGNORE_ID})
-        if unknown:
-            raise InputError(
-                f"{where} holds ids {unknown} that {painter.path} was not fitted to: known are "
-                f"{list(classes.ids)}, and 255 is unlabelled"
-            )
+        painter.check_ids(mask, where)
         height, width = painter.size
         return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 

@@ -46,8 +46,7 @@ class GeneratorFolder(ABC):
         )
         if not self.draws(self.manifest):
             raise InputError(self._OTHER.format(path=path))
-        classes = self.manifest["classes"]
-        self.classes = ClassMap(tuple(classes["ids"]), tuple(classes["names"]))
+        self.classes = ClassMap.from_dict(self.manifest["classes"])
         self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
         self.grey: bool = self.manifest["grey"]
         self.hash: str = self.manifest["snapshot_sha256"]

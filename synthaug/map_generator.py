@@ -148,6 +148,25 @@ class MapGenerator(Generator):
         painted = self._painter.paint(labels.to(self._device), vectors[None].to(self._device))
         return finish_image(painted, (mask.shape[0], mask.shape[1]), self.grey)
 
+    def check_ids(self, mask: NDArray[np.integer[Any]], where: str = "the mask") -> set[int]:
+        """Return the ids of a mask, what is unlabelled included.
+
+        Args:
+            mask: (H, W) ids.
+            where: begins the error's line.
+
+        Raises:
+            InputError: training did not show one of them.
+        """
+        ids = set(np.unique(mask).tolist())
+        unknown = sorted(ids - set(self.classes.ids) - set(self._unlabelled))
+        if unknown:
+            raise InputError(
+                f"{where} holds ids {unknown} that {self.path} was not fitted to: known are "
+                f"{list(self.classes.ids)}, and 255 is unlabelled"
+            )
+        return ids
+
     def _ids(self, mask: NDArray[np.uint8]) -> Tensor:
         self._encode(mask)  # refuses what cannot be painted
         return torch.from_numpy(mask.astype(np.int64))
@@ -175,13 +194,7 @@ class MapGenerator(Generator):
         """Turn ids into classes, -1 where unlabelled."""
         if mask.ndim != 2:
             raise InputError(f"a mask of shape {mask.shape} cannot be painted: pass ids (H, W)")
-        ids = set(np.unique(mask).tolist())
-        unknown = sorted(ids - set(self.classes.ids) - set(self._unlabelled))
-        if unknown:
-            raise InputError(
-                f"the mask holds ids {unknown} that {self.path} was not fitted to: known are "
-                f"{list(self.classes.ids)}, and 255 is unlabelled"
-            )
+        ids = self.check_ids(mask)
         if not ids - set(self._unlabelled):
             raise InputError("the mask has no labelled pixel: there is nothing to paint")
         return self.classes.encode(mask.astype(np.uint8))

@@ -49,9 +49,7 @@ class MapSegmenter:
             raise InputError(
                 f"{path} holds no discriminator: an earlier version of synthaug wrote it, fit again"
             )
-        self.classes = ClassMap(
-            tuple(manifest["classes"]["ids"]), tuple(manifest["classes"]["names"])
-        )
+        self.classes = ClassMap.from_dict(manifest["classes"])
         self.hash: str = manifest["discriminator_sha256"]
         self._size: tuple[int, int] = (manifest["size"][0], manifest["size"][1])
         self._device = pick_device(accelerator)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,11 @@ class ClassMap:
                 "is it a grey photograph or a soft mask? Save class ids as an index PNG"
             )
         return cls(tuple(ids))
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> ClassMap:
+        """Read it from the ``classes`` of a manifest."""
+        return cls(tuple(value["ids"]), tuple(value["names"]))
 
     def find(self, name: int | str) -> int:
         """Return the id of a class that is named by its id or its name, in any case.
