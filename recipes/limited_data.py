@@ -27,14 +27,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
+from photograph_tiles import TILE_PX, photographs, tiles
 from torch import Tensor
 
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text
-from synthaug.formats.folder import list_images, read_image
 from synthaug.gans import stylegan2
 from synthaug.plugins.ada import ADA
 from synthaug.plugins.atopk import ATopK
@@ -46,9 +45,8 @@ from synthaug.quality.frechet import fid
 from synthaug.seeding import derive_seed, torch_stream
 from synthaug.training import LoopSettings, TrainingState, train
 
-TILE_PX, BATCH, SAMPLES, LOOKS, CURVE_EVERY = 32, 8, 512, 8, 25
+BATCH, SAMPLES, LOOKS, CURVE_EVERY = 8, 512, 8, 25
 CHANNELS, R1 = [64, 64, 32, 16], 1.0
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
 ROWS: dict[str, Callable[[int], list[Plugin]]] = {
     "baseline": lambda steps: [],
     "spatial": lambda steps: [MaskedGAN(spectral=False, shift=False)],
@@ -84,32 +82,6 @@ class ScoreCurve(Plugin):
     def select(self, fake_scores: Tensor) -> None:
         """Note its distance to the fake scores' mean."""
         self.gaps.append(self._real - float(fake_scores.mean()))
-
-
-def photographs(folder: Path | None) -> list[np.ndarray]:
-    """Read the photographs, each (H, W, 3) uint8."""
-    if folder is not None:
-        return [read_image(path)[0] for path in list_images(folder)]
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise InputError("the photographs come with scikit-image: install synthaug[dev]") from error
-    found = [getattr(data, name)() for name in PHOTOGRAPHS]
-    return [picture[0] if isinstance(picture, tuple) else picture for picture in found]
-
-
-def tiles(pictures: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Cut pictures into tiles to train on and tiles held out, each (n, 3, 32, 32) in [-1, 1]."""
-    halves: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for picture in pictures:
-        whole = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1) / 127.5 - 1
-        for y in range(whole.shape[1] // TILE_PX):
-            for x in range(whole.shape[2] // TILE_PX):
-                top, left = y * TILE_PX, x * TILE_PX
-                halves[(x + y) % 2].append(whole[:, top : top + TILE_PX, left : left + TILE_PX])
-    if min(map(len, halves)) < 2:
-        raise InputError("the photographs give no tiles: take some from 64 px a side")
-    return torch.stack(halves[0]), torch.stack(halves[1])
 
 
 @torch.inference_mode()
@@ -196,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not all(0 < share <= 1 for share in options.shares):
         raise InputError("--shares lie in (0, 1]: 0.1 trains on every tenth tile")
-    training, held_out = tiles(photographs(options.photos))
+    (training, _), (held_out, _) = tiles(photographs(options.photos))
     net = Lite0Features()
     reference = describe(net, held_out)
     results: dict[tuple[str, float], list[dict[str, Any]]] = {}

@@ -29,12 +29,12 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 import torch.nn.functional as F
+from photograph_tiles import TILE_PX, Tiles, photographs, tiles
 from PIL import Image
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text, write_with
-from synthaug.formats.folder import list_images, read_image
 from synthaug.gans.medgan.losses import Weights
 from synthaug.gans.medgan.networks import (
     ImageGenerator,
@@ -47,9 +47,8 @@ from synthaug.quality.features import Lite0Features
 from synthaug.quality.frechet import fid
 from synthaug.seeding import derive_seed, torch_stream
 
-TILE_PX, BATCH, SAMPLES, WIDTH, LATENT, LR = 32, 16, 512, 16, 64, 2e-4
+BATCH, SAMPLES, WIDTH, LATENT, LR = 16, 512, 16, 64, 2e-4
 SUPERVISED_STEPS = 100
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
 PLAIN = Weights().without_regularisers()
 ROWS = {
     "labelled alone": None,
@@ -58,40 +57,16 @@ ROWS = {
     "+regularisers": (True, Weights()),
 }
 """Name -> whether masks are embedded, and the weights; None: the classifier alone."""
-Tiles = tuple[Tensor, Tensor]
-"""Tiles (n, 3, 32, 32) in [-1, 1] and the numbers of their photographs (n,)."""
 
 
-def photographs(folder: Path | None) -> list[np.ndarray]:
-    """Read the photographs, each (H, W, 3) uint8."""
-    if folder is not None:
-        return [read_image(path)[0] for path in list_images(folder)]
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise InputError("the photographs come with scikit-image: install synthaug[dev]") from error
-    found = [getattr(data, name)() for name in PHOTOGRAPHS]
-    return [picture[0] if isinstance(picture, tuple) else picture for picture in found]
-
-
-def tiles(pictures: Sequence[np.ndarray]) -> tuple[Tiles, Tiles]:
-    """Cut pictures into tiles to train on and tiles held out."""
-    halves: tuple[list[tuple[Tensor, int]], list[tuple[Tensor, int]]] = ([], [])
-    for label, picture in enumerate(pictures):
-        whole = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1) / 127.5 - 1
-        rows, columns = whole.shape[1] // TILE_PX, whole.shape[2] // TILE_PX
-        if min(rows, columns) < 2:
-            raise InputError(f"photograph {label} gives too few tiles: take some from 64 px a side")
-        for y in range(rows):
-            for x in range(columns):
-                top, left = y * TILE_PX, x * TILE_PX
-                tile = whole[:, top : top + TILE_PX, left : left + TILE_PX]
-                halves[(x + y) % 2].append((tile, label))
-    made = [
-        (torch.stack([tile for tile, _ in half]), torch.tensor([label for _, label in half]))
-        for half in halves
-    ]
-    return made[0], made[1]
+def classed_tiles(pictures: Sequence[np.ndarray]) -> tuple[Tiles, Tiles]:
+    """Cut pictures into tiles to train on and tiles held out, of every picture some."""
+    for number, picture in enumerate(pictures):
+        if min(picture.shape[:2]) < 2 * TILE_PX:
+            raise InputError(
+                f"photograph {number} gives too few tiles: take some from 64 px a side"
+            )
+    return tiles(pictures)
 
 
 def hide_labels(training: Tiles, per_class: int, seed: int) -> tuple[Tiles, Tensor]:
@@ -227,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args(arguments)
-    training, held_out = tiles(photographs(options.photos))
+    training, held_out = classed_tiles(photographs(options.photos))
     judge = Judge(training, held_out, options.steps)
     results: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):

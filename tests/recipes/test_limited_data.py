@@ -27,7 +27,7 @@ def photos(tmp_path):
 def test_tiles_are_whole_and_held_out_like_a_chess_board(script):
     picture = np.zeros((70, 100, 3), np.uint8)  # 2 x 3 tiles
     picture[:64, :96] = np.kron([[10, 20, 30], [40, 50, 60]], np.ones((32, 32)))[..., None]
-    training, held_out = script.tiles([picture])
+    (training, _), (held_out, _) = script.tiles([picture])
     assert [round(float((t.mean() + 1) * 127.5)) for t in training] == [10, 30, 50]
     assert [round(float((t.mean() + 1) * 127.5)) for t in held_out] == [20, 40, 60]
     assert all((tile == tile.mean()).all() or tile.std() < 1e-6 for tile in training)

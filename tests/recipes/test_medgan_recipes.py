@@ -60,12 +60,12 @@ def crops(load_script):
 
 def test_tiles_know_their_photograph(crops):
     pictures = [np.full((70, 100, 3), value, np.uint8) for value in (0, 255)]
-    (training, labels), (held_out, others) = crops.tiles(pictures)
+    (training, labels), (held_out, others) = crops.classed_tiles(pictures)
     assert labels.tolist() == others.tolist() == [0, 0, 0, 1, 1, 1]
     assert torch.equal(training.mean((1, 2, 3)), labels * 2.0 - 1)
     assert held_out.shape == (6, 3, 32, 32)
     with pytest.raises(InputError, match="64 px"):
-        crops.tiles([np.zeros((40, 200, 3), np.uint8)])
+        crops.classed_tiles([np.zeros((40, 200, 3), np.uint8)])
 
 
 def test_some_tiles_of_each_class_keep_their_label(crops):
