@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from states import same
 
 from synthaug import files
 from synthaug.config import FitConfig
@@ -56,16 +57,6 @@ def quick(tmp_path, out="out", pair=None, **changes):
 def snapshot(path):
     manifest = json.loads((path / "manifest.json").read_text())
     return (path / manifest["snapshot"]).read_bytes()
-
-
-def same(one, two):
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, two)
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(map(same, one, two))
-    return one == two
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from states import same
 
 from synthaug.engine import Engine
 from synthaug.gans.osmis import build_paper
@@ -45,16 +46,6 @@ def begin(loop=LOOP, **changes):
 def go(state, after_step=lambda terms: False):
     train(state, *data(), Engine("cpu", 1, "32-true"), after_step)
     return state
-
-
-def same(one, two):
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, two)
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(map(same, one, two))
-    return one == two
 
 
 def test_pretraining_moves_the_generator_alone_then_both_learn():

@@ -7,6 +7,7 @@ import functools
 
 import pytest
 import torch
+from states import same
 
 from synthaug import gans
 from synthaug.engine import Engine
@@ -82,16 +83,6 @@ def go(begun, stop=None):
     state, images, masks = begun
     train(state, images, masks, Engine("cpu", 1, "32-true"), lambda _: state.step == stop)
     return state
-
-
-def same(one, two):
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, two)
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(map(same, one, two))
-    return one == two
 
 
 @functools.cache

@@ -1,0 +1,16 @@
+"""Comparing what checkpoints hold."""
+
+from __future__ import annotations
+
+import torch
+
+
+def same(one, two):
+    """Whether nested containers of tensors and plain values are equal, bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    return one == two
