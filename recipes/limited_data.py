@@ -28,7 +28,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from photograph_tiles import TILE_PX, photographs, tiles
+from photograph_tiles import TILE_PX, describe, photographs, tiles
 from torch import Tensor
 
 from synthaug.engine import Engine
@@ -84,12 +84,6 @@ class ScoreCurve(Plugin):
         self.gaps.append(self._real - float(fake_scores.mean()))
 
 
-@torch.inference_mode()
-def describe(net: Lite0Features, images: Tensor) -> Tensor:
-    """Features (n, d) of images (n, 3, 32, 32) in [-1, 1]: the last layer's mean over positions."""
-    return torch.cat([net((part + 1) / 2)[-1].mean((2, 3)) for part in images.split(64)])
-
-
 def measure(
     row: str, training: Tensor, reference: Tensor, net: Lite0Features, steps: int, seed: int
 ) -> dict[str, Any]:
@@ -120,7 +114,7 @@ def measure(
         if state.step % max(1, steps // LOOKS) == 0:
             with torch.inference_mode():
                 made = [state.ema(z).images[0].clamp(-1, 1) for z in latents.split(64)]
-            fids[str(state.step)] = fid(describe(net, torch.cat(made)), reference)
+            fids[str(state.step)] = fid(describe(torch.cat(made), net), reference)
         return False
 
     train(state, training, None, Engine("cpu", 1, "32-true"), after_step)
@@ -170,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--shares lie in (0, 1]: 0.1 trains on every tenth tile")
     (training, _), (held_out, _) = tiles(photographs(options.photos))
     net = Lite0Features()
-    reference = describe(net, held_out)
+    reference = describe(held_out, net)
     results: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for seed in range(options.seeds):
         order = torch.randperm(len(training), generator=torch_stream(seed, "limited data", "tiles"))

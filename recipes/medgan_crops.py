@@ -29,7 +29,7 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 import torch.nn.functional as F
-from photograph_tiles import TILE_PX, Tiles, photographs, tiles
+from photograph_tiles import TILE_PX, Tiles, describe, photographs, tiles
 from PIL import Image
 from torch import Tensor, nn
 
@@ -101,12 +101,6 @@ def error_percent(net: nn.Module, data: Tiles) -> float:
     return 100 * float((guess != data[1]).float().mean())
 
 
-@torch.inference_mode()
-def describe(net: Lite0Features, images: Tensor) -> Tensor:
-    """Features (n, d) of images (n, 3, 32, 32) in [-1, 1]: the last layer's mean over positions."""
-    return torch.cat([net((part + 1) / 2)[-1].mean((2, 3)) for part in images.split(64)])
-
-
 class Judge:
     """What generated tiles are held against.
 
@@ -120,13 +114,13 @@ class Judge:
         self.held_out = held_out
         self.classes = int(training[1].max()) + 1
         self.net = Lite0Features()
-        self.reference = describe(self.net, held_out[0])
+        self.reference = describe(held_out[0], self.net)
         self.reader = train_classifier(training, self.classes, steps, seed=0)
 
     def score(self, images: Tensor, asked: Tensor) -> dict[str, float]:
         """Score generated tiles that were asked for as classes (n,)."""
         return {
-            "fid": fid(describe(self.net, images), self.reference),
+            "fid": fid(describe(images, self.net), self.reference),
             "class_percent": 100 - error_percent(self.reader, (images, asked)),
         }
 

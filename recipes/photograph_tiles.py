@@ -11,6 +11,7 @@ from torch import Tensor
 
 from synthaug.errors import InputError
 from synthaug.formats.folder import list_images, read_image
+from synthaug.quality.features import FeatureNet, pooled_features, split_batches
 
 TILE_PX = 32
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
@@ -47,3 +48,8 @@ def tiles(pictures: Sequence[np.ndarray]) -> tuple[Tiles, Tiles]:
         for half in halves
     ]
     return made[0], made[1]
+
+
+def describe(images: Tensor, net: FeatureNet) -> Tensor:
+    """Pooled features (n, d) of images (n, 3, 32, 32) in [-1, 1], for FID."""
+    return pooled_features(split_batches((images + 1) / 2), net)
