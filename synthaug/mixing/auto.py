@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ MARGIN = 2.0
 LEAST_ADVANTAGE = 0.01
 """An advantage below one point does not count, however certain it is."""
 STANDARD = "standard"
+PASTED = "copy-paste"
 
 _log = logging.getLogger("synthaug")
 _chosen: dict[tuple[str, str], MixChoice] = {}
@@ -98,16 +99,17 @@ def choose_mix(
     least copy-paste share (the one-standard-error rule of Breiman et al. 1984, section 3.4.3).
 
     Views of one image are not other images. They show whether a learner stands changes of scale,
-    angle, light and place, not what else the world holds, and objects moved over their own
-    background flatter copy-paste; hence the margin, and hence standard augmentation in all cases
-    of doubt.
+    angle, light and place, not what else the world holds; hence the margin, and hence standard
+    augmentation in all cases of doubt. Nor do they show where copy-paste harms, namely where new
+    things come into sight: on two videos of ``recipes/RESULTS.md`` they promised 22 and 37 points
+    of it, and it lost 4 and 11. With one labelled image it is a candidate only when asked for.
 
     Args:
         training: the labelled images.
         sources: sources by kind, ``copy-paste`` and ``synthetic``; none is needed.
         classes: classes of the masks.
         candidates: arms to choose from, the simplest, ``standard``, is added; None = those of
-            `default_candidates`.
+            `default_candidates`, with one labelled image without ``copy-paste``.
         segmenter: name for `synthaug.segmenters.build_learner`.
         steps: training steps per candidate, seed and fold.
         batch_size: items per step.
@@ -134,13 +136,19 @@ def choose_mix(
             raise InputError(f"{name} is {value}: give at least 1")
     if not margin >= 0:
         raise InputError(f"margin is {margin}: give 0 or a positive number of standard errors")
-    arms = _candidates(default_candidates(sources) if candidates is None else candidates)
+    left_out = ""
+    if candidates is None:
+        known = dict(sources)
+        if len(training) == 1 and known.pop(PASTED, None) is not None:
+            left_out = "; copy-paste was no candidate: one image cannot show where it harms"
+        candidates = default_candidates(known)
+    arms = _candidates(candidates)
     for arm in arms:
         if missing := [kind for kind in arm.needs if kind not in sources]:
             raise InputError(f"candidate {arm.name!r} needs a source of {missing[0]} items")
     if len(arms) == 1:
         why = "standard augmentation alone: there is nothing to mix in"
-        return MixChoice(arms[0], {}, why)
+        return MixChoice(arms[0], {}, why + left_out)
     size = working_size(training[0].size, side_px)
     images = [resized(sample, *size) for sample in training]
     trials = list(_trials(images, sources, classes, seed))
@@ -180,14 +188,15 @@ def choose_mix(
         if len(images) == 1
         else f"{scores.shape[2]} images, cross-validated"
     )
-    return _decide(arms, scores, margin, f"{tested}, {seeds} seed{'s' * (seeds > 1)}")
+    choice = _decide(arms, scores, margin, f"{tested}, {seeds} seed{'s' * (seeds > 1)}")
+    return replace(choice, why=choice.why + left_out)
 
 
 def default_candidates(sources: Mapping[str, Any]) -> list[Arm]:
     """Return the arms to choose from, at most six, by the kinds of sources there are."""
 
     def arm(pasted: float, synthetic: float, **options: Any) -> Arm:
-        parts = {"copy-paste": pasted, "synthetic": synthetic}
+        parts = {PASTED: pasted, "synthetic": synthetic}
         shares = {kind: share for kind, share in parts.items() if share}
         name = "+".join([STANDARD, *(f"{kind} {share:g}" for kind, share in shares.items())])
         name += "".join(f" {key} {value}" for key, value in options.items())
@@ -195,16 +204,16 @@ def default_candidates(sources: Mapping[str, Any]) -> list[Arm]:
         return Arm(name, shares, augment=True, **options)
 
     found = [ARMS[STANDARD]]
-    if "copy-paste" in sources:
+    if PASTED in sources:
         found += [arm(0.25, 0), arm(0.5, 0)]
     if "synthetic" in sources:
         found += [arm(0, 0.25), arm(0, 0.5, weight=0.3)]
-        if "copy-paste" not in sources:
+        if PASTED not in sources:
             found.append(arm(0, 0.5))
-    if {"copy-paste", "synthetic"} <= set(sources):
+    if {PASTED, "synthetic"} <= set(sources):
         found.append(arm(0.25, 0.25))
     elif len(found) > 1:
-        kinds = (0.5, 0.0) if "copy-paste" in sources else (0.0, 0.5)
+        kinds = (0.5, 0.0) if PASTED in sources else (0.0, 0.5)
         found.append(arm(*kinds, schedule="synthetic-first"))
     return found
 
@@ -357,7 +366,7 @@ def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[f
 
 
 def _complexity(arm: Arm) -> tuple[float, float]:
-    return arm.shares.get("synthetic", 0.0), arm.shares.get("copy-paste", 0.0)
+    return arm.shares.get("synthetic", 0.0), arm.shares.get(PASTED, 0.0)
 
 
 def _points(mean: float, error: float) -> str:

@@ -87,6 +87,25 @@ def test_without_a_source_there_is_nothing_to_choose() -> None:
     assert "nothing to mix in" in choice.why
 
 
+def test_one_image_leaves_copy_paste_out_unless_it_is_asked_for() -> None:
+    pasted = {"copy-paste": StoredPairs([scene(i) for i in range(100, 104)])}
+    alone = choose_mix([scene(0)], pasted, CLASSES)
+    assert (alone.arm, alone.scores) == (ARMS["standard"], {})
+    assert "copy-paste was no candidate: one image cannot show where it harms" in alone.why
+    asked = choose_mix(
+        [scene(0)],
+        pasted,
+        CLASSES,
+        candidates=[ARMS["standard+copy-paste"]],
+        segmenter=f"{__name__}:tiny_network",
+        steps=2,
+        seeds=1,
+        side_px=48,
+    )
+    assert set(asked.scores) == {"standard", "standard+copy-paste"}
+    assert "no candidate" not in asked.why
+
+
 def test_several_images_are_cross_validated() -> None:
     training = [scene(i, red=105 + 5 * (i % 2), ground=100) for i in range(2)]
     bank = [scene(100 + i, red=105 + 5 * (i % 2), ground=100) for i in range(8)]
