@@ -41,7 +41,7 @@ from synthaug.formats.folder import palette
 from synthaug.gain.hardware import hardware
 from synthaug.map_generator import MapGenerator
 from synthaug.painting_quality import evaluate_painter, train_judge
-from synthaug.presets import OASIS_LOOP
+from synthaug.presets import oasis
 from synthaug.report.figures import grid
 from synthaug.sample import Sample
 from synthaug.segmenters.contract import Learner
@@ -75,7 +75,7 @@ class Judge:
 
 
 def steps_of(options: argparse.Namespace, row: str) -> int:
-    whole = options.steps or OASIS_LOOP[options.preset]["iterations"]
+    whole = options.steps or oasis.LOOP[options.preset]["iterations"]
     return whole if row == "full" else options.ablation_steps or whole
 
 

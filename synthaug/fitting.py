@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synthaug import gans
+from synthaug import gans, presets
 from synthaug.adaptation import read_source
 from synthaug.config import FitConfig
 from synthaug.engine import Engine
@@ -30,7 +30,8 @@ from synthaug.fit_folder import (
 )
 from synthaug.generator import Generator
 from synthaug.monitoring import Monitor, Verdict
-from synthaug.presets import STYLEGAN2_PX, Plan, make_plan
+from synthaug.presets import Plan, make_plan
+from synthaug.presets.stylegan2 import SIDE_PX
 from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
@@ -111,6 +112,7 @@ def fit(
         config = config or FitConfig()
         if objects is not None:
             config = replace(config, objects=str(objects))
+        presets.check(config)
         if _from_nothing(config):
             pairs = _squares(images, mask or masks, config)
         else:
@@ -121,21 +123,10 @@ def fit(
         named = mask or masks or target.path
         most = MOST_PAINTED if config.generator == "oasis" else MAX_CLASSES
         classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}", most)
-    if config.generator != "osmis" and config.preset in ("compose", "patch"):
-        known = "fast, small or paper" if config.generator == "oasis" else "small or paper"
-        raise InputError(
-            f"the generator {config.generator} has no preset {config.preset}: use {known}"
-        )
-    if config.plugins and config.preset in ("compose", "patch"):
-        raise InputError(
-            f"the preset {config.preset} trains nothing: leave out the plug-in {config.plugins[0]}"
-        )
-    if resume and config.preset in ("compose", "patch"):
+    if resume and config.preset in presets.UNTRAINED:
         raise InputError(f"{out} needed no training and was finished in one go: fit again")
     if config.preset == "compose":
         return _compose(target.path, pairs, classes, config, overwrite, progress, echo)
-    if config.objects is not None:
-        raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
     if config.preset == "patch":
         write_patches(target.path, pairs, classes, config, overwrite=overwrite)
         echo(f"preset patch: as asked; the patches of {len(pairs)} pair(s), nothing to train")
@@ -180,7 +171,7 @@ def _squares(
             "stylegan2 without a source learns from a folder of pictures alone: give images and "
             "no masks, or a source to adapt"
         )
-    return read_square_crops(images, config.max_size or STYLEGAN2_PX, config.seed)
+    return read_square_crops(images, config.max_size or SIDE_PX, config.seed)
 
 
 def _compose(

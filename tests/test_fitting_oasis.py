@@ -147,6 +147,6 @@ def test_wrong_requests_are_refused(tmp_path):
         config = dataclasses.replace(QUICK, preset=preset)
         with pytest.raises(InputError, match=f"no preset {preset}"):
             fit(out=tmp_path / "o", config=config, **scenes)
-    with pytest.raises(InputError, match="small goes with --generator oasis"):
+    with pytest.raises(InputError, match="osmis has no preset small: use fast, paper"):
         fit(out=tmp_path / "o", config=FitConfig(preset="small"), **scenes)
     assert not (tmp_path / "o").exists()

@@ -1,0 +1,76 @@
+"""How a generator is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+Accelerator = Literal["auto", "cpu", "cuda", "gpu", "mps"]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a generator is fitted.
+
+    Attributes:
+        generator: ``osmis`` makes pairs of one labelled image or a few; ``oasis`` paints label
+            maps, learned from tens of pairs up; ``stylegan2`` adapts a trained generator of
+            pictures to a few, or, without a source, learns from many.
+        preset: ``fast`` (frozen pre-trained features, minutes on a CPU), ``paper`` (the published
+            OSMIS), ``compose`` (no training: the pair's own objects, moved over its background),
+            ``patch`` (no training: noise and the pair's patches) or ``auto`` (fast or paper, by
+            device and image size). Of ``oasis``: ``fast``, ``paper``, ``small`` (narrower than
+            published, for a GPU and a few hundred pictures) or ``auto`` (fast or small). Of
+            ``stylegan2``: ``small``, ``paper`` or ``auto``, which is small without a GPU or
+            without a source.
+        iterations: training steps; None = the preset's.
+        batch_size: pairs per step; None = the preset's.
+        max_size: longer side in training, px; None = the preset's.
+        seed: every random draw follows from it.
+        accelerator: where to train.
+        devices: number of processes, one per device.
+        precision: arithmetic, as Lightning Fabric names it; ``auto`` takes bf16-mixed where the
+            processor computes it natively, and 32-true elsewhere.
+        flip: mirror images of the pair are plausible and may be learned from.
+        ignore: ids in the masks that stand for "not labelled".
+        plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
+        ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
+            classes) or ``noise``.
+        source: stylegan2: folder of ``pretrain`` or ``convert`` to adapt.
+        adaptation: stylegan2: ``both`` (a loss over all blocks of the discriminator, and
+            smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither) or
+            ``freezed`` (neither, and the discriminator's first blocks stay as they are).
+        sample_every: steps between sample grids; None = the preset's.
+        checkpoint_s: seconds between checkpoints.
+        objects: compose: bank whose clean objects are pasted too.
+        generated_share: compose: share of pasted objects that come from that bank.
+        background_share: compose: share of backgrounds that come from that bank.
+        shift: compose: objects go ``anywhere`` or stay ``near`` their place; ``auto`` is near in
+            scenes, where classes other than the background cover most of a picture.
+        copies: compose: at most this many objects are pasted once more.
+    """
+
+    generator: Literal["osmis", "oasis", "stylegan2"] = "osmis"
+    preset: Literal["auto", "fast", "small", "paper", "compose", "patch"] = "auto"
+    iterations: Annotated[int, Ge(1)] | None = None
+    batch_size: Annotated[int, Ge(1), Le(256)] | None = None
+    max_size: Annotated[int, Ge(32), Le(4096)] | None = None
+    seed: int = 0
+    accelerator: Accelerator = "auto"
+    devices: Annotated[int, Ge(1)] = 1
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    flip: bool = True
+    ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
+    plugins: tuple[str, ...] = ()
+    ablate: Literal["labelmix", "balance", "noise"] | None = None
+    source: str | None = None
+    adaptation: Literal["both", "plain", "blocks", "smoothness", "freezed"] = "both"
+    sample_every: Annotated[int, Ge(1)] | None = None
+    checkpoint_s: Annotated[float, Gt(0)] = 60.0
+    objects: str | None = None
+    generated_share: Annotated[float, Ge(0), Le(1)] = 0.5
+    background_share: Annotated[float, Ge(0), Le(1)] = 0.0
+    shift: Literal["auto", "anywhere", "near"] = "auto"
+    copies: Annotated[int, Ge(0), Le(10)] = 2

@@ -1,0 +1,169 @@
+"""Recipes: the options of stages as YAML files, ``--set`` items and command line flags."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from synthaug.config.fit import FitConfig
+from synthaug.config.stages import (
+    CompareConfig,
+    DataConfig,
+    DemoConfig,
+    FilterConfig,
+    GenerateConfig,
+    Recipe,
+)
+from synthaug.errors import InputError
+
+T = TypeVar("T")
+
+_STAGES: dict[str, type[Any]] = {
+    "fit": FitConfig,
+    "generate": GenerateConfig,
+    "filter": FilterConfig,
+    "data": DataConfig,
+    "compare": CompareConfig,
+    "demo": DemoConfig,
+}
+
+
+def load_recipe(
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Recipe:
+    """Read a recipe; later sources win: defaults, the file, command line flags, ``--set``.
+
+    Args:
+        path: YAML file of stages and their options; None = all defaults.
+        overrides: items ``stage.option=value``, the value in YAML.
+        flags: per stage, options from the command line; None values are not given.
+
+    Returns:
+        The validated recipe.
+
+    Raises:
+        InputError: the file is missing or no YAML mapping, or a stage, option or value is wrong;
+            the line names the option, where it stands, and the nearest valid name.
+    """
+    values: dict[str, dict[str, Any]] = {stage: {} for stage in _STAGES}
+    origins: dict[tuple[str, str], str] = {}
+
+    def put(stage: str, option: str, value: Any, origin: str) -> None:
+        _check_name(stage, _STAGES, "stage", origin)
+        names = [f.name for f in fields(_STAGES[stage])]
+        _check_name(option, names, f"option {stage}.", origin)
+        values[stage][option] = value
+        origins[stage, option] = origin
+
+    for stage, options in _read_yaml(path).items() if path is not None else ():
+        _check_name(str(stage), _STAGES, "stage", str(path))
+        if options is not None and not isinstance(options, dict):
+            raise InputError(f"{path}: stage {stage} must hold options, one 'name: value' a line")
+        for option, value in (options or {}).items():
+            put(str(stage), str(option), value, str(path))
+    for stage, given in (flags or {}).items():
+        for option, value in given.items():
+            if value is not None:
+                put(stage, option, value, "command line")
+    for item in overrides:
+        name, equals, text = item.partition("=")
+        stage, dot, option = name.strip().partition(".")
+        if not equals or not dot:
+            raise InputError(
+                f"--set {item}: write it as stage.option=value, as in --set fit.seed=1"
+            )
+        put(stage, option, _parse_value(text, item), f"--set {item}")
+    return Recipe(
+        **{
+            stage: make(
+                cls,
+                values[stage],
+                lambda option, stage=stage: f"{origins[stage, option]}: option {stage}.{option}",
+            )
+            for stage, cls in _STAGES.items()
+        }
+    )
+
+
+def make(cls: type[T], values: Mapping[str, Any], where: Any = None) -> T:
+    """Build one stage's config from known option names, with types and ranges checked.
+
+    Args:
+        cls: the config's class.
+        values: its options; missing ones take their defaults.
+        where: callable that turns an option's name into the error line's beginning.
+
+    Raises:
+        InputError: a value has the wrong type or lies outside its range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]) if first["loc"] else ""
+        begin = where(option) if where is not None else f"option {option}"
+        raise InputError(f"{begin}: {first['msg']}, got {first['input']!r}") from error
+
+
+def dump_stage(stage: str, config: Any) -> str:
+    """Write one stage's config as a recipe, YAML text with the options in their class's order."""
+    import yaml
+
+    text: str = yaml.safe_dump({stage: asdict(config)}, sort_keys=False)
+    return text
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that decide its results, for manifests."""
+    import importlib
+    import platform
+    from importlib.metadata import version
+
+    packages = ("torch", "numpy", "timm")
+    return {
+        "synthaug": importlib.import_module("synthaug").__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _read_yaml(path: str | Path) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"no recipe at {path}: check the path") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read recipe {path}: {' '.join(str(error).split())}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InputError(f"recipe {path} must hold stages ({', '.join(_STAGES)}) with options")
+    return value
+
+
+def _parse_value(text: str, item: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {item}: the value is not YAML; put it in quotes") from error
+
+
+def _check_name(name: str, known: Iterable[str], what: str, origin: str) -> None:
+    known = list(known)
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    label = f"{what}{name}" if what.endswith(".") else f"{what} {name}"
+    raise InputError(f"{origin}: unknown {label}: {hint}")

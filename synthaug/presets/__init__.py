@@ -1,0 +1,70 @@
+"""Which GAN to fit: a preset becomes a GAN's description, plug-ins and loop settings.
+
+A GAN has one module here and one line in `GANS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from synthaug.config import FitConfig
+from synthaug.errors import InputError
+from synthaug.plugins.named import check_plugins
+from synthaug.presets import oasis, osmis, stylegan2
+from synthaug.presets.plan import Plan, Presets
+
+__all__ = ["GANS", "UNTRAINED", "Plan", "check", "make_plan"]
+
+GANS: dict[str, Presets] = {
+    "osmis": Presets(osmis.NAMES, osmis.make_plan),
+    "oasis": Presets(oasis.NAMES, oasis.make_plan),
+    "stylegan2": Presets(stylegan2.NAMES, stylegan2.make_plan),
+}
+UNTRAINED = ("compose", "patch")
+"""Presets that train nothing."""
+
+
+def check(config: FitConfig) -> None:
+    """Refuse settings that do not go together, before anything is read.
+
+    Raises:
+        InputError: there is no such generator, it has no such preset, or an option or a plug-in
+            does not go with generator or preset.
+    """
+    gan, preset = config.generator, config.preset
+    if gan not in GANS:
+        raise InputError(f"unknown generator {gan}: known are {', '.join(GANS)}")
+    if gan != "stylegan2" and (config.source or config.adaptation != "both"):
+        raise InputError("a source and its adaptation go with --generator stylegan2: add that")
+    if gan != "oasis" and config.ablate is not None:
+        raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
+    *others, last = GANS[gan].names
+    if preset not in ("auto", *others, last):
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(f"the generator {gan} has no preset {preset}: use {known}")
+    if config.objects is not None and preset != "compose":
+        raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
+    if config.plugins and preset in UNTRAINED:
+        raise InputError(
+            f"the preset {preset} trains nothing: leave out the plug-in {config.plugins[0]}"
+        )
+    check_plugins(gan, config.plugins)
+
+
+def make_plan(
+    config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
+) -> Plan:
+    """Resolve a fit's settings for pictures of one size.
+
+    Args:
+        config: what the user asked for.
+        size: height and width of the pictures in pixels.
+        num_classes: N; None without masks.
+        num_pairs: number of training pairs.
+
+    Raises:
+        InputError: see `check`; or the generator needs masks, or its source does not fit.
+    """
+    check(config)
+    plan = GANS[config.generator].make_plan(config, size, num_classes, num_pairs)
+    return replace(plan, extra=tuple(config.plugins))

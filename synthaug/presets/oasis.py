@@ -1,0 +1,125 @@
+"""Presets of OASIS."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from synthaug.config import FitConfig
+from synthaug.errors import InputError
+from synthaug.plugins.diffaug import DiffAugment
+from synthaug.plugins.hooks import Plugin
+from synthaug.presets.plan import Plan
+from synthaug.training import LoopSettings
+
+NAMES = ("fast", "small", "paper")
+AREA_PX = {"fast": 192 * 256, "small": 192 * 256, "paper": 256 * 256}
+GRID_PX = {"fast": 16, "small": 64, "paper": 64}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "fast": {"largest_weight": 20.0},
+    "small": {"base": 32, "hidden": 64, "discriminator_width": 0.5, "largest_weight": 50.0},
+    "paper": {},
+}
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "labelmix": {"labelmix": 0.0},
+    "balance": {"balance": False},
+    "noise": {"noise": False},
+}
+LOOP: dict[str, dict[str, Any]] = {
+    "fast": {
+        "iterations": 3000,
+        "batch_size": 4,
+        "lr_generator": 4e-4,
+        "lr_discriminator": 1e-3,
+        "lr_pretrain": 1e-3,
+        "ema": 0.995,
+        "share_fakes": True,
+    },
+    "small": {"iterations": 20_000, "batch_size": 8, "ema": 0.999, "share_fakes": True},
+    "paper": {"iterations": 125_000, "batch_size": 32, "ema": 0.9999, "share_fakes": False},
+}
+"""Published: 200 epochs of ADE20K's 20,210 pictures are about 126,000 steps of 32."""
+
+
+def make_plan(
+    config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
+) -> Plan:
+    """Resolve a fit of OASIS; see `synthaug.presets.make_plan`.
+
+    Raises:
+        InputError: there are no masks.
+    """
+    if num_classes is None:
+        raise InputError("the generator oasis paints masks: give masks, or use osmis")
+    preset: str = config.preset
+    why = f"preset {preset}: as asked"
+    if preset == "auto":
+        gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        preset = "small" if gpu else "fast"
+        why = f"preset {preset}: {'a GPU is here' if gpu else 'no GPU'}"
+    height, width = training_size(size, preset, config.max_size)
+    settings = {
+        "lr_generator": 1e-4,
+        "lr_discriminator": 4e-4,
+        "lr_pretrain": 1e-4,
+        "betas": (0.0, 0.999),
+        "seed": config.seed,
+        **LOOP[preset],
+    }
+    if config.iterations is not None:
+        settings["iterations"] = config.iterations
+    if config.batch_size is not None:
+        settings["batch_size"] = config.batch_size
+    loop = LoopSettings(**settings)
+    gan = {"name": "oasis", "preset": preset, "height": height, "width": width}
+    gan |= {"num_classes": num_classes, **NETWORKS[preset]}
+    if config.ablate is not None:
+        gan |= ABLATIONS[config.ablate]
+    if preset == "fast":
+        gan["pretrain_steps"] = min(300, max(1, loop.iterations // 4))
+    every = 250 if preset == "fast" else 1000
+    return Plan(
+        preset=preset,
+        why=why,
+        gan=gan,
+        size=(height, width),
+        loop=loop,
+        watch_every=every,
+        sample_every=config.sample_every or every,
+        own_plugins=own_plugins,
+        flip=config.flip,
+        keep_best=False,
+    )
+
+
+def own_plugins(plan: Plan) -> list[Plugin]:
+    """Build the preset's own plug-ins."""
+    zoom = 1.0 if plan.preset == "paper" else 1.35
+    return [
+        DiffAugment(
+            p=0.5,
+            close_up=1.0,
+            zoom=(1.0, zoom),
+            rotation=0.0,
+            flip=plan.flip,
+            shift=(0.0, 0.0),
+        )
+    ]
+
+
+def training_size(size: tuple[int, int], preset: str, max_size: int | None) -> tuple[int, int]:
+    """Return OASIS' training size: sides on the networks' grid, the aspect about kept.
+
+    Args:
+        size: height and width of the pictures in pixels.
+        preset: ``fast``, ``small`` or ``paper``, which decides on grid and area.
+        max_size: longer side in pixels instead of the area rule.
+    """
+    grid = GRID_PX[preset]
+    scale = math.sqrt(AREA_PX[preset] / (size[0] * size[1]))
+    if max_size is not None:
+        scale = max_size / max(size)
+    height, width = (max(grid, 32, round(side * scale / grid) * grid) for side in size)
+    return height, width

@@ -1,0 +1,95 @@
+"""Presets of StyleGAN2."""
+
+from __future__ import annotations
+
+import torch
+
+from synthaug.adaptation import read_source
+from synthaug.config import FitConfig
+from synthaug.errors import InputError
+from synthaug.plugins.diffaug import DiffAugment
+from synthaug.plugins.hooks import Plugin
+from synthaug.presets.plan import Plan
+from synthaug.training import LoopSettings
+
+NAMES = ("small", "paper")
+SIDE_PX = 64
+"""Side of the pictures of a StyleGAN2 that starts from nothing, if nobody says another."""
+LOOP: dict[tuple[str, bool], tuple[int, int]] = {
+    ("small", False): (10_000, 8),
+    ("paper", False): (200_000, 32),
+    ("small", True): (2000, 4),
+    ("paper", True): (5000, 4),
+}
+"""(preset, adapted) -> steps and batch; published for similar domains: 5000 of 4."""
+
+
+def make_plan(
+    config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
+) -> Plan:
+    """Resolve a fit of StyleGAN2, adapted from a source or from nothing.
+
+    Pictures are squeezed to the networks' square, and samples brought back to their size. With
+    masks the last third of the steps trains them.
+
+    Raises:
+        InputError: the source is none, or of another size than asked for.
+    """
+    adapted = config.source is not None
+    preset: str = config.preset
+    if preset == "auto":
+        gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        preset = "paper" if gpu and adapted else "small"
+    side = config.max_size or SIDE_PX
+    if config.source is not None:
+        source = read_source(config.source)
+        gan, side = source.target_spec(config.adaptation), int(source.spec["size"])
+        why = f"adapts {config.source}, {config.adaptation}"
+        if config.max_size not in (None, side):
+            raise InputError(
+                f"source {config.source} makes pictures of {side} px, not {config.max_size}: "
+                "leave out the size, or take another source"
+            )
+        if source.discriminator is None:
+            why += "; it brings no discriminator: that starts anew"
+    else:
+        gan, why = {"name": "stylegan2", "size": side, "preset": preset}, f"preset {preset}"
+    steps, batch = LOOP[preset, adapted]
+    steps = config.iterations or (steps if num_classes is None else steps * 3 // 2)
+    if num_classes is not None:
+        begin = steps * 2 // 3
+        drawn = (steps - begin) * 15 // 100
+        gan |= {"num_classes": num_classes, "mask_from": begin, "bernoulli_steps": drawn}
+    return Plan(
+        preset=preset,
+        why=why,
+        gan={**gan, "r1": 10.0 if side >= 256 else 1.0},
+        size=(side, side),
+        loop=LoopSettings(
+            iterations=steps,
+            batch_size=config.batch_size or batch,
+            lr_generator=2e-3 * 4 / 5,
+            lr_discriminator=2e-3 * 16 / 17,
+            lr_pretrain=2e-3,
+            betas=(0.0, 0.99),
+            ema=0.99778,
+            share_fakes=False,
+            seed=config.seed,
+        ),
+        watch_every=250,
+        sample_every=config.sample_every or 250,
+        own_plugins=own_plugins,
+        flip=config.flip,
+        keep_best=False,
+        adapted=adapted,
+    )
+
+
+def own_plugins(plan: Plan) -> list[Plugin]:
+    """Build the preset's own plug-ins."""
+    if plan.adapted:
+        mirror = DiffAugment(
+            0.5, close_up=1.0, zoom=(1, 1), rotation=0.0, flip=plan.flip, shift=(0, 0)
+        )
+        return [mirror]
+    return [DiffAugment(0.5, close_up=1.0, flip=plan.flip, colour=0.2)]
