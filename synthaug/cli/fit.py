@@ -106,6 +106,9 @@ def fit_command(
         },
     ).fit
     if dry_run:
+        from synthaug.presets import check
+
+        check(config)
         print(dump_stage("fit", config), end="")
         return
     if not resume:

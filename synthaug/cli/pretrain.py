@@ -60,6 +60,9 @@ def pretrain_command(
     if config.source is not None:
         raise InputError("pretrain starts from nothing: leave out fit.source, or use synthaug fit")
     if dry_run:
+        from synthaug.presets import check
+
+        check(config)
         print(dump_stage("fit", config), end="")
         return
     if images is None and not resume:

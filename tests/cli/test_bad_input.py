@@ -139,6 +139,21 @@ class TestFit:
     @pytest.mark.parametrize(
         ("words", "answer"),
         [
+            (("--plugin", "atopc"), "unknown plug-in atopc: did you mean atopk?"),
+            (("--plugin", "ada", "--generator", "oasis"), "ada does not go with oasis"),
+            (("--preset", "patch", "--plugin", "ada"), "patch trains nothing"),
+            (("--preset", "small"), "osmis has no preset small"),
+            (("--set", "fit.ablate=noise"), "ablate=noise goes with --generator oasis"),
+        ],
+    )
+    def test_settings_that_do_not_fit_together(self, refused, pair_files, words, answer):
+        line = refused("fit", *pair_files, "--out", self.out, *words)
+        assert answer in line
+        assert refused("fit", *pair_files, "--out", self.out, *words, "--dry-run") == line
+
+    @pytest.mark.parametrize(
+        ("words", "answer"),
+        [
             ((), "name what to learn from"),
             (("I",), "a mask is missing"),
             (("I", "M", "--images", "d"), "name what to learn from"),
