@@ -24,6 +24,7 @@ class PairBatch:
         layout: what the generator was asked to draw, image (B, 3, h, w) and mask (B, N, h, w) or
             None at a size of the GAN's own, for GANs that start from a layout.
         seen: features of the pairs in a frozen network, for GANs that look through one.
+        classes: (B,) int64, classes of whole pictures, for class-conditional GANs.
     """
 
     images: tuple[Tensor, ...]
@@ -31,6 +32,7 @@ class PairBatch:
     features: tuple[Tensor, ...] = ()
     layout: tuple[Tensor, Tensor | None] | None = None
     seen: tuple[Tensor, ...] = ()
+    classes: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -43,6 +45,7 @@ class PairBatch:
             tuple(image.detach() for image in self.images),
             None if self.mask is None else self.mask.detach(),
             seen=tuple(feature.detach() for feature in self.seen),
+            classes=self.classes,
         )
 
     def with_pair(self, images: Iterable[Tensor], mask: Tensor | None) -> PairBatch:

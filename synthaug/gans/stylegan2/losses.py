@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synthaug.gans.blocks import loss_by_block, mean_logit
+
+__all__ = ["gradient_penalty", "logistic_by_block", "mean_logit", "path_lengths"]
+
 
 def logistic_by_block(
     logits: Sequence[Tensor], sizes: Sequence[int], *, real: bool
 ) -> dict[str, Tensor]:
-    """Non-saturating logistic loss of every judged block over their number (thesis eq. 7.3).
-
-    The sum is the loss over all blocks; how it divides is the balance that the discriminator
-    finds by itself. With one block it is the plain loss of StyleGAN2.
+    """Non-saturating logistic loss of every judged block, see `loss_by_block`.
 
     Args:
         logits: (B, P) of every block.
@@ -28,15 +29,7 @@ def logistic_by_block(
         (B,) per block: the mean over its places, divided by the number of blocks.
     """
     sign = -1.0 if real else 1.0
-    return {
-        f"{size}px": F.softplus(sign * logit).mean(1) / len(logits)
-        for logit, size in zip(logits, sizes, strict=True)
-    }
-
-
-def mean_logit(logits: Sequence[Tensor]) -> Tensor:
-    """Average places within blocks, then blocks: (B,)."""
-    return torch.stack([logit.mean(1) for logit in logits]).mean(0)
+    return loss_by_block(lambda logit: F.softplus(sign * logit), logits, sizes)
 
 
 def gradient_penalty(score: Tensor, image: Tensor) -> Tensor:
