@@ -28,6 +28,7 @@ from synthaug.fit_folder import (
     write_composition,
     write_patches,
 )
+from synthaug.formats.names import read_names
 from synthaug.generator import Generator
 from synthaug.monitoring import Monitor, Verdict
 from synthaug.presets import Plan, make_plan
@@ -123,6 +124,10 @@ def fit(
         named = mask or masks or target.path
         most = MOST_PAINTED if config.generator == "oasis" else MAX_CLASSES
         classes = ClassMap.from_masks([pair.mask for pair in pairs], f"mask {named}", most)
+    if config.names and not resume:
+        if classes is None:
+            raise InputError("names are those of the masks' ids: give masks, or leave them out")
+        classes = classes.named(read_names(config.names))
     if resume and config.preset in presets.UNTRAINED:
         raise InputError(f"{out} needed no training and was finished in one go: fit again")
     if config.preset == "compose":

@@ -23,6 +23,7 @@ from typing import Any
 from synthaug.config import CompareConfig, DataConfig, FitConfig, Recipe
 from synthaug.errors import InputError
 from synthaug.formats.davis import read_video
+from synthaug.formats.names import read_names
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
 from synthaug.gain.jobs import default_jobs
@@ -38,11 +39,19 @@ OTHERS = "others"
 
 
 def read_units(data: DataConfig) -> list[Unit]:
-    """Read what to train and test on.
+    """Read what to train and test on, and name its classes.
 
     Raises:
-        InputError: nothing is named, or a reader refuses it.
+        InputError: nothing is named, a reader refuses it, or a class has no name where others have.
     """
+    units = _read_units(data)
+    if not data.names:
+        return units
+    names = read_names(data.names)
+    return [replace(unit, classes=unit.classes.named(names)) for unit in units]
+
+
+def _read_units(data: DataConfig) -> list[Unit]:
     if data.kind == "folders":
         if data.images is None or data.masks is None:
             raise InputError("name what to train on: folders of images and of their masks")
@@ -94,7 +103,7 @@ def run_recipe(
     own = ("units", "parents", "comparison")
     if out.is_dir() and any(path.name not in own for path in out.iterdir()):
         raise InputError(f"{out} holds files that synthaug did not write: choose another folder")
-    units = read_units(recipe.data)
+    units = read_units(replace(recipe.data, names=recipe.data.names or recipe.fit.names))
     parents = _parents(units, out / "parents", config, progress, echo)
     sources = {}
     for number, unit in enumerate(units, start=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,27 @@ class ClassMap:
     def from_dict(cls, value: Mapping[str, Any]) -> ClassMap:
         """Read it from the ``classes`` of a manifest."""
         return cls(tuple(value["ids"]), tuple(value["names"]))
+
+    def named(self, names: Mapping[int, str]) -> ClassMap:
+        """Return the same ids with names; names of ids that are not there are left out.
+
+        Raises:
+            InputError: an id has no name, or two have the same (in any case).
+        """
+        seen: dict[str, int] = {}
+        for class_id in self.ids:
+            if class_id not in names:
+                raise InputError(
+                    f"class id {class_id} has no name: named are {', '.join(map(str, names))}; "
+                    f"add one, as {class_id}=NAME where the others have ids, too"
+                )
+            other = seen.setdefault(names[class_id].lower(), class_id)
+            if other != class_id:
+                raise InputError(
+                    f"class ids {other} and {class_id} are both named {names[class_id]}: "
+                    "give each a name of its own"
+                )
+        return replace(self, names=tuple(names[class_id] for class_id in self.ids))
 
     def find(self, name: int | str) -> int:
         """Return the id of a class that is named by its id or its name, in any case.

@@ -17,6 +17,7 @@ from synthaug.fitting import fit
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
 from synthaug.generation import generate
+from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 
 _LATER_OPTIONS = ("generator", "ignore", "plugins", "ablate", "source", "adaptation")
@@ -45,6 +46,10 @@ class UnitSources:
             for sample in unit.training
             for array in (sample.image, sample.mask)
         ]
+        ids, names = unit.classes.ids, unit.classes.names
+        named = unit.classes != ClassMap(ids)
+        pairs = zip(ids, names, strict=True) if named else ()
+        self._names = tuple(f"{class_id}={name}" for class_id, name in pairs)
 
     def synthetic(self, recipe: Recipe) -> Path:
         """Fit a generator, draw a bank and filter it; compose with its objects if asked to."""
@@ -111,6 +116,7 @@ class UnitSources:
 
     def _fitted(self, stage: str, config: FitConfig, objects_key: str = "") -> str:
         target = self.path / stage
+        config = replace(config, names=self._names)
 
         def make(started: bool) -> None:
             resume = started and (target / CHECKPOINT).is_file()
@@ -131,6 +137,7 @@ class UnitSources:
         for name in _LATER_OPTIONS:
             if options[name] == getattr(FitConfig(), name):
                 del options[name]
+        del options["names"]  # they change no sample: what was made before they came stays valid
         settings = {**options, "objects": objects_key, "pairs": self._pairs}
         return self._stage(stage, settings, make)
 

@@ -94,6 +94,26 @@ def test_changed_stage_is_made_again_with_all_that_follows(recipe, again, lines)
     assert manifest["config"]["objects"] == str(unit / "bank")
 
 
+def names_in(page):
+    units = json.loads((page.parent / "manifest.json").read_text())["units"]
+    return [unit["classes"]["names"] for unit in units]
+
+
+def test_names_make_nothing_again(recipe, again, lines):
+    named = replace(recipe, data=replace(recipe.data, names="ground,thing"))
+    assert names_in(run(named, again, lines)) == [["ground", "thing"]] * 2
+    assert [line for line in lines if "..." in line] == []
+
+
+def test_names_of_the_fit_name_all_that_is_made(recipe, tmp_path, lines):
+    one = replace(recipe.data, videos=("one",))
+    named = replace(recipe, data=one, fit=FitConfig(names=("ground", "thing")))
+    assert names_in(run(named, tmp_path / "out", lines)) == [["ground", "thing"]]
+    for made in ("generator", "bank", "compose"):
+        manifest = json.loads((tmp_path / "out/units/one" / made / "manifest.json").read_text())
+        assert manifest["classes"]["names"] == ["ground", "thing"]
+
+
 def test_interrupted_fit_goes_on_from_its_checkpoint(recipe, tmp_path, lines, monkeypatch):
     recipe = replace(recipe, data=replace(recipe.data, videos=("one",)))
     recipe = replace(recipe, compare=replace(recipe.compare, arms=("standard+synthetic",)))

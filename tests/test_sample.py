@@ -30,6 +30,16 @@ def test_ignored_and_unknown_pixels_have_no_channel():
     assert ClassMap((0, 1)).encode(_mask(0, 255, 1, 33)).tolist() == [[0, -1, 1, -1]]
 
 
+def test_classes_get_names():
+    classes = ClassMap((0, 4)).named({0: "sky", 3: "bus", 4: "Car"})
+    assert (classes.ids, classes.names) == ((0, 4), ("sky", "Car"))
+    assert classes.find("car") == 4
+    with pytest.raises(InputError, match=r"class id 4 has no name: named are 0, 1; .*4=NAME"):
+        ClassMap((0, 4)).named({0: "sky", 1: "car"})
+    with pytest.raises(InputError, match="ids 0 and 4 are both named Sky"):
+        ClassMap((0, 4)).named({0: "sky", 4: "Sky"})
+
+
 @pytest.mark.parametrize("ids", [(0, 0), (5, 255)])
 def test_one_class_is_refused(ids):
     with pytest.raises(InputError, match=r"scene.png holds only one class .*1 and 0"):

@@ -71,6 +71,7 @@ def compare_command(
         list[int] | None,
         typer.Option(help="Id in the masks that means unlabelled; repeatable.", metavar="ID"),
     ] = None,
+    names: options.Names = None,
     recipe: options.Recipe = None,
     overrides: options.Overrides = None,
     dry_run: options.DryRun = False,
@@ -96,6 +97,7 @@ def compare_command(
                 "train": int(train) if whole and train is not None else train,
                 "seed": seed,
                 "ignore": ignore or None,
+                "names": names,
             },
             "compare": {
                 "arms": _names([arms]) if arms is not None else None,

@@ -61,6 +61,7 @@ def fit_command(
     ignore: Annotated[
         list[int] | None, typer.Option(help="Id that means not labelled; repeatable.", metavar="ID")
     ] = None,
+    names: options.Names = None,
     plugin: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,6 +98,7 @@ def fit_command(
                 "max_size": max_size,
                 "flip": flip,
                 "ignore": tuple(ignore) if ignore else None,
+                "names": names,
                 "plugins": tuple(plugin) if plugin else None,
                 "seed": seed,
                 "accelerator": accelerator,

@@ -43,4 +43,13 @@ FirstNoise = Annotated[
 NoisePer = Annotated[
     str, typer.Option("--per", help="What gets noise of its own: image, class, region or pixel.")
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        "--names",
+        help="Names of the ids 0, 1, 2, ... in the masks: a,b,c or ID=NAME,ID=NAME; or a file of "
+        "them, one a line; or a COCO file.",
+        metavar="NAMES",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -35,6 +35,8 @@ class FitConfig:
             processor computes it natively, and 32-true elsewhere.
         flip: mirror images of the pair are plausible and may be learned from.
         ignore: ids in the masks that stand for "not labelled".
+        names: of the masks' ids, a list, text or file as `synthaug.formats.names.read_names` takes
+            them; without, they are ``class_ID``.
         plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
         ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
             classes) or ``noise``.
@@ -63,6 +65,7 @@ class FitConfig:
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     flip: bool = True
     ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
+    names: str | tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     ablate: Literal["labelmix", "balance", "noise"] | None = None
     source: str | None = None

@@ -81,6 +81,8 @@ class DataConfig:
             there is a test folder, else half.
         seed: of the split.
         ignore: ids in the masks of ``folders`` that stand for "not labelled".
+        names: of the masks' ids, for tables and for what is made from them; as `FitConfig` takes
+            them. In a recipe's run those of ``fit`` count where there are none here.
     """
 
     kind: Literal["davis", "folders"] = "davis"
@@ -94,6 +96,7 @@ class DataConfig:
     train: Annotated[int | float, Gt(0)] | None = None
     seed: int = 0
     ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
+    names: str | tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,23 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, list[tuple[int, NDArra
             yield image["file_name"], objects
 
 
+def read_names(path: str | Path) -> dict[int, str]:
+    """Read the names of a COCO file's categories by id.
+
+    The background, id 0 where the file names no other, is called ``background`` unless the file
+    has a name for it, as `write_instances` writes one.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds no categories.
+    """
+    value = files.read_json(path, "COCO file")
+    with _understood(path):
+        about = value.get("info", {})
+        names = {int(about.get("background_id", 0)): str(about.get("background_name", ""))}
+        names = {class_id: name or "background" for class_id, name in names.items()}
+        return names | {int(kind["id"]): str(kind["name"]) for kind in value["categories"]}
+
+
 @contextmanager
 def _understood(path: str | Path) -> Iterator[None]:
     try:

@@ -165,6 +165,20 @@ class TestFit:
         files = {"I": pair_files[0], "M": pair_files[1]}
         assert answer in refused("fit", *(files.get(w, w) for w in words), "--out", self.out)
 
+    @pytest.mark.parametrize(
+        ("words", "answer"),
+        [
+            (("--names", "table"), "no file of class names at table"),
+            (("--names", "1=coin,2=lid"), "class id 0 has no name"),
+        ],
+    )
+    def test_names_that_do_not_fit(self, refused, pair_files, words, answer):
+        assert answer in refused("fit", *pair_files, "--out", self.out, *words)
+
+    def test_names_without_masks(self, refused, pair_files):
+        words = (pair_files[0], "--no-mask", "--names", "table,coin", "--out", self.out)
+        assert "give masks, or leave them out" in refused("fit", *words)
+
     def test_full_disk(self, refused, pair_files, full_disk):
         line = refused("fit", *pair_files, "--out", self.out, "--iterations", 1)
         assert "No space left on device; free some space" in line

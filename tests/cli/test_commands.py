@@ -65,6 +65,17 @@ def test_recipe_and_flags_reach_the_bank(make_fit_folder, tmp_path):
     assert (out / "instances.json").exists()
 
 
+def test_names_of_classes_reach_the_bank_and_its_coco_file(pair_files, tmp_path):
+    names, fitted, out = tmp_path / "names.txt", tmp_path / "fitted", tmp_path / "bank"
+    names.write_text("table\ncoin\n")
+    _run("fit", *pair_files, "--preset", "patch", "--names", names, "--out", fitted)
+    _run("generate", fitted, "-n", 1, "--coco", "--out", out)
+    assert Bank(out).classes.names == ("table", "coin")
+    coco = json.loads((out / "instances.json").read_text())
+    assert [category["name"] for category in coco["categories"]] == ["coin"]
+    assert coco["info"]["background_name"] == "table"
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [

@@ -48,6 +48,7 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     out = tmp_path / "out"
     arms = "standard,standard+synthetic"
     words = (*own, "--train", 2, "--bank", tmp_path / "bank", "--arms", arms, *QUICK)
+    words += ("--names", "ground,thing,box")
     lines = run_cli("compare", *words, "--out", out).stdout.splitlines()
     assert lines[0].split() == ["mIoU", "gain", "95", "%", "interval", "verdict", "s"]
     assert [line.split()[0] for line in lines[1:3]] == arms.split(",")
@@ -56,7 +57,7 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     assert lines[-1] == str(out / "index.html")
     html = (out / "index.html").read_text("utf-8")
     assert 'id="classes"' in html
-    assert "class_2" in html
+    assert "<td>box</td>" in html
     assert 'id="samples"' in html
     assert 'id="frames"' in html
 

@@ -1,0 +1,61 @@
+"""Names of classes, as a user writes them down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from synthaug.errors import InputError
+from synthaug.formats import coco
+
+_NUMBERED = re.compile(r"(\d+)\s*=\s*(.*)")
+
+
+def read_names(given: str | Sequence[str]) -> dict[int, str]:
+    """Read the names of classes by id.
+
+    Args:
+        given: a list of items, or a text of them with commas: names of the ids 0, 1, 2, ... in
+            order, or ``ID=NAME`` throughout. Or a file, whose path holds neither ``,`` nor ``=``:
+            one item a line, or a COCO file (``.json``), see `synthaug.formats.coco.read_names`.
+
+    Raises:
+        InputError: there is no such file, an item is empty, some items have an id and some not,
+            or an id is named twice or is not in 0..254.
+    """
+    if not isinstance(given, str):
+        return _numbered(given, "names")
+    if "," in given or "=" in given:
+        return _numbered(given.split(","), "names")
+    path = Path(given)
+    if path.suffix.lower() == ".json":
+        return coco.read_names(path)
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no file of class names at {path}: name one, or write the names with commas"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read class names {path} ({error}): give a text file, one name a line"
+        ) from error
+    return _numbered(lines, str(path))
+
+
+def _numbered(items: Sequence[str], where: str) -> dict[int, str]:
+    matches = [_NUMBERED.fullmatch(item.strip()) for item in items]
+    if any(matches) and not all(matches):
+        raise InputError(f"{where}: some classes have ids and some not: write ID=NAME for all")
+    names: dict[int, str] = {}
+    for place, (item, match) in enumerate(zip(items, matches, strict=True)):
+        class_id, name = (int(match[1]), match[2]) if match else (place, item.strip())
+        if not name:
+            raise InputError(f"{where}: the name of class id {class_id} is empty: write one")
+        if class_id > 254:
+            raise InputError(f"{where}: there is no class id {class_id}: ids are 0..254")
+        if class_id in names:
+            raise InputError(f"{where}: class id {class_id} is named twice: name it once")
+        names[class_id] = name
+    return names
