@@ -34,4 +34,9 @@ def build(spec: Mapping[str, Any]) -> GAN:
         from synthaug.gans import stylegan2
 
         return stylegan2.build(**keywords)
-    raise InputError(f"unknown GAN {spec.get('name')!r}: known are oasis, osmis and stylegan2")
+    if spec.get("name") == "transgan":
+        from synthaug.gans import transgan
+
+        return transgan.build(**keywords)
+    known = "oasis, osmis, stylegan2 and transgan"
+    raise InputError(f"unknown GAN {spec.get('name')!r}: known are {known}")

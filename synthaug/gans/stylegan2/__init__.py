@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms
+from synthaug.gans.gradient_penalty import gradient_penalty
 from synthaug.gans.smoothness import smoothness_similarity
 from synthaug.gans.stylegan2 import losses, masks
 from synthaug.gans.stylegan2.networks import (
@@ -160,7 +161,7 @@ class StyleGAN2(GAN):
             image = real.images[0].detach().float().requires_grad_(True)
             with _exact(image):
                 score = losses.mean_logit(self.discriminator(image))
-                penalty = losses.gradient_penalty(score, image)
+                penalty = gradient_penalty(score, image)
             terms["r1"] = self.r1 / 2 * self.r1_every * penalty
         return Terms(terms, lambda: losses.mean_logit(judged).detach())
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from synthaug.gans.blocks import loss_by_block, mean_logit
 
-__all__ = ["gradient_penalty", "logistic_by_block", "mean_logit", "path_lengths"]
+__all__ = ["logistic_by_block", "mean_logit", "path_lengths"]
 
 
 def logistic_by_block(
@@ -30,17 +30,6 @@ def logistic_by_block(
     """
     sign = -1.0 if real else 1.0
     return loss_by_block(lambda logit: F.softplus(sign * logit), logits, sizes)
-
-
-def gradient_penalty(score: Tensor, image: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018): squared norm of the score's gradient at the image, (B,).
-
-    Args:
-        score: (B,), of ``image``.
-        image: (B, 3, H, W) that requires gradients.
-    """
-    (gradient,) = torch.autograd.grad(score.sum(), image, create_graph=True)
-    return gradient.square().flatten(1).sum(1)
 
 
 def path_lengths(image: Tensor, ws: Tensor, y: Tensor | None = None) -> Tensor:
