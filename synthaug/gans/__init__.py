@@ -38,5 +38,9 @@ def build(spec: Mapping[str, Any]) -> GAN:
         from synthaug.gans import transgan
 
         return transgan.build(**keywords)
-    known = "oasis, osmis, stylegan2 and transgan"
+    if spec.get("name") == "biggan":
+        from synthaug.gans import biggan
+
+        return biggan.build(**keywords)
+    known = "biggan, oasis, osmis, stylegan2 and transgan"
     raise InputError(f"unknown GAN {spec.get('name')!r}: known are {known}")

@@ -149,7 +149,7 @@ def test_the_public_weights_draw_the_same_pictures(tmp_path, truncation):
     embedded = model["embeddings"](F.one_hot(classes, 7).float())
     with torch.no_grad():
         assert torch.equal(latent, torch.cat([z, embedded], 1))
-        image = generator(latent, truncation)
+        image = generator.draw(latent, truncation)
         assert image.shape == (3, 3, 16, 16)
         assert torch.allclose(image, draw(model, latent, truncation), atol=1e-5)
 
@@ -172,7 +172,7 @@ def test_truncations_without_statistics_are_refused():
     generator = from_pretrained(CONFIG, public_model().state_dict(), "x")[1]
     for truncation in (0.3, 0.0, 1.5):
         with pytest.raises(InputError, match="no batch statistics for truncation"):
-            generator(torch.randn(1, 6), truncation)
+            generator.draw(torch.randn(1, 6), truncation)
 
 
 @pytest.mark.parametrize(
