@@ -1,4 +1,4 @@
-"""ADAPT: the trained StyleGAN2 that a few-shot fit starts from, and what keeps it varied."""
+"""ADAPT: the trained GAN that a few-shot fit starts from, and what keeps it varied."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT
 from synthaug.conversion import WEIGHTS_FORMAT, load_converted
 from synthaug.errors import InputError
+from synthaug.gans.biggan import BigGAN
 from synthaug.gans.contract import GAN
 from synthaug.gans.stylegan2 import StyleGAN2
 from synthaug.generator_folder import read_verified
 
 SMOOTHNESS = 5.0
 """Weight of smoothness similarity (published)."""
-_NETWORK_OPTIONS = (
-    *("name", "size", "preset", "channels"),
-    *("z_dim", "w_dim", "n_mlp", "clamp", "group"),
-)
+NAMES = {"stylegan2": "StyleGAN2", "biggan": "BigGAN"}
+"""GANs that can be adapted."""
+_NETWORK_OPTIONS = {
+    "stylegan2": (
+        *("name", "size", "preset", "channels"),
+        *("z_dim", "w_dim", "n_mlp", "clamp", "group"),
+    ),
+    "biggan": (
+        *("name", "layers", "attention_at", "width", "z_dim", "embedding_dim"),
+        *("num_classes", "statistics", "eps"),
+    ),
+}
 _NEW_PARTS = ("heads.", "mask_head.", "mask_judge.")
 """Beginnings of the names of weights that every adaptation learns anew."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A trained StyleGAN2.
+    """A trained GAN.
 
     Attributes:
         spec: settings of its networks, for `synthaug.gans.build`.
@@ -43,6 +52,13 @@ class Source:
     generator: dict[str, Tensor]
     discriminator: dict[str, Tensor] | None
 
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        if self.spec["name"] == "biggan":
+            return 4 << sum(bool(up) for up, _, _ in self.spec["layers"])
+        return int(self.spec["size"])
+
     def target_spec(self, adaptation: str) -> dict[str, Any]:
         """Return the settings of a GAN that is adapted from this one.
 
@@ -53,6 +69,8 @@ class Source:
             InputError: FreezeD without a discriminator to freeze.
         """
         spec = dict(self.spec)
+        if spec["name"] == "biggan":
+            spec["adapted"] = True
         if adaptation in ("both", "blocks"):
             spec["block_heads"] = True
         if adaptation in ("both", "smoothness"):
@@ -63,18 +81,22 @@ class Source:
                     "adaptation freezed keeps layers of the source's discriminator, and there is "
                     "none in the source: choose another"
                 )
-            blocks = int(spec["size"]).bit_length() - 3  # from the image's size down to 4 px
+            blocks = self.size.bit_length() - 3  # from the image's size down to 4 px
             spec["frozen"] = max(1, blocks // 2)
         return spec
 
     def give(self, gan: GAN) -> None:
         """Start a GAN of `target_spec` from these weights."""
-        assert isinstance(gan, StyleGAN2)
+        assert isinstance(gan, StyleGAN2 | BigGAN)
         gan.adapt(self.generator, self.discriminator)
 
 
-def read_source(folder: str | Path) -> Source:
-    """Open a folder of ``pretrain``, ``convert`` or ``fit --generator stylegan2``.
+def read_source(folder: str | Path, gan: str) -> Source:
+    """Open a folder of ``pretrain`` or ``convert``, or of a fit with a source.
+
+    Args:
+        folder: the source.
+        gan: name of the GAN, one of `NAMES`.
 
     Raises:
         InputError: there is none, it holds another GAN, or its weights are damaged.
@@ -82,11 +104,9 @@ def read_source(folder: str | Path) -> Source:
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "source to adapt")
     kind = manifest.get("format") if isinstance(manifest, Mapping) else None
-    if kind not in (WEIGHTS_FORMAT, GENERATOR_FORMAT) or (
-        manifest.get("gan", {}).get("name") != "stylegan2"
-    ):
+    if kind not in (WEIGHTS_FORMAT, GENERATOR_FORMAT) or manifest.get("gan", {}).get("name") != gan:
         raise InputError(
-            f"{folder} holds no StyleGAN2: make a source with synthaug pretrain, or convert one"
+            f"{folder} holds no {NAMES[gan]}: make a source with synthaug pretrain, or convert one"
         )
     states: dict[str, dict[str, Tensor]]
     if kind == WEIGHTS_FORMAT:
@@ -100,7 +120,8 @@ def read_source(folder: str | Path) -> Source:
         name: {key: value for key, value in state.items() if not key.startswith(_NEW_PARTS)}
         for name, state in states.items()
     }
-    spec = {key: manifest["gan"][key] for key in _NETWORK_OPTIONS if key in manifest["gan"]}
+    options = _NETWORK_OPTIONS[gan]
+    spec = {key: manifest["gan"][key] for key in options if key in manifest["gan"]}
     return Source(spec, own["generator"], own.get("discriminator"))
 
 

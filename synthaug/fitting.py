@@ -227,7 +227,7 @@ def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None)
     images, masks = training_tensors(run.pairs, run.classes, plan.size, scale)
     gan.initialise(images, masks)
     if run.config.source is not None and not run.resume:
-        read_source(run.config.source).give(gan)
+        read_source(run.config.source, run.config.generator).give(gan)
     gan.to(engine.device)
     if engine.device.type == "cpu":
         gan.to(memory_format=gan.memory_format)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from synthaug.adaptation import read_source
 from synthaug.config import FitConfig
-from synthaug.errors import InputError
-from synthaug.plugins.diffaug import DiffAugment
-from synthaug.plugins.hooks import Plugin
+from synthaug.presets.adapting import open_source, own_plugins
 from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
@@ -40,19 +37,11 @@ def make_plan(
     if preset == "auto":
         gpu = config.accelerator != "cpu" and torch.cuda.is_available()
         preset = "paper" if gpu and adapted else "small"
-    side = config.max_size or SIDE_PX
-    if config.source is not None:
-        source = read_source(config.source)
-        gan, side = source.target_spec(config.adaptation), int(source.spec["size"])
-        why = f"adapts {config.source}, {config.adaptation}"
-        if config.max_size not in (None, side):
-            raise InputError(
-                f"source {config.source} makes pictures of {side} px, not {config.max_size}: "
-                "leave out the size, or take another source"
-            )
-        if source.discriminator is None:
-            why += "; it brings no discriminator: that starts anew"
+    if adapted:
+        source, why = open_source(config)
+        gan, side = source.target_spec(config.adaptation), source.size
     else:
+        side = config.max_size or SIDE_PX
         gan, why = {"name": "stylegan2", "size": side, "preset": preset}, f"preset {preset}"
     steps, batch = LOOP[preset, adapted]
     steps = config.iterations or (steps if num_classes is None else steps * 3 // 2)
@@ -83,13 +72,3 @@ def make_plan(
         keep_best=False,
         adapted=adapted,
     )
-
-
-def own_plugins(plan: Plan) -> list[Plugin]:
-    """Build the preset's own plug-ins."""
-    if plan.adapted:
-        mirror = DiffAugment(
-            0.5, close_up=1.0, zoom=(1, 1), rotation=0.0, flip=plan.flip, shift=(0, 0)
-        )
-        return [mirror]
-    return [DiffAugment(0.5, close_up=1.0, flip=plan.flip, colour=0.2)]

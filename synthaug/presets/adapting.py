@@ -1,0 +1,39 @@
+"""What the presets of all GANs share that can be adapted from a source."""
+
+from __future__ import annotations
+
+from synthaug.adaptation import Source, read_source
+from synthaug.config import FitConfig
+from synthaug.errors import InputError
+from synthaug.plugins.diffaug import DiffAugment
+from synthaug.plugins.hooks import Plugin
+from synthaug.presets.plan import Plan
+
+
+def open_source(config: FitConfig) -> tuple[Source, str]:
+    """Open a fit's source; returns it and words for the user.
+
+    Raises:
+        InputError: the source is none, or of another size than asked for.
+    """
+    assert config.source is not None
+    source = read_source(config.source, config.generator)
+    if config.max_size not in (None, source.size):
+        raise InputError(
+            f"source {config.source} makes pictures of {source.size} px, not {config.max_size}: "
+            "leave out the size, or take another source"
+        )
+    why = f"adapts {config.source}, {config.adaptation}"
+    if source.discriminator is None:
+        why += "; it brings no discriminator: that starts anew"
+    return source, why
+
+
+def own_plugins(plan: Plan) -> list[Plugin]:
+    """Build the preset's own plug-ins: mirroring alone where a few pictures are adapted to."""
+    if plan.adapted:
+        mirror = DiffAugment(
+            0.5, close_up=1.0, zoom=(1, 1), rotation=0.0, flip=plan.flip, shift=(0, 0)
+        )
+        return [mirror]
+    return [DiffAugment(0.5, close_up=1.0, flip=plan.flip, colour=0.2)]
