@@ -32,7 +32,6 @@ from synthaug.formats.names import read_names
 from synthaug.generator import Generator
 from synthaug.monitoring import Monitor, Verdict
 from synthaug.presets import Plan, make_plan
-from synthaug.presets.stylegan2 import SIDE_PX
 from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
@@ -87,8 +86,8 @@ def fit(
         image: photograph, 8 bits, grey or colour, from 32 px a side.
         mask: its index PNG; without masks the generator learns pictures alone (SIV-GAN).
         out: folder to write; see `synthaug.fit_folder`.
-        images: folder of photographs, instead of ``image``; of any sizes where stylegan2 learns
-            without a source.
+        images: folder of photographs, instead of ``image``; of any sizes where transgan, or
+            stylegan2 without a source, learns.
         masks: folder of their masks, same file stems.
         objects: bank whose clean objects the preset ``compose`` pastes too.
         resume: go on from the checkpoint in ``out``, with the settings and pairs kept there.
@@ -164,19 +163,23 @@ def fit(
 
 
 def _from_nothing(config: FitConfig) -> bool:
-    """Whether a StyleGAN2 learns from many unlabelled pictures."""
-    return config.generator == "stylegan2" and config.source is None
+    """Whether the GAN learns from many unlabelled pictures."""
+    return presets.GANS[config.generator].square_px is not None and config.source is None
 
 
 def _squares(
     images: str | Path | None, masks: str | Path | None, config: FitConfig
 ) -> list[Sample]:
+    side = config.max_size or presets.GANS[config.generator].square_px
+    assert side is not None
     if images is None or masks is not None:
+        adapts = config.generator == "stylegan2"
+        who, way_out = (" without a source", ", or a source to adapt") if adapts else ("", "")
         raise InputError(
-            "stylegan2 without a source learns from a folder of pictures alone: give images and "
-            "no masks, or a source to adapt"
+            f"{config.generator}{who} learns from a folder of pictures alone: give images and no "
+            f"masks{way_out}"
         )
-    return read_square_crops(images, config.max_size or SIDE_PX, config.seed)
+    return read_square_crops(images, side, config.seed)
 
 
 def _compose(

@@ -26,7 +26,8 @@ def fit_command(
     generator: Annotated[
         str | None,
         typer.Option(
-            help="osmis (makes pairs), oasis (paints masks) or stylegan2 (adapts --source). [osmis]"
+            help="osmis (makes pairs), oasis (paints masks), stylegan2 (adapts --source) or "
+            "transgan (many pictures). [osmis]"
         ),
     ] = None,
     source: Annotated[
@@ -40,8 +41,8 @@ def fit_command(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="fast, paper, small (oasis, stylegan2), compose, patch (both untrained) "
-            "or auto. [auto]"
+            help="fast, paper, small (oasis, stylegan2, transgan), compose, patch (both "
+            "untrained) or auto. [auto]"
         ),
     ] = None,
     objects: Annotated[
@@ -118,7 +119,8 @@ def fit_command(
             raise InputError(
                 "stylegan2 adapts a source: add --source FOLDER, of synthaug pretrain or convert"
             )
-        alone = config.generator == "stylegan2" and mask is None and masks is None
+        pictures = config.generator in ("stylegan2", "transgan")
+        alone = pictures and mask is None and masks is None
         _check_inputs(image, mask, images, masks, no_mask or alone)
     from synthaug.cli.progress import ProgressLine
     from synthaug.fitting import fit as run_fit

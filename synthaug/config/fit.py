@@ -17,14 +17,15 @@ class FitConfig:
     Attributes:
         generator: ``osmis`` makes pairs of one labelled image or a few; ``oasis`` paints label
             maps, learned from tens of pairs up; ``stylegan2`` adapts a trained generator of
-            pictures to a few, or, without a source, learns from many.
+            pictures to a few, or, without a source, learns from many; ``transgan``, made of
+            transformers, learns from many.
         preset: ``fast`` (frozen pre-trained features, minutes on a CPU), ``paper`` (the published
             OSMIS), ``compose`` (no training: the pair's own objects, moved over its background),
             ``patch`` (no training: noise and the pair's patches) or ``auto`` (fast or paper, by
             device and image size). Of ``oasis``: ``fast``, ``paper``, ``small`` (narrower than
             published, for a GPU and a few hundred pictures) or ``auto`` (fast or small). Of
             ``stylegan2``: ``small``, ``paper`` or ``auto``, which is small without a GPU or
-            without a source.
+            without a source. Of ``transgan``: ``small``.
         iterations: training steps; None = the preset's.
         batch_size: pairs per step; None = the preset's.
         max_size: longer side in training, px; None = the preset's.
@@ -54,7 +55,7 @@ class FitConfig:
         copies: compose: at most this many objects are pasted once more.
     """
 
-    generator: Literal["osmis", "oasis", "stylegan2"] = "osmis"
+    generator: Literal["osmis", "oasis", "stylegan2", "transgan"] = "osmis"
     preset: Literal["auto", "fast", "small", "paper", "compose", "patch"] = "auto"
     iterations: Annotated[int, Ge(1)] | None = None
     batch_size: Annotated[int, Ge(1), Le(256)] | None = None

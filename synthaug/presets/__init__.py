@@ -10,7 +10,7 @@ from dataclasses import replace
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.plugins.named import check_plugins
-from synthaug.presets import oasis, osmis, stylegan2
+from synthaug.presets import oasis, osmis, stylegan2, transgan
 from synthaug.presets.plan import Plan, Presets
 
 __all__ = ["GANS", "UNTRAINED", "Plan", "check", "make_plan"]
@@ -18,7 +18,8 @@ __all__ = ["GANS", "UNTRAINED", "Plan", "check", "make_plan"]
 GANS: dict[str, Presets] = {
     "osmis": Presets(osmis.NAMES, osmis.make_plan),
     "oasis": Presets(oasis.NAMES, oasis.make_plan),
-    "stylegan2": Presets(stylegan2.NAMES, stylegan2.make_plan),
+    "stylegan2": Presets(stylegan2.NAMES, stylegan2.make_plan, stylegan2.SIDE_PX),
+    "transgan": Presets(transgan.NAMES, transgan.make_plan, transgan.SIDE_PX),
 }
 UNTRAINED = ("compose", "patch")
 """Presets that train nothing."""

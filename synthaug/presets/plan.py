@@ -63,7 +63,10 @@ class Presets:
     Attributes:
         names: what a user may ask for, beside ``auto``.
         make_plan: resolves a fit; see `synthaug.presets.make_plan` for what it is given.
+        square_px: the GAN learns, without a source, from squares cut out of many unlabelled
+            pictures, brought to this side if nobody says another; None: it learns otherwise.
     """
 
     names: tuple[str, ...]
     make_plan: Callable[[FitConfig, tuple[int, int], int | None, int], Plan]
+    square_px: int | None = None

@@ -35,6 +35,14 @@ GANS = {
         "n_mlp": 2,
         "path": 1.0,
     },
+    "transgan": {
+        "name": "transgan",
+        "size": 32,
+        "widths": [16, 8, 8],
+        "discriminator_widths": [8, 16],
+        "z_dim": 8,
+        "head_dim": 8,
+    },
     "oasis fast": {"name": "oasis", "preset": "fast", "num_classes": 2, **FAST},
 }
 LOOP = LoopSettings(
