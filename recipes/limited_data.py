@@ -2,19 +2,21 @@
 
     python recipes/limited_data.py --out runs/limited-data
     python recipes/limited_data.py --out runs/limited-data --shares 1 0.2 0.1
+    python recipes/limited_data.py --out runs/limited-data --gan transgan
 
 Data: tiles of 32 px, none overlapping, of five colour photographs that scikit-image (in the extra
 ``dev``) carries: every other tile, as on a chess board, is held out, and a share of the others is
-trained on. ``--photos`` takes a folder of other photographs. GAN: a small StyleGAN2 without
-augmentations of its own, batch 8, so that a row shows one plug-in alone. FID of 512 samples against
-the held-out tiles, through the bundled network's last layer; the best and the last of eight looks,
-as papers take the best. The masking rows are those of MaskedGAN's table 2 (FID on 10 % of CIFAR-10:
-none 48.1, spatial 28.4, with the shift 22.6, spectral 35.2, adaptive 28.8, both 15.9, with BigGAN
-and far longer training).
+trained on. ``--photos`` takes a folder of other photographs. GAN: a small StyleGAN2, or a small
+TransGAN with the same losses, without augmentations of its own, batch 8, so that a row shows one
+plug-in alone. FID of 512 samples against the held-out tiles, through the bundled network's last
+layer; the best and the last of eight looks, as papers take the best. The masking rows are those of
+MaskedGAN's table 2 (FID on 10 % of CIFAR-10: none 48.1, spatial 28.4, with the shift 22.6, spectral
+35.2, adaptive 28.8, both 15.9, with BigGAN and far longer training).
 
 Hardware and result to expect: one CPU core, about two minutes a run, a run for each row, share and
-seed. Not measured yet. OUT/table.md is written after each run; OUT/runs holds each run's numbers
-with the curve of D(x) - D(G(z)) and of k. Stop it at any time; the same command goes on.
+seed; with TransGAN twice as long. Not measured yet. OUT/table.md, of TransGAN
+OUT/table-transgan.md, is written after each run; OUT/runs holds each run's numbers with the curve
+of D(x) - D(G(z)) and of k. Stop it at any time; the same command goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from torch import Tensor
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text
-from synthaug.gans import stylegan2
+from synthaug.gans import stylegan2, transgan
+from synthaug.gans.contract import GAN
 from synthaug.plugins.ada import ADA
 from synthaug.plugins.atopk import ATopK
 from synthaug.plugins.diffaug import DiffAugment
@@ -47,6 +50,15 @@ from synthaug.training import LoopSettings, TrainingState, train
 
 BATCH, SAMPLES, LOOKS, CURVE_EVERY = 8, 512, 8, 25
 CHANNELS, R1 = [64, 64, 32, 16], 1.0
+GANS: dict[str, tuple[Callable[[], GAN], float, float]] = {
+    "stylegan2": (
+        lambda: stylegan2.build(TILE_PX, channels=CHANNELS, z_dim=64, w_dim=64, n_mlp=2, r1=R1),
+        2e-3,
+        2e-3,
+    ),
+    "transgan": (lambda: transgan.build(TILE_PX, r1=R1), 2e-4, 4e-4),
+}
+"""Name -> the GAN, learning rates of generator and discriminator."""
 ROWS: dict[str, Callable[[int], list[Plugin]]] = {
     "baseline": lambda steps: [],
     "spatial": lambda steps: [MaskedGAN(spectral=False, shift=False)],
@@ -85,18 +97,25 @@ class ScoreCurve(Plugin):
 
 
 def measure(
-    row: str, training: Tensor, reference: Tensor, net: Lite0Features, steps: int, seed: int
+    name: str,
+    row: str,
+    training: Tensor,
+    reference: Tensor,
+    net: Lite0Features,
+    steps: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Train one run; return its FIDs at each look and its curves."""
     torch.manual_seed(derive_seed(seed, "limited data", "weights"))
-    gan = stylegan2.build(TILE_PX, channels=CHANNELS, z_dim=64, w_dim=64, n_mlp=2, r1=R1)
+    build, lr_generator, lr_discriminator = GANS[name]
+    gan = build()
     curve, plugins = ScoreCurve(), ROWS[row](steps)
     settings = LoopSettings(
         iterations=steps,
         batch_size=BATCH,
-        lr_generator=2e-3,
-        lr_discriminator=2e-3,
-        lr_pretrain=2e-3,
+        lr_generator=lr_generator,
+        lr_discriminator=lr_discriminator,
+        lr_pretrain=lr_generator,
         betas=(0.0, 0.99),
         ema=0.995,
         share_fakes=False,
@@ -155,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos", type=Path, help="folder of photographs")
+    parser.add_argument("--gan", choices=GANS, default="stylegan2")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--shares", nargs="+", type=float, default=[0.1])
     parser.add_argument("--seeds", type=int, default=3)
@@ -163,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not all(0 < share <= 1 for share in options.shares):
         raise InputError("--shares lie in (0, 1]: 0.1 trains on every tenth tile")
     (training, _), (held_out, _) = tiles(photographs(options.photos))
+    mark = "" if options.gan == "stylegan2" else f"-{options.gan}"
     net = Lite0Features()
     reference = describe(held_out, net)
     results: dict[tuple[str, float], list[dict[str, Any]]] = {}
@@ -171,15 +192,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for share in options.shares:
             chosen = training[order[: max(1, round(share * len(training)))]]
             for row in options.rows:
-                name = f"{row.replace(' ', '-')}-{share:g}-{seed}-{options.steps}.json"
+                name = f"{row.replace(' ', '-')}-{share:g}-{seed}-{options.steps}{mark}.json"
                 path = options.out / "runs" / name
                 if not path.is_file():
-                    write_json(path, measure(row, chosen, reference, net, options.steps, seed))
+                    run = measure(options.gan, row, chosen, reference, net, options.steps, seed)
+                    write_json(path, run)
                 results.setdefault((row, share), []).append(read_json(path, "run"))
-                write_text(options.out / "table.md", table(results))
+                write_text(options.out / f"table{mark}.md", table(results))
                 best = results[row, share][-1]["best"]
                 print(f"seed {seed}, {len(chosen)} tiles, {row}: FID {best:.1f}", file=sys.stderr)
-    print((options.out / "table.md").read_text(), end="")
+    print((options.out / f"table{mark}.md").read_text(), end="")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,22 @@ def test_a_run_is_kept_and_not_repeated(script, photos, tmp_path, monkeypatch, c
     assert capsys.readouterr().out == first
 
 
+def test_a_transformer_is_measured_beside_it(script, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "SAMPLES", 8)
+    monkeypatch.setattr(script, "LOOKS", 1)
+    out = tmp_path / "out"
+    command = ["--out", str(out), "--photos", str(photos), "--rows", "both+atopk"]
+    command += ["--seeds", "1", "--steps", "2", "--shares", "0.5"]
+    script.main(command)
+    table = (out / "table.md").read_text()
+    capsys.readouterr()
+    script.main([*command, "--gan", "transgan"])
+    assert "| 50% | both+atopk | 1 |" in capsys.readouterr().out
+    assert len(list((out / "runs").iterdir())) == 2
+    assert (out / "table.md").read_text() == table
+    assert (out / "table-transgan.md").read_text() != table
+
+
 @pytest.mark.parametrize("row", ["baseline", "spatial", "ada"])
 def test_rows_are_plugins(script, row):
     plugins = script.ROWS[row](100)
