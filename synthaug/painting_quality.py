@@ -208,10 +208,7 @@ def _agreement(
 ) -> dict[str, Any]:
     classes = painter.classes
     count = len(classes)
-    pixels = np.zeros(count, np.int64)
-    for pair in painter.pairs:
-        labels = classes.encode(pair.mask)
-        pixels += np.bincount(labels[labels >= 0], minlength=count)
+    pixels = classes.count_pixels(pair.mask for pair in painter.pairs)
     groups = frequency_groups(pixels)
     confusions = {}
     for name, shown in (("painted", painted), ("real", samples)):

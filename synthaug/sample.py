@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,6 +133,13 @@ class ClassMap:
                 return class_id
         listed = ", ".join(f"{i} ({known})" for i, known in zip(self.ids, self.names, strict=True))
         raise InputError(f"there is no class {name}: known are {listed}")
+
+    def count_pixels(self, masks: Iterable[NDArray[np.uint8]]) -> NDArray[np.int64]:
+        """Return how many pixels of (H, W) masks each class has, (N,); others do not count."""
+        counts = np.zeros(256, np.int64)
+        for mask in masks:
+            counts += np.bincount(mask.ravel(), minlength=256)
+        return counts[list(self.ids)]
 
     def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Turn ids into channels: (H, W) int64 in [0, N), -1 where ignored or unknown."""

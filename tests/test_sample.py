@@ -30,6 +30,11 @@ def test_ignored_and_unknown_pixels_have_no_channel():
     assert ClassMap((0, 1)).encode(_mask(0, 255, 1, 33)).tolist() == [[0, -1, 1, -1]]
 
 
+def test_pixels_are_counted_by_class():
+    masks = [_mask(0, 255, 4, 4), _mask(4, 9)]
+    assert ClassMap((0, 4)).count_pixels(masks).tolist() == [1, 3]
+
+
 def test_classes_get_names():
     classes = ClassMap((0, 4)).named({0: "sky", 3: "bus", 4: "Car"})
     assert (classes.ids, classes.names) == ((0, 4), ("sky", "Car"))

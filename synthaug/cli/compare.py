@@ -6,12 +6,15 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthaug.cli import options
 from synthaug.errors import InputError
+
+if TYPE_CHECKING:
+    from synthaug.report.verdict import Comparison
 
 
 def compare_command(
@@ -157,7 +160,31 @@ def print_result(folder: Path) -> None:
         if arm == result["baseline"]:
             mean, interval, words = "", "", "baseline"
         print(f"{arm:{wide}}{cells}{mean:>8}{interval:>18}  {words:20}{entry['seconds']:7.1f}")
+    _print_groups(comparison, wide)
     print(verdict_line(comparison))
+
+
+def _print_groups(comparison: Comparison, wide: int) -> None:
+    """Print the gain of each group of classes by frequency, where there are several."""
+    from synthaug.report.verdict import GROUPS, group_rows, interval_words
+
+    for unit, groups in group_rows(comparison):
+        print(f"\n{unit}: {GROUPS}")
+        for group in groups:
+            print(f"  {100 * group['share']:.1f} % of the pixels: {group['classes']}")
+            for arm in comparison.arms:
+                entry = group["arms"].get(arm)
+                if entry is None:
+                    continue
+                gain, words = entry["gain"], entry["verdict"]
+                mean = "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
+                interval = interval_words(gain)
+                if arm == comparison.result["baseline"]:
+                    mean, interval, words = "", "", "baseline"
+                print(
+                    f"    {arm:{wide}}{100 * entry['mean']:>8.1f}{mean:>8}{interval:>18}  {words}"
+                )
+        print()
 
 
 def command_line() -> str:

@@ -14,6 +14,7 @@ from synthaug.config import versions
 from synthaug.errors import InputError
 from synthaug.gain.choosing import Choices
 from synthaug.gain.clock import Clock
+from synthaug.gain.groups import class_groups
 from synthaug.gain.hardware import hardware
 from synthaug.gain.jobs import Jobs
 from synthaug.gain.keys import code_hashes, run_key, unit_hash
@@ -153,6 +154,7 @@ class _Folder:
         self.results: dict[str, dict[Cell, dict[str, Any]]] = {}
         self.manifest: dict[str, Any] = {}
         self._shared = {**settings.as_dict(), **code_hashes(settings)}
+        self._groups = {unit.name: class_groups(unit) for unit in units}
         self._hashes = {unit.name: unit_hash(unit) for unit in units}
         self._choices = Choices(path, settings, parents, self._shared)
         self._given = sources
@@ -259,6 +261,7 @@ class _Folder:
             baseline=self.manifest["baseline"],
             measures=self.measures,
             complete=not missing,
+            groups=self._groups,
         )
         self.manifest["settings"]["parent"] = self.parents.listed(self.units)
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from synthaug.gain.groups import group_runs
 from synthaug.statistics import bootstrap_interval, verdict
 
 Cell = tuple[str, int]
@@ -29,6 +30,7 @@ def summarise(
     baseline: str,
     measures: Sequence[str],
     complete: bool,
+    groups: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """Average the runs and compare every arm with the baseline.
 
@@ -43,6 +45,8 @@ def summarise(
         baseline: the arm to compare with.
         measures: names of the measures, the primary one first.
         complete: whether all runs are there.
+        groups: unit -> groups of its classes, by `synthaug.gain.groups.class_groups`; each gets
+            ``arms``: arm -> mIoU over its classes, gain and verdict, over the unit's seeds.
 
     Returns:
         The content of ``comparison.json``; a bound that is not finite (one run) is null.
@@ -67,6 +71,11 @@ def summarise(
         "complete": complete,
         "arms": arms,
         "units": {unit: _unit(unit, found, against, measures) for unit in units},
+        "groups": {
+            unit: [{**group, "arms": _group(unit, group["ids"], found, against)} for group in given]
+            for unit, given in (groups or {}).items()
+            if given
+        },
         "contrasts": [
             {
                 "arm": arm,
@@ -107,6 +116,25 @@ def _unit(
             entries[arm] = {
                 "mean": {name: _mean_over_units(cells, name) for name in measures},
                 "gain": {name: _interval(paired(cells, against, name)) for name in measures},
+            }
+    return entries
+
+
+def _group(
+    unit: str,
+    ids: Sequence[int],
+    found: Results,
+    against: Mapping[Cell, Mapping[str, Any]],
+) -> dict[str, Any]:
+    base = group_runs(against, unit, ids)
+    entries = {}
+    for arm, all_cells in found.items():
+        if cells := group_runs(all_cells, unit, ids):
+            gains = paired(cells, base, "mIoU")
+            entries[arm] = {
+                "mean": _mean_over_units(cells, "mIoU"),
+                "gain": _interval(gains),
+                "verdict": _verdict(gains),
             }
     return entries
 

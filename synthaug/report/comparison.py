@@ -17,9 +17,11 @@ from synthaug.report import figures
 from synthaug.report.frames import Frames, kept_frames, mixed_samples, most_different
 from synthaug.report.templates import render
 from synthaug.report.verdict import (
+    GROUPS,
     Comparison,
     contrast_lines,
     count_units,
+    group_rows,
     interval_words,
     mean_of,
     read_comparison,
@@ -69,6 +71,8 @@ def write_comparison_page(
         units=[_unit_row(unit, comparison) for unit in comparison.units],
         choices=_choices(comparison),
         classes=_class_rows(comparison),
+        groups=_group_rows(comparison),
+        groups_are=GROUPS,
         comparisons=most_different(comparison, frames or kept_frames(comparison.path)),
         samples=mixed_samples(comparison),
         settings={**manifest["settings"], "seeds": _list(manifest["seeds"])},
@@ -192,16 +196,11 @@ def _choices(comparison: Comparison) -> list[tuple[str, list[tuple[str, str, str
 def _unit_row(unit: str, comparison: Comparison) -> dict[str, Any]:
     result, measure = comparison.result, comparison.measure
     entries = result["units"].get(unit, {})
-    cells = []
-    for arm in comparison.arms:
-        if arm == result["baseline"]:
-            continue
-        gain = entries.get(arm, {}).get("gain", {}).get(measure, {"mean": None})
-        low, high = gain.get("low"), gain.get("high")
-        shown = low is not None and high is not None
-        colour = "helps" if shown and low > 0 else "hurts" if shown and high < 0 else ""
-        value = "–" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
-        cells.append({"value": value, "interval": interval_words(gain), "tone": colour})
+    cells = [
+        _gain_cell(entries.get(arm, {}).get("gain", {}).get(measure))
+        for arm in comparison.arms
+        if arm != result["baseline"]
+    ]
     base = _percent(mean_of(entries.get(result["baseline"], {}), measure))
     return {"name": unit, "baseline": base, "cells": cells}
 
@@ -219,6 +218,39 @@ def _class_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     per_arm = [arms.get(arm, {}).get("per_class", {}) for arm in comparison.arms]
     ids = sorted({id_ for values in per_arm for id_ in values}, key=int)
     return [(names.get(i, f"class_{i}"), [_percent(v.get(i)) for v in per_arm]) for i in ids]
+
+
+def _group_rows(comparison: Comparison) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(unit, a row per group of its classes)."""
+    result = comparison.result
+    rivals = [arm for arm in comparison.arms if arm != result["baseline"]]
+    return [
+        (
+            unit,
+            [
+                {
+                    "name": group["classes"],
+                    "share": _percent(group["share"]),
+                    "baseline": _percent(group["arms"].get(result["baseline"], {}).get("mean")),
+                    "cells": [_gain_cell(group["arms"].get(arm, {}).get("gain")) for arm in rivals],
+                }
+                for group in groups
+            ],
+        )
+        for unit, groups in group_rows(comparison)
+    ]
+
+
+def _gain_cell(gain: Mapping[str, float | None] | None) -> dict[str, str]:
+    """A gain with its interval, tinted where that excludes zero."""
+    gain = gain or {"mean": None}
+    low, high, mean = gain.get("low"), gain.get("high"), gain["mean"]
+    shown = low is not None and high is not None
+    return {
+        "value": "–" if mean is None else f"{100 * mean:+.1f}",
+        "interval": interval_words(gain),
+        "tone": "helps" if shown and low > 0 else "hurts" if shown and high < 0 else "",
+    }
 
 
 def _points(value: float | None) -> float | None:

@@ -54,9 +54,15 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     assert [line.split()[0] for line in lines[1:3]] == arms.split(",")
     assert "baseline" in lines[1]
     assert lines[-2].endswith("1 data set, 2 seeds.")
+    assert any("% of the pixels: ground" in line for line in lines)
+    groups = json.loads((out / "comparison.json").read_text())["groups"]["own"]
+    assert groups[0]["ids"][0] == 0
+    assert sorted(i for group in groups for i in group["ids"]) == [0, 1, 2]
+    assert all(set(group["arms"]) == set(arms.split(",")) for group in groups)
     assert lines[-1] == str(out / "index.html")
     html = (out / "index.html").read_text("utf-8")
     assert 'id="classes"' in html
+    assert "Frequent and rare classes" in html
     assert "<td>box</td>" in html
     assert 'id="samples"' in html
     assert 'id="frames"' in html

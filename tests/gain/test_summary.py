@@ -75,6 +75,39 @@ def test_classes_average_where_they_are_present() -> None:
     assert absent["arms"]["standard"]["per_class"]["10"] is None
 
 
+def of_classes(*ious: float | None) -> dict[str, Any]:
+    found = [value for value in ious if value is not None]
+    return {
+        "measures": {"mIoU": sum(found) / len(found)},
+        "per_class": {str(i): value for i, value in enumerate(ious)},
+        "seconds": {"train": 1.0, "test": 1.0},
+    }
+
+
+def test_groups_of_classes_have_gains_of_their_own() -> None:
+    base = {("a", 0): of_classes(0.9, 0.5, 0.1), ("a", 1): of_classes(0.8, 0.5, None)}
+    base["b", 0] = of_classes(0.1, 0.1, 0.1)  # a unit without groups
+    mine = {("a", 0): of_classes(0.9, 0.7, 0.3), ("a", 1): of_classes(0.8, 0.7, 0.2)}
+    groups = {"a": [{"ids": [0], "share": 0.9}, {"ids": [2, 1], "share": 0.1}], "b": []}
+    found = summary({"standard": base, "mine": mine}, groups=groups)["groups"]
+    assert list(found) == ["a"]
+    frequent, rare = found["a"]
+    assert (rare["ids"], rare["share"]) == ([2, 1], 0.1)
+    assert frequent["arms"]["mine"]["mean"] == pytest.approx(0.85)
+    assert frequent["arms"]["mine"]["gain"]["mean"] == pytest.approx(0)
+    assert rare["arms"]["standard"]["mean"] == pytest.approx((0.3 + 0.5) / 2)  # absent once
+    gain = rare["arms"]["mine"]["gain"]
+    assert gain["mean"] == pytest.approx((0.2 - 0.05) / 2)
+    assert gain["low"] < 0 < gain["high"]
+    assert rare["arms"]["mine"]["verdict"] == "no difference shown"
+
+
+def test_a_group_that_nobody_saw_has_no_arms() -> None:
+    groups = {"a": [{"ids": [2], "share": 0.1}]}
+    found = summary({"standard": {("a", 0): of_classes(0.5, 0.5, None)}}, groups=groups)
+    assert found["groups"]["a"] == [{"ids": [2], "share": 0.1, "arms": {}}]
+
+
 def test_contrasts_ask_what_each_source_adds() -> None:
     value = {"a": [0.5, 0.5], "b": [0.5, 0.5]}
     names = (

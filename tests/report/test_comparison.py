@@ -280,6 +280,31 @@ def test_several_classes_get_a_table(make_comparison):
     assert '<tr><td>class_4</td><td class="n">90.0</td>' in html
 
 
+def test_groups_of_classes_get_a_table_with_their_gains(make_comparison):
+    def entry(mean, low):
+        gain = {"mean": mean, "low": low, "high": 0.09}
+        return {"mean": 0.4 + mean, "gain": gain, "verdict": ""}
+
+    arms = {"standard": entry(0.0, 0.0), "synthetic": entry(0.052, 0.011)}
+    groups = [
+        {"ids": [0], "share": 0.93, "arms": arms},
+        {"ids": [*range(1, 12)], "share": 0.07, "arms": {}},
+    ]
+    made = make_comparison(("own",), ids=range(12), pictures=False, groups={"own": groups})
+    html = page(made)
+    assert "Frequent and rare classes" in html
+    assert "share of the labelled pixels of the training masks" in html
+    assert '<td class="names">background</td><td class="n">93.0</td><td class="n">40.0</td>' in html
+    assert '<td class="cell helps">+5.2<small>+1.1 to +9.0</small></td>' in html
+    assert "class_1, class_2, class_3" in html
+    assert "class_8 and 3 more" in html
+
+
+def test_folders_of_before_there_were_groups_open(make_comparison):
+    made = make_comparison(("own",), ids=(0, 3, 7), pictures=False)
+    assert "Frequent and rare" not in page(made)
+
+
 def test_frames_are_those_where_the_scores_differ_most(make_comparison):
     html = page(make_comparison(units=("dog",)))
     rows = re.findall(r"<h3>dog, (\d+)</h3>", html)
