@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug import gans, presets
-from synthaug.adaptation import read_source
+from synthaug.adaptation import NAMES, read_source
 from synthaug.config import FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
@@ -87,7 +87,7 @@ def fit(
         mask: its index PNG; without masks the generator learns pictures alone (SIV-GAN).
         out: folder to write; see `synthaug.fit_folder`.
         images: folder of photographs, instead of ``image``; of any sizes where transgan, or
-            stylegan2 without a source, learns.
+            stylegan2 or biggan without a source, learns.
         masks: folder of their masks, same file stems.
         objects: bank whose clean objects the preset ``compose`` pastes too.
         resume: go on from the checkpoint in ``out``, with the settings and pairs kept there.
@@ -173,7 +173,7 @@ def _squares(
     side = config.max_size or presets.GANS[config.generator].square_px
     assert side is not None
     if images is None or masks is not None:
-        adapts = config.generator == "stylegan2"
+        adapts = config.generator in NAMES
         who, way_out = (" without a source", ", or a source to adapt") if adapts else ("", "")
         raise InputError(
             f"{config.generator}{who} learns from a folder of pictures alone: give images and no "

@@ -26,23 +26,25 @@ def fit_command(
     generator: Annotated[
         str | None,
         typer.Option(
-            help="osmis (makes pairs), oasis (paints masks), stylegan2 (adapts --source) or "
-            "transgan (many pictures). [osmis]"
+            help="osmis (makes pairs), oasis (paints masks), stylegan2 or biggan (adapt "
+            "--source) or transgan (many pictures). [osmis]"
         ),
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(help="stylegan2: folder of pretrain or convert, adapted to the images."),
+        typer.Option(
+            help="stylegan2, biggan: folder of pretrain or convert, adapted to the images."
+        ),
     ] = None,
     adaptation: Annotated[
         str | None,
-        typer.Option(help="stylegan2: both, blocks, smoothness, plain or freezed. [both]"),
+        typer.Option(help="stylegan2, biggan: both, blocks, smoothness, plain or freezed. [both]"),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="fast, paper, small (oasis, stylegan2, transgan), compose, patch (both "
-            "untrained) or auto. [auto]"
+            help="fast, paper, small (all but osmis), compose, patch (both untrained) or "
+            "auto. [auto]"
         ),
     ] = None,
     objects: Annotated[
@@ -115,11 +117,12 @@ def fit_command(
         print(dump_stage("fit", config), end="")
         return
     if not resume:
-        if config.generator == "stylegan2" and config.source is None:
+        if config.generator in ("stylegan2", "biggan") and config.source is None:
             raise InputError(
-                "stylegan2 adapts a source: add --source FOLDER, of synthaug pretrain or convert"
+                f"{config.generator} adapts a source: add --source FOLDER, of synthaug pretrain or "
+                "convert"
             )
-        pictures = config.generator in ("stylegan2", "transgan")
+        pictures = config.generator in ("stylegan2", "biggan", "transgan")
         alone = pictures and mask is None and masks is None
         _check_inputs(image, mask, images, masks, no_mask or alone)
     from synthaug.cli.progress import ProgressLine

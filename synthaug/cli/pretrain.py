@@ -17,8 +17,10 @@ def pretrain_command(
     images: Annotated[
         Path | None, typer.Option(help="Folder of unlabelled photographs of any size.")
     ] = None,
+    generator: Annotated[str, typer.Option(help="stylegan2 or biggan.")] = "stylegan2",
     size: Annotated[
-        int | None, typer.Option(help="Side of its pictures: 32, 64, 128, ... [64]", metavar="PX")
+        int | None,
+        typer.Option(help="Side of its pictures: 32, 64, 128, ... [64; biggan: 32]", metavar="PX"),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="small or paper. [small]")] = None,
     iterations: options.Iterations = None,
@@ -36,7 +38,7 @@ def pretrain_command(
     overrides: options.Overrides = None,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Train a StyleGAN2 on squares cut out of your photographs, as a source to adapt."""
+    """Train a GAN on squares cut out of your photographs, as a source to adapt."""
     from synthaug.config import dump_stage, load_recipe
 
     config = load_recipe(
@@ -44,7 +46,7 @@ def pretrain_command(
         overrides or (),
         {
             "fit": {
-                "generator": "stylegan2",
+                "generator": generator,
                 "preset": preset,
                 "max_size": size,
                 "iterations": iterations,
@@ -57,6 +59,8 @@ def pretrain_command(
             }
         },
     ).fit
+    if config.generator not in ("stylegan2", "biggan"):
+        raise InputError(f"no source for {config.generator}: pretrain stylegan2 or biggan")
     if config.source is not None:
         raise InputError("pretrain starts from nothing: leave out fit.source, or use synthaug fit")
     if dry_run:
@@ -81,6 +85,7 @@ def pretrain_command(
     )
     print(path)
     print(
-        f"next: synthaug fit --generator stylegan2 --source {path} --images DIR --out GENERATOR",
+        f"next: synthaug fit --generator {config.generator} --source {path} --images DIR "
+        "--out GENERATOR",
         file=sys.stderr,
     )

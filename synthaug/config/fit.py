@@ -17,14 +17,14 @@ class FitConfig:
     Attributes:
         generator: ``osmis`` makes pairs of one labelled image or a few; ``oasis`` paints label
             maps, learned from tens of pairs up; ``stylegan2`` adapts a trained generator of
-            pictures to a few, or, without a source, learns from many; ``transgan``, made of
+            pictures to a few, or, without a source, learns from many; so does ``biggan``; ``transgan``, made of
             transformers, learns from many.
         preset: ``fast`` (frozen pre-trained features, minutes on a CPU), ``paper`` (the published
             OSMIS), ``compose`` (no training: the pair's own objects, moved over its background),
             ``patch`` (no training: noise and the pair's patches) or ``auto`` (fast or paper, by
             device and image size). Of ``oasis``: ``fast``, ``paper``, ``small`` (narrower than
             published, for a GPU and a few hundred pictures) or ``auto`` (fast or small). Of
-            ``stylegan2``: ``small``, ``paper`` or ``auto``, which is small without a GPU or
+            ``stylegan2`` and ``biggan``: ``small``, ``paper`` or ``auto``, which is small without a GPU or
             without a source. Of ``transgan``: ``small``.
         iterations: training steps; None = the preset's.
         batch_size: pairs per step; None = the preset's.
@@ -41,8 +41,8 @@ class FitConfig:
         plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
         ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
             classes) or ``noise``.
-        source: stylegan2: folder of ``pretrain`` or ``convert`` to adapt.
-        adaptation: stylegan2: ``both`` (a loss over all blocks of the discriminator, and
+        source: stylegan2 and biggan: folder of ``pretrain`` or ``convert`` to adapt.
+        adaptation: stylegan2 and biggan: ``both`` (a loss over all blocks of the discriminator, and
             smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither) or
             ``freezed`` (neither, and the discriminator's first blocks stay as they are).
         sample_every: steps between sample grids; None = the preset's.
@@ -55,7 +55,7 @@ class FitConfig:
         copies: compose: at most this many objects are pasted once more.
     """
 
-    generator: Literal["osmis", "oasis", "stylegan2", "transgan"] = "osmis"
+    generator: Literal["osmis", "oasis", "stylegan2", "biggan", "transgan"] = "osmis"
     preset: Literal["auto", "fast", "small", "paper", "compose", "patch"] = "auto"
     iterations: Annotated[int, Ge(1)] | None = None
     batch_size: Annotated[int, Ge(1), Le(256)] | None = None

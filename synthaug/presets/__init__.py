@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from synthaug.adaptation import NAMES
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.plugins.named import check_plugins
-from synthaug.presets import oasis, osmis, stylegan2, transgan
+from synthaug.presets import biggan, oasis, osmis, stylegan2, transgan
 from synthaug.presets.plan import Plan, Presets
 
 __all__ = ["GANS", "UNTRAINED", "Plan", "check", "make_plan"]
@@ -19,6 +20,7 @@ GANS: dict[str, Presets] = {
     "osmis": Presets(osmis.NAMES, osmis.make_plan),
     "oasis": Presets(oasis.NAMES, oasis.make_plan),
     "stylegan2": Presets(stylegan2.NAMES, stylegan2.make_plan, stylegan2.SIDE_PX),
+    "biggan": Presets(biggan.NAMES, biggan.make_plan, biggan.SIDE_PX),
     "transgan": Presets(transgan.NAMES, transgan.make_plan, transgan.SIDE_PX),
 }
 UNTRAINED = ("compose", "patch")
@@ -35,8 +37,10 @@ def check(config: FitConfig) -> None:
     gan, preset = config.generator, config.preset
     if gan not in GANS:
         raise InputError(f"unknown generator {gan}: known are {', '.join(GANS)}")
-    if gan != "stylegan2" and (config.source or config.adaptation != "both"):
-        raise InputError("a source and its adaptation go with --generator stylegan2: add that")
+    if gan not in NAMES and (config.source or config.adaptation != "both"):
+        raise InputError(
+            f"a source and its adaptation go with --generator {' or '.join(NAMES)}: add that"
+        )
     if gan != "oasis" and config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
     *others, last = GANS[gan].names

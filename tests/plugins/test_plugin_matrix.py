@@ -35,6 +35,15 @@ GANS = {
         "n_mlp": 2,
         "path": 1.0,
     },
+    "biggan": {
+        "name": "biggan",
+        "layers": [[False, 16, 16], [True, 16, 8], [True, 8, 4], [True, 4, 2], [False, 2, 1]],
+        "attention_at": 3,
+        "width": 8,
+        "z_dim": 8,
+        "embedding_dim": 4,
+        "statistics": 1,
+    },
     "transgan": {
         "name": "transgan",
         "size": 32,
