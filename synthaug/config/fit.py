@@ -17,15 +17,15 @@ class FitConfig:
     Attributes:
         generator: ``osmis`` makes pairs of one labelled image or a few; ``oasis`` paints label
             maps, learned from tens of pairs up; ``stylegan2`` adapts a trained generator of
-            pictures to a few, or, without a source, learns from many; so does ``biggan``; ``transgan``, made of
-            transformers, learns from many.
+            pictures to a few, or, without a source, learns from many; so does ``biggan``;
+            ``transgan``, made of transformers, learns from many.
         preset: ``fast`` (frozen pre-trained features, minutes on a CPU), ``paper`` (the published
             OSMIS), ``compose`` (no training: the pair's own objects, moved over its background),
             ``patch`` (no training: noise and the pair's patches) or ``auto`` (fast or paper, by
             device and image size). Of ``oasis``: ``fast``, ``paper``, ``small`` (narrower than
             published, for a GPU and a few hundred pictures) or ``auto`` (fast or small). Of
-            ``stylegan2`` and ``biggan``: ``small``, ``paper`` or ``auto``, which is small without a GPU or
-            without a source. Of ``transgan``: ``small``.
+            ``stylegan2`` and ``biggan``: ``small``, ``paper`` or ``auto``, which is small without a
+            GPU or without a source. Of ``transgan``: ``small``.
         iterations: training steps; None = the preset's.
         batch_size: pairs per step; None = the preset's.
         max_size: longer side in training, px; None = the preset's.
@@ -42,8 +42,8 @@ class FitConfig:
         ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
             classes) or ``noise``.
         source: stylegan2 and biggan: folder of ``pretrain`` or ``convert`` to adapt.
-        adaptation: stylegan2 and biggan: ``both`` (a loss over all blocks of the discriminator, and
-            smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither) or
+        adaptation: stylegan2 and biggan: ``both`` (a loss over all blocks of the discriminator,
+            and smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither) or
             ``freezed`` (neither, and the discriminator's first blocks stay as they are).
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
