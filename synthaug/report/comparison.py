@@ -245,12 +245,11 @@ def _gain_cell(gain: Mapping[str, float | None] | None) -> dict[str, str]:
     """A gain with its interval, tinted where that excludes zero."""
     gain = gain or {"mean": None}
     low, high, mean = gain.get("low"), gain.get("high"), gain["mean"]
-    shown = low is not None and high is not None
-    return {
-        "value": "–" if mean is None else f"{100 * mean:+.1f}",
-        "interval": interval_words(gain),
-        "tone": "helps" if shown and low > 0 else "hurts" if shown and high < 0 else "",
-    }
+    colour = ""
+    if low is not None and high is not None:
+        colour = "helps" if low > 0 else "hurts" if high < 0 else ""
+    value = "–" if mean is None else f"{100 * mean:+.1f}"
+    return {"value": value, "interval": interval_words(gain), "tone": colour}
 
 
 def _points(value: float | None) -> float | None:
