@@ -14,7 +14,8 @@ Rows: ``full``; ``no-labelmix``, ``no-balance``, ``no-noise``: one thing left ou
 which is what they compare with. The last row shows the same figures of real pictures: FID, KID,
 colour and texture of training pictures, mIoU on the held-out pictures themselves.
 
-Finished rows are kept in ``OUT/ROW.json`` and not run again; a stopped fit goes on. OUT/table.md
+Finished rows are kept in ``OUT/ROW.json`` and not run again; a stopped fit goes on, and the U-Net
+is kept in ``OUT/judge.safetensors``, with what decided it in ``OUT/judge.json``. OUT/table.md
 and OUT/samples.png (mask, photograph, two painted pictures, of the first row) are written after
 each row.
 Hardware to expect: two CPU cores, about an hour for the 3000 steps of ``fast``, then minutes to
@@ -24,6 +25,7 @@ measure; ``small`` needs a GPU.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from dataclasses import asdict
@@ -32,18 +34,20 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 
 import synthaug
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
-from synthaug.files import read_json, write_json, write_text, write_with
+from synthaug.files import read_json, sha256_bytes, write_bytes, write_json, write_text, write_with
 from synthaug.formats.folder import palette
 from synthaug.gain.hardware import hardware
 from synthaug.map_generator import MapGenerator
-from synthaug.painting_quality import evaluate_painter, train_judge
+from synthaug.painting_quality import build_judge, evaluate_painter, train_judge
 from synthaug.presets import oasis
 from synthaug.report.figures import grid
-from synthaug.sample import Sample
+from synthaug.sample import ClassMap, Sample
 from synthaug.segmenters.contract import Learner
 from synthaug.training_pairs import read_training_pairs
 
@@ -60,18 +64,44 @@ SHEET_MAPS = 6
 
 
 class Judge:
-    """The segmenter of all rows, trained when the first of them needs it."""
+    """The segmenter of all rows, trained when the first of them needs it, and kept in a folder."""
 
-    def __init__(self, pairs: list[Sample], steps: int) -> None:
+    def __init__(self, pairs: list[Sample], steps: int, folder: Path) -> None:
         self.pairs, self.steps = pairs, steps
+        self.weights, self.about = folder / "judge.safetensors", folder / "judge.json"
         self._learner: Learner | None = None
 
-    def learner(self, painter: MapGenerator) -> Learner:
-        """Return it, for a painter of the same classes."""
+    def learner(self, classes: ClassMap) -> Learner:
+        """Return it, for painters of these classes."""
         if self._learner is None:
-            print(f"judge: {self.steps} steps on real pictures", flush=True)
-            self._learner = train_judge(self.pairs, painter.classes, steps=self.steps)
+            digest = hashlib.sha256()
+            for pair in self.pairs:
+                digest.update(pair.image.tobytes() + pair.mask.tobytes())
+            decided = {"steps": self.steps, "classes": list(classes.ids)}
+            decided["pixels_sha256"] = digest.hexdigest()
+            self._learner = self._kept(classes, decided) or self._train(classes, decided)
         return self._learner
+
+    def _kept(self, classes: ClassMap, decided: dict[str, Any]) -> Learner | None:
+        """The one that was trained before, if it was trained alike and its file is whole."""
+        if not (self.about.is_file() and self.weights.is_file()):
+            return None
+        data = self.weights.read_bytes()
+        if read_json(self.about, "judge") != {**decided, "weights_sha256": sha256_bytes(data)}:
+            print("judge: the one that is there is another, or damaged", flush=True)
+            return None
+        learner = build_judge(self.pairs, classes)
+        learner.network.load_state_dict(load_safetensors(data))
+        return learner
+
+    def _train(self, classes: ClassMap, decided: dict[str, Any]) -> Learner:
+        print(f"judge: {self.steps} steps on real pictures", flush=True)
+        learner = train_judge(self.pairs, classes, steps=self.steps)
+        state = learner.network.state_dict()
+        data = save_safetensors({name: t.cpu().contiguous() for name, t in state.items()})
+        write_bytes(self.weights, data)
+        write_json(self.about, {**decided, "weights_sha256": sha256_bytes(data)})
+        return learner
 
 
 def steps_of(options: argparse.Namespace, row: str) -> int:
@@ -103,13 +133,15 @@ def run_row(
     kept, folder = options.out / f"{row}.json", options.out / row
     if kept.is_file():
         result = read_json(kept, "row")
-        if result["settings"] != settings:
+        if settled(result["settings"]) != settled(settings):
             raise InputError(f"{kept} has other settings: choose another --out, or remove it")
         return result
     print(f"{row}: {config.iterations} steps", flush=True)
     begun = (folder / "manifest.json").is_file()
-    if begun and read_json(folder / "manifest.json", "manifest")["config"] != settings["fit"]:
-        raise InputError(f"{folder} was fitted otherwise: choose another --out, or remove it")
+    if begun:
+        fitted = {**settings, "fit": read_json(folder / "manifest.json", "manifest")["config"]}
+        if settled(fitted) != settled(settings):
+            raise InputError(f"{folder} was fitted otherwise: choose another --out, or remove it")
     train = {"images": options.data / "train", "masks": options.data / "trainannot"}
     synthaug.fit(out=folder, config=config, **({"resume": True} if begun else train))
     painter = MapGenerator(folder, accelerator=options.accelerator)
@@ -117,13 +149,20 @@ def run_row(
         painter,
         held_out,
         seed=options.seed,
-        segmenter=judge.learner(painter),
+        segmenter=judge.learner(painter.classes),
         noises=options.noises,
         progress=lambda part: print(f"{row}: {part}", flush=True),
     )
     result = {"settings": settings, "fit_s": fit_seconds(folder), "quality": quality}
     write_json(kept, result)
     return result
+
+
+def settled(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out options at their defaults: rows made before an option came stay valid."""
+    usual = json.loads(json.dumps(asdict(FitConfig())))
+    fit = {name: value for name, value in settings["fit"].items() if value != usual.get(name)}
+    return {**settings, "fit": fit}
 
 
 def fit_seconds(folder: Path) -> float:
@@ -215,7 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
             for part in ("val", "train")
         )
-        judge = Judge(training, options.judge_steps)
+        judge = Judge(training, options.judge_steps, options.out)
         results: dict[str, dict[str, Any]] = {}
         for row in chosen_rows(options):
             results[row] = run_row(options, row, held_out, judge)

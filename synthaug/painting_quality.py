@@ -141,8 +141,7 @@ def train_judge(
         seed: of weights, order and augmentation.
         progress: called with (steps done, steps).
     """
-    size = working_size(pairs[0].size, SEGMENTER_SIDE_PX)
-    learner = build_learner("unet", len(classes), seed=derive_seed(seed, "judge"), size=size)
+    learner = build_judge(pairs, classes, seed=seed)
     stream = ArmStream(
         ARMS["standard"],
         pairs,
@@ -150,10 +149,16 @@ def train_judge(
         steps=steps,
         batch_size=batch_size,
         seed=derive_seed(seed, "judge", "batches"),
-        size=size,
+        size=working_size(pairs[0].size, SEGMENTER_SIDE_PX),
     )
     learner.learn(stream, classes, seed=derive_seed(seed, "judge"), progress=progress)
     return learner
+
+
+def build_judge(pairs: Sequence[Sample], classes: ClassMap, *, seed: int = 0) -> Learner:
+    """Build the untrained U-Net of `train_judge`, for example to load weights that were kept."""
+    size = working_size(pairs[0].size, SEGMENTER_SIDE_PX)
+    return build_learner("unet", len(classes), seed=derive_seed(seed, "judge"), size=size)
 
 
 def _check(painter: MapGenerator, samples: Sequence[Sample]) -> None:

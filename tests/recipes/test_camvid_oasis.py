@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream
 
 
@@ -55,14 +56,39 @@ def test_smoke(script, data, tmp_path, monkeypatch):
     ablated = json.loads((tmp_path / "no-noise" / "manifest.json").read_text())
     assert ablated["gan"]["noise"] is False
 
-    made = (tmp_path / "full.json").stat().st_mtime_ns
+    first = json.loads((tmp_path / "no-noise.json").read_text())
     (tmp_path / "no-noise.json").unlink()  # measured again, not fitted again
+    for name, key in (("full.json", "settings"), ("no-noise/manifest.json", "config")):
+        value = json.loads((tmp_path / name).read_text())
+        fit = value[key]["fit"] if key == "settings" else value[key]
+        del fit["names"]  # as if written before that option came
+        (tmp_path / name).write_text(json.dumps(value))
+    made = (tmp_path / "full.json").stat().st_mtime_ns
+    monkeypatch.setattr(script, "train_judge", None)  # it is kept
     script.main([*run, "--ablation-steps=2"])
     again = json.loads((tmp_path / "no-noise" / "manifest.json").read_text())
     assert again["snapshot_sha256"] == ablated["snapshot_sha256"]
+    measured = json.loads((tmp_path / "no-noise.json").read_text())["quality"]
+    assert measured["miou"] == first["quality"]["miou"]
     assert (tmp_path / "full.json").stat().st_mtime_ns == made
     with pytest.raises(SystemExit, match=r"no-noise.json has other settings"):
         script.main([*run, "--ablation-steps=1"])
+
+
+def test_a_judge_that_is_damaged_or_another_is_trained_again(script, tmp_path, capsys):
+    mask = np.zeros((48, 64), np.uint8)
+    mask[20:] = 1
+    pairs = [Sample(np.zeros((48, 64, 3), np.uint8), mask)]
+    classes = ClassMap((0, 1))
+
+    def trained(steps):
+        script.Judge(pairs, steps, tmp_path).learner(classes)
+        return "steps on real pictures" in capsys.readouterr().out
+
+    assert [trained(1), trained(1), trained(2), trained(2)] == [True, False, True, False]
+    weights = tmp_path / "judge.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert [trained(2), trained(2)] == [True, False]
 
 
 def test_ablations_are_compared_at_their_own_length(script):
