@@ -37,8 +37,10 @@ from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
 from synthaug.training_pairs import (
     KEPT_CROPS,
+    class_folders,
     keep_crops,
     kept_pairs,
+    read_class_crops,
     read_square_crops,
     read_training_pairs,
     training_tensors,
@@ -87,7 +89,7 @@ def fit(
         mask: its index PNG; without masks the generator learns pictures alone (SIV-GAN).
         out: folder to write; see `synthaug.fit_folder`.
         images: folder of photographs, instead of ``image``; of any sizes where transgan, or
-            stylegan2 or biggan without a source, learns.
+            stylegan2 or biggan without a source, learns; biggan takes sub-folders as classes.
         masks: folder of their masks, same file stems.
         objects: bank whose clean objects the preset ``compose`` pastes too.
         resume: go on from the checkpoint in ``out``, with the settings and pairs kept there.
@@ -107,14 +109,15 @@ def fit(
     if resume:
         manifest = target.read_manifest()
         config = FitConfig(**manifest["config"])
-        pairs = kept_pairs(target.path, manifest)
+        pairs, kinds = kept_pairs(target.path, manifest), manifest.get("crop_classes", [])
     else:
         config = config or FitConfig()
         if objects is not None:
             config = replace(config, objects=str(objects))
         presets.check(config)
+        kinds = []
         if _from_nothing(config):
-            pairs = _squares(images, mask or masks, config)
+            pairs, kinds = _squares(images, mask or masks, config)
         else:
             pairs = read_training_pairs(image, mask, images, masks, config.ignore)
     classes = None
@@ -136,6 +139,8 @@ def fit(
         echo(f"preset patch: as asked; the patches of {len(pairs)} pair(s), nothing to train")
         return target.path
     plan = make_plan(config, pairs[0].size, len(classes) if classes else None, len(pairs))
+    if kinds:
+        plan = replace(plan, gan={**plan.gan, "num_classes": len(kinds)})
     batch = plan.loop.batch_size
     if batch % config.devices:
         whole = config.devices * -(-batch // config.devices)
@@ -152,6 +157,8 @@ def fit(
         )
         if _from_nothing(config):
             manifest |= keep_crops(target.path, pairs)
+        if kinds:
+            manifest["crop_classes"] = kinds
     echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {plan.loop.iterations} steps")
     run = _Run(target, manifest, pairs, classes, plan, config, resume)
     with engine.relay(progress) as report:
@@ -169,7 +176,8 @@ def _from_nothing(config: FitConfig) -> bool:
 
 def _squares(
     images: str | Path | None, masks: str | Path | None, config: FitConfig
-) -> list[Sample]:
+) -> tuple[list[Sample], list[str]]:
+    """Squares to learn from, and the names of their K classes, the i-th's being i modulo K."""
     side = config.max_size or presets.GANS[config.generator].square_px
     assert side is not None
     if images is None or masks is not None:
@@ -179,7 +187,10 @@ def _squares(
             f"{config.generator}{who} learns from a folder of pictures alone: give images and no "
             f"masks{way_out}"
         )
-    return read_square_crops(images, side, config.seed)
+    folders = class_folders(images) if config.generator == "biggan" else []
+    if folders:
+        return read_class_crops(folders, side, config.seed), [path.name for path in folders]
+    return read_square_crops(images, side, config.seed), []
 
 
 def _compose(
@@ -228,6 +239,8 @@ def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None)
     gan = gans.build(plan.gan)
     scale = None if gan.paints_masks else gan.real_scale
     images, masks = training_tensors(run.pairs, run.classes, plan.size, scale)
+    if run.manifest.get("crop_classes"):
+        masks = torch.arange(len(images)) % len(run.manifest["crop_classes"])
     gan.initialise(images, masks)
     if run.config.source is not None and not run.resume:
         read_source(run.config.source, run.config.generator).give(gan)

@@ -75,13 +75,48 @@ def read_square_crops(images: str | Path, size: int, seed: int) -> list[Sample]:
     Returns:
         Samples (size, size) whose masks are 255.
     """
-    paths = folder.list_images(images)
-    each = -(-CROPS // len(paths))
+    return _crops(folder.list_images(images), CROPS, size, seed)
+
+
+def class_folders(images: str | Path) -> list[Path]:
+    """Return a folder's sub-folders by name, one per class; none where it holds pictures itself."""
+    root = Path(images)
+    if not root.is_dir() or any(p.suffix.lower() in folder.IMAGE_SUFFIXES for p in root.iterdir()):
+        return []
+    found = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return found if len(found) > 1 else []
+
+
+def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Sample]:
+    """Cut random squares as `read_square_crops` does, as many of every class.
+
+    Args:
+        folders: of K classes.
+        size: side that every square is resampled to, in pixels.
+        seed: of the draws.
+
+    Returns:
+        Samples (size, size) whose masks are 255; the i-th is of class i modulo K.
+    """
+    paths = [folder.list_images(path) for path in folders]
+    count = max(-(-CROPS // len(folders)), *map(len, paths))
+    rows = [
+        _crops(listed, count, size, seed, f"{path.name}-")[:count]
+        for path, listed in zip(folders, paths, strict=True)
+    ]
+    return [crop for turn in zip(*rows, strict=True) for crop in turn]
+
+
+def _crops(
+    paths: Sequence[Path], at_least: int, size: int, seed: int, prefix: str = ""
+) -> list[Sample]:
+    each = -(-at_least // len(paths))
     rows = []
     for path in paths:
         image, grey = folder.read_image(path)
-        stream = numpy_stream(seed, "fit", "crops", path.name)
-        rows.append([_square(image, grey, size, stream, f"{path.stem}-{i}") for i in range(each)])
+        stream = numpy_stream(seed, "fit", "crops", prefix + path.name)
+        names = [f"{prefix}{path.stem}-{i}" for i in range(each)]
+        rows.append([_square(image, grey, size, stream, name) for name in names])
     return [crop for turn in zip(*rows, strict=True) for crop in turn]
 
 

@@ -101,6 +101,30 @@ def test_pretraining_resumes_bit_for_bit(source, tmp_path):
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_sub_folders_are_classes(tmp_path):
+    for name, sizes in (("cat", [(40, 40)] * 3), ("dog", [(50, 40)])):
+        photographs(tmp_path / "many" / name, sizes)
+    whole = pretrain(tmp_path / "many", tmp_path / "whole")
+    crops = np.load(whole / "crops.npy")
+    assert len(crops) == 20
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert manifest["crop_classes"] == ["cat", "dog"]
+    assert manifest["gan"]["num_classes"] == 2
+    names = [pair["id"] for pair in manifest["pairs"]]
+    assert names[:4] == ["cat-0-0", "dog-0-0", "cat-1-0", "dog-0-1"]
+    assert "projection.weight_orig" in weights(whole, "discriminator")
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tmp_path / "many", tmp_path / "out", progress=interrupt)
+    out = fit(out=tmp_path / "out", resume=True, echo=lambda line: None)
+    for kind in ("snapshot", "discriminator"):
+        expected, found = weights(whole, kind), weights(out, kind)
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+    adapted, _ = adapt(tmp_path, whole)
+    assert "projection.weight_orig" not in weights(adapted, "discriminator")
+    embeddings = weights(whole)["embeddings.weight"]
+    assert torch.equal(weights(adapted)["embeddings.weight"], embeddings)
+
+
 @pytest.mark.parametrize(
     ("adaptation", "blocks", "smooth"),
     [

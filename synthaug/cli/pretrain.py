@@ -15,7 +15,10 @@ from synthaug.errors import InputError
 def pretrain_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the source.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of unlabelled photographs of any size.")
+        Path | None,
+        typer.Option(
+            help="Folder of photographs of any size; biggan: or of a sub-folder per class."
+        ),
     ] = None,
     generator: Annotated[str, typer.Option(help="stylegan2 or biggan.")] = "stylegan2",
     size: Annotated[
