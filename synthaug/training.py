@@ -120,7 +120,7 @@ def train(
         state: continues at ``state.step``.
         images: (P, 3, H, W) in [-1, 1], all real pictures on the device.
         masks: (P, N, H, W) one-hot, zero where ignored, or (P, H, W) indices for a GAN that
-            paints masks; None without masks.
+            paints masks, or (P,) classes of whole pictures; None without any.
         engine: device, precision and the other processes.
         after_step: called with the mean of every loss term; True stops the training.
     """

@@ -145,7 +145,10 @@ class GAN(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
-        """Turn real images (B, 3, H, W) in [-1, 1] and one-hot masks into a `PairBatch`."""
+        """Turn real images (B, 3, H, W) in [-1, 1] and one-hot masks into a `PairBatch`.
+
+        Class-conditional GANs are given the classes (B,) int64 of the images as ``masks``.
+        """
 
     @abstractmethod
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> dict[str, Tensor]:
