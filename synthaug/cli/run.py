@@ -27,6 +27,9 @@ def run_command(
 
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
+        from synthaug import presets
+
+        presets.check(loaded.fit)
         for stage in ("data", "fit", "generate", "filter", "compare"):
             print(dump_stage(stage, getattr(loaded, stage)), end="")
         return

@@ -133,6 +133,12 @@ def test_recipes_load_and_resolve():
     assert large["compare"]["parent"] == stages["compare"]["parent"] == "others"
 
 
+def test_a_dry_run_refuses_what_the_fit_would():
+    recipe = Path(__file__).parents[2] / "recipes" / "camvid-gain.yaml"
+    found = run_cli("run", recipe, "--set", "fit.preset=compose", "--dry-run", code=2)
+    assert "the generator oasis has no preset compose" in found.output
+
+
 class TestBadInput:
     @pytest.fixture
     def refused(self, tmp_path):
