@@ -184,7 +184,7 @@ def _repeat_rows(layer: nn.Module, times: int) -> None:
 def to_map(x: Tensor) -> Tensor:
     """Tokens (B, h·h, C) to a square map (B, C, h, h)."""
     side = round(x.shape[1] ** 0.5)
-    return x.transpose(1, 2).unflatten(2, (side, side))
+    return x.transpose(1, 2).reshape(len(x), -1, side, side)
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -200,12 +200,12 @@ def to_patches(image: Tensor, patch: int) -> Tensor:
 def to_grids(x: Tensor, side: int) -> Tensor:
     """Tokens (B, side·side, C) to those of grids, (B·n·n, g·g, C); n = side / g."""
     n = side // GRID
-    x = x.unflatten(1, (n, GRID, n, GRID))  # (B, n, g, n, g, C)
+    x = x.reshape(len(x), n, GRID, n, GRID, -1)  # (B, n, g, n, g, C)
     return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
 def from_grids(x: Tensor, side: int) -> Tensor:
     """Undo `to_grids`."""
     n = side // GRID
-    x = x.unflatten(1, (GRID, GRID)).unflatten(0, (-1, n, n))  # (B, n, n, g, g, C)
+    x = x.reshape(-1, n, n, GRID, GRID, x.shape[-1])  # (B, n, n, g, g, C)
     return x.transpose(2, 3).flatten(1, 4)
