@@ -2,15 +2,16 @@
 
     python recipes/adaptation.py --data CAMVID/train --out runs/adaptation
 
-A small StyleGAN2 of 32 px learns from squares cut out of ``--data``, CamVid's training frames or
-any folder of photographs. Then every row adapts it to ten tiles of a photograph that scikit-image
-(in the extra ``dev``) carries: ``motorcycle`` (a photograph of things, as the source's) and
-``ihc`` (stained tissue, nothing like them); ``coins`` on request. FID of 512 samples of the last
-step against the photograph's other tiles, through the bundled network's last layer; intra: mean
-perceptual distance among samples that are nearest to the same of the ten tiles; jump: largest step
-over mean step of perceptual distance along a line between two latents, 1 if even. The rows are
-those of the thesis' table 7.3 (face to anime, FID / intra-LPIPS: plain 178.0 / .21, L_all 116.4 /
-.36, SS 180.7 / .61, both 97.3 / .57; FreezeD 112.4 / .22), which needed 256 px and a GPU.
+A small StyleGAN2 of 32 px, or with ``--gan biggan`` a BigGAN, learns from squares cut out of
+``--data``, CamVid's training frames or any folder of photographs. Then every row adapts it to ten
+tiles of a photograph that scikit-image (in the extra ``dev``) carries: ``motorcycle`` (a photograph
+of things, as the source's) and ``ihc`` (stained tissue, nothing like them); ``coins`` on request.
+FID of 512 samples of the last step against the photograph's other tiles, through the bundled
+network's last layer; intra: mean perceptual distance among samples that are nearest to the same of
+the ten tiles; jump: largest step over mean step of perceptual distance along a line between two
+latents, 1 if even. The rows are those of the thesis' table 7.3 (face to anime, FID / intra-LPIPS:
+plain 178.0 / .21, L_all 116.4 / .36, SS 180.7 / .61, both 97.3 / .57; FreezeD 112.4 / .22), which
+needed 256 px and a GPU.
 
 Hardware and result to expect: one CPU core; not measured yet. OUT/table.md is written after each
 run, OUT/strips holds rows of pictures between latents. Stop it at any time; the same command goes
@@ -31,6 +32,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from synthaug.adaptation import NAMES
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text, write_with
@@ -128,15 +130,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="photographs of the source")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--gan", choices=NAMES, default="stylegan2")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=["motorcycle", "ihc"])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--source-steps", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args(arguments)
-    common: dict[str, Any] = {"generator": "stylegan2", "accelerator": "cpu"}
+    common: dict[str, Any] = {"generator": options.gan, "accelerator": "cpu"}
     common["precision"] = "32-true"
-    source = options.out / f"source-{options.source_steps}"
+    kind = "" if options.gan == "stylegan2" else f"{options.gan}-"
+    source = options.out / f"{kind}source-{options.source_steps}"
     config = FitConfig(**common, max_size=SIDE_PX, iterations=options.source_steps)
     fitted(source, options.data, config)
     net = Lite0Features()
@@ -148,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for i, tile in enumerate(few):
                 write_with(images / f"{i}.png", Image.fromarray(tile).save)
             for row in options.rows:
-                name = f"{target}-{row}-{seed}-{options.source_steps}-{options.steps}"
+                name = f"{kind}{target}-{row}-{seed}-{options.source_steps}-{options.steps}"
                 path = options.out / "runs" / f"{name}.json"
                 if not path.is_file():
                     config = FitConfig(
@@ -165,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     write_with(options.out / "strips" / f"{name}.png", Image.fromarray(big).save)
                     write_json(path, measure(generator, shown, few, rest, net))
                 results.setdefault((target, row), []).append(read_json(path, "run"))
-                write_text(options.out / "table.md", table(results))
-    print((options.out / "table.md").read_text(), end="")
+                write_text(options.out / f"{kind}table.md", table(results))
+    print((options.out / f"{kind}table.md").read_text(), end="")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from synthaug import training_pairs
-from synthaug.gans import stylegan2
+from synthaug.gans import biggan, stylegan2
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,8 @@ def test_ten_tiles_are_adapted_to_and_the_others_held_out(script, target):
 def test_rows_are_measured_once(script, tmp_path, monkeypatch, capsys):
     tiny = {"base": 256, "largest": 8, "latent": 8, "n_mlp": 2}
     monkeypatch.setitem(stylegan2.PRESETS, "small", tiny)
+    tiny = {"width": 8, "z_dim": 6, "embedding_dim": 5}
+    monkeypatch.setitem(biggan.PRESETS, "small", tiny)
     monkeypatch.setattr(training_pairs, "CROPS", 20)
     monkeypatch.setattr(script, "SAMPLES", 16)
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -48,3 +50,11 @@ def test_rows_are_measured_once(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("measured again"))
     script.main(command)
     assert capsys.readouterr().out == first
+    monkeypatch.undo()
+    monkeypatch.setitem(biggan.PRESETS, "small", tiny)
+    monkeypatch.setattr(training_pairs, "CROPS", 20)
+    monkeypatch.setattr(script, "SAMPLES", 16)
+    script.main([*command, "--gan", "biggan", "--rows", "both"])
+    assert capsys.readouterr().out != first
+    assert (out / "biggan-source-2" / "manifest.json").is_file()
+    assert (out / "table.md").read_text() == first
