@@ -12,8 +12,10 @@ import torch
 from biggan_files import write
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from synthaug import training_pairs
+from synthaug.cli import app
 from synthaug.config import FitConfig
 from synthaug.conversion import convert
 from synthaug.errors import InputError
@@ -203,3 +205,16 @@ def test_what_does_not_fit_is_said(source, tmp_path):
     with pytest.raises(InputError, match="biggan makes pictures without masks"):
         adapt(tmp_path, source, masks=masks)
     assert not (tmp_path / "adapted").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["fit", "--generator", "biggan", "--images", "few"], "biggan adapts a source: add"),
+        (["pretrain", "--generator", "oasis", "--images", "many"], "no source for oasis: pretrain"),
+    ],
+)
+def test_the_commands_say_what_is_missing(command, words, tmp_path):
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert result.exit_code != 0
+    assert words in str(result.exception) + result.output
