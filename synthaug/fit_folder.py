@@ -146,6 +146,14 @@ class FitFolder:
         lines = path.read_text().splitlines() if path.is_file() else []
         return [line for line in map(json.loads, lines) if line["step"] <= step]
 
+    def read_diversity(self) -> float:
+        """Return the kept snapshot's diversity, see `synthaug.monitoring.Verdict`."""
+        chosen = self.read_manifest()["chosen_by"]
+        if not chosen:
+            lines = self.path.joinpath("metrics.jsonl").read_text().splitlines()
+            chosen = next(line for line in map(json.loads, lines[::-1]) if "diversity" in line)
+        return float(chosen["diversity"])
+
     def write_grid(
         self, samples: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], step: int
     ) -> None:

@@ -30,7 +30,7 @@ from synthaug.fit_folder import (
 )
 from synthaug.formats.names import read_names
 from synthaug.generator import Generator
-from synthaug.monitoring import Monitor, Verdict
+from synthaug.monitoring import COLLAPSED, Monitor, Verdict
 from synthaug.presets import Plan, make_plan
 from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
 from synthaug.seeding import derive_seed
@@ -166,6 +166,11 @@ def fit(
     if interrupted:
         echo(f"stopped; the checkpoint is saved. Go on with: synthaug fit --resume --out {out}")
         raise KeyboardInterrupt
+    if (diversity := target.read_diversity()) < COLLAPSED:
+        echo(
+            f"beware: the samples are all but one picture (diversity {diversity:.2f}); look at "
+            f"{target.path / 'samples'} and fit again with more steps, pictures or another --seed"
+        )
     return target.path
 
 

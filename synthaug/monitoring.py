@@ -17,6 +17,8 @@ from synthaug.seeding import derive_seed, torch_stream
 
 SAMPLES = 16
 ENOUGH_DIVERSITY = 0.6
+COLLAPSED = 0.05
+"""Samples whose diversity is below this are all but one picture."""
 
 
 @dataclass(frozen=True)

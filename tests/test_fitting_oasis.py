@@ -72,6 +72,19 @@ def generator(fitted):
     return load_generator(fitted)
 
 
+def test_a_painter_of_one_picture_is_told_apart(tmp_path):
+    folders = write_scenes(tmp_path)
+    lines: list[str] = []
+    fit(
+        folders["images"] / "0.png",
+        folders["masks"] / "0.png",
+        tmp_path / "out",
+        config=dataclasses.replace(QUICK, iterations=1, ablate="noise"),
+        echo=lines.append,
+    )
+    assert lines[-1].startswith("beware: the samples are all but one picture (diversity 0.00)")
+
+
 def test_samples_are_training_masks_with_new_pictures(generator):
     assert isinstance(generator, MapGenerator)
     assert generator.classes.ids == (3, 7)

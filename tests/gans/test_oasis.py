@@ -180,6 +180,24 @@ def test_the_fast_painter_first_learns_the_real_pictures():
     assert gan.generator_terms(other, 0)["features"].min() > 0
 
 
+def test_the_fast_painter_keeps_out_of_saturation():
+    """Where tanh is flat nothing is learned any more: training on few pictures once ended so."""
+    torch.manual_seed(0)
+    gan = TestFastOasis().build()
+    flat = torch.tensor([-0.9, -0.2, 0.4, 0.95])[:, None, None, None].expand(-1, 3, 32, 48)
+    gan.initialise(flat, gan.generator.maps)
+    optimizer = torch.optim.Adam(gan.generator.parameters(), lr=1e-3, betas=(0.0, 0.999))
+    for _ in range(60):
+        fake = gan.generator(gan.latent(4))
+        wanted = torch.stack([flat[int(mask[0, 0]) + 1] for mask in fake.mask])
+        loss = (fake.images[0] - wanted).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert (fake.images[0].abs() > 0.98).float().mean() < 0.1
+    assert loss < 0.3
+
+
 def test_a_local_change_of_noise_stays_local():
     torch.manual_seed(0)
     generator = TestFastOasis().build().generator.eval()

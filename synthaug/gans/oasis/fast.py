@@ -6,7 +6,8 @@ What is new, each for speed:
 - the discriminator is a decoder over a frozen ImageNet EfficientNet-Lite0 (the idea of Projected
   GAN, Sauer et al. 2021, arXiv:2111.01007), plus a few convolutions over pixels;
 - the label map is read once by a small encoder, whose features modulate the painter at every
-  size; channels are normalised pixel by pixel (Karras et al. 2018), without batch statistics;
+  size; channels are normalised pixel by pixel (Karras et al. 2018), without batch statistics, the
+  last ones too: large ones would drive tanh to where it passes no gradient, for good;
 - the painter first learns its training pairs by plain regression onto pixels and frozen features,
   and a weak pull of the features stays.
 """
@@ -75,7 +76,7 @@ class FastPainter(LabelMapGenerator):
             if index > 0:
                 x = F.interpolate(x, scale_factor=2.0)
             x = block(x, maps[-1 - index])
-        image: Tensor = self.image(F.leaky_relu(x, 0.2)).float().tanh()
+        image: Tensor = self.image(F.leaky_relu(unit(x), 0.2)).float().tanh()
         return image
 
     def _noise(self, level: int, noise: Tensor, stride: int) -> Tensor:
