@@ -135,7 +135,7 @@ def train(
         pretraining = state.step < gan.pretrain_steps
         with engine.autocast():
             real = _transform(state, gan.prepare(*chosen)) if gan.paints_masks else None
-            fake = _generate(gan, share, engine, real)
+            fake = _generate(state, share, engine, real)
             if pretraining:
                 terms = _prefixed("pretrain", gan.pretrain_terms(fake))
             else:
@@ -146,7 +146,7 @@ def train(
                 _descend(state.optimizer_d, gan.discriminator, d_terms, engine)
                 _observe(state, d_terms, engine)
                 if not settings.share_fakes:
-                    fake = _generate(gan, share, engine, real)
+                    fake = _generate(state, share, engine, real)
                     seen = _look(state, fake)
                 gan.discriminator.requires_grad_(False)
                 g_terms = _select(state, gan.generator_terms(seen, state.step))
@@ -171,12 +171,14 @@ def train(
             return
 
 
-def _generate(gan: GAN, batch_size: int, engine: Engine, real: PairBatch | None) -> PairBatch:
-    z = gan.latent(batch_size).to(engine.device)
+def _generate(
+    state: TrainingState, batch_size: int, engine: Engine, real: PairBatch | None
+) -> PairBatch:
+    gan = state.gan
     if real is None or not gan.paints_masks:
-        fake: PairBatch = gan.generator(z)
+        fake: PairBatch = gan.generator(gan.latent(batch_size).to(engine.device))
         return fake
-    painted: PairBatch = gan.generator(z, real.mask)
+    painted: PairBatch = gan.generator(gan.latent_for(real, state.step), real.mask)
     return replace(painted, layout=(real.images[0], None))
 
 

@@ -143,6 +143,10 @@ class GAN(nn.Module, ABC):
         """Draw latents (B, latent_dim) ~ N(0, I) on the CPU, as reproducible as ``generator``."""
         return torch.randn(batch_size, self.latent_dim, generator=generator)
 
+    def latent_for(self, real: PairBatch, step: int) -> Tensor:
+        """Draw latents (B, latent_dim) to paint the masks of real pairs with, in training."""
+        return self.latent(real.batch_size).to(real.images[0].device)
+
     @abstractmethod
     def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
         """Turn real images (B, 3, H, W) in [-1, 1] and one-hot masks into a `PairBatch`.

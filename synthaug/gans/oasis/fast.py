@@ -9,7 +9,8 @@ What is new, each for speed:
   size; channels are normalised pixel by pixel (Karras et al. 2018), without batch statistics, the
   last ones too: large ones would drive tanh to where it passes no gradient, for good;
 - the painter first learns its training pairs by plain regression onto pixels and frozen features,
-  and a weak pull of the features stays.
+  and a weak pull of the features stays; the first numbers of the noise then are the pictures' own
+  looks, see `appearance`, or else the painter would learn their average and heed no noise.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from synthaug.backbone import TAP_CHANNELS, FrozenLite0
 from synthaug.gans.contract import PairBatch, Terms
 from synthaug.gans.oasis import OASIS
+from synthaug.gans.oasis.appearance import AppearanceCodes
 from synthaug.gans.oasis.networks import NOISE_DIM, LabelMapGenerator
 
 WIDTHS = (24, 48, 72, 96, 128)
@@ -196,13 +198,25 @@ class FastOASIS(OASIS):
         self.pretrain_steps = pretrain_steps
         self.feature_weight = feature_weight
         self._frozen = (FrozenLite0(pretrained=pretrained),)  # in a tuple: not in the checkpoint
+        self.codes = AppearanceCodes()
 
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
-        """Keep the training maps and measure how large frozen features are."""
+        """Keep the training maps and measure how large frozen features are, and how looks vary."""
         super().initialise(images, masks)
+        assert masks is not None
+        self.codes.measure(images, masks, self.num_classes)
         heads = self.discriminator
         assert isinstance(heads, FastSegmenter)
         heads.spread.copy_(torch.stack([tap.std() for tap in self._see(images[:16])]))
+
+    def latent_for(self, real: PairBatch, step: int) -> Tensor:
+        """Draw latents; those of pairs to learn by heart begin with the looks of their pictures."""
+        z = super().latent_for(real, step)
+        assert real.mask is not None
+        own = real.batch_size if step < self.pretrain_steps else _by_heart(real.batch_size)
+        codes = self.codes(real.images[0], real.mask)
+        z[:own, : codes.shape[1]] = codes[:own]
+        return z
 
     def look(self, batch: PairBatch, step: int) -> PairBatch:
         """Add frozen features."""
@@ -219,8 +233,11 @@ class FastOASIS(OASIS):
         """As OASIS, and a pull of the frozen features to those of the real pictures."""
         terms = super().generator_terms(fake, step)
         if fake.layout is not None and self.feature_weight > 0:
-            distance = self.feature_weight * self._feature_distance(fake)
-            terms = terms.with_beside({"features": distance})
+            distance = self._feature_distance(fake)
+            own = _by_heart(len(distance))
+            pulled = torch.arange(len(distance), device=distance.device) < own
+            weight = self.feature_weight * len(distance) / own
+            terms = terms.with_beside({"features": weight * pulled * distance})
         return terms
 
     def _judge(self, batch: PairBatch) -> Tensor:
@@ -249,6 +266,11 @@ class FastOASIS(OASIS):
             )
         ]
         return torch.stack(distances).mean(0)
+
+
+def _by_heart(batch_size: int) -> int:
+    """How many of a batch are pulled to their pictures; the others are painted with any noise."""
+    return -(-batch_size // 2)
 
 
 def unit(x: Tensor) -> Tensor:
