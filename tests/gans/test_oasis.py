@@ -177,9 +177,10 @@ def test_the_fast_painter_first_learns_the_real_pictures():
     )
     assert all(term.abs().max() == 0 for term in gan.pretrain_terms(same).values())
     assert all(term.min() > 0 for term in gan.pretrain_terms(other).values())
-    pull = gan.generator_terms(other, 0)["features"]
-    assert pull[0] > 0  # half of a batch is painted with any noise
-    assert pull[1] == 0
+    for name in ("features", "light"):
+        pull = gan.generator_terms(other, 0)[name]
+        assert pull[0] > 0  # half of a batch is painted with any noise
+        assert pull[1] == 0
 
 
 def test_the_fast_painter_keeps_out_of_saturation():

@@ -9,8 +9,9 @@ What is new, each for speed:
   size; channels are normalised pixel by pixel (Karras et al. 2018), without batch statistics, the
   last ones too: large ones would drive tanh to where it passes no gradient, for good;
 - the painter first learns its training pairs by plain regression onto pixels and frozen features,
-  and a weak pull of the features stays; the first numbers of the noise then are the pictures' own
-  looks, see `appearance`, or else the painter would learn their average and heed no noise.
+  and a weak pull of the features and of coarse colours stays for half of a batch; there the first
+  numbers of the noise are the pictures' own looks, see `appearance`, or else the painter would
+  learn their average and heed no noise.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from synthaug.gans.oasis.networks import NOISE_DIM, LabelMapGenerator
 WIDTHS = (24, 48, 72, 96, 128)
 """Channels at strides 1, 2, 4, 8 and 16, of encoder and painter."""
 DECODER_WIDTH = 48
+COARSE_PX = 16
+LIGHT = 8.0
+"""Weight of the pull of coarse colours, relative to that of the features."""
 
 
 class FastPainter(LabelMapGenerator):
@@ -163,7 +167,7 @@ class FastOASIS(OASIS):
         width: multiple of 16.
         num_classes: N.
         pretrain_steps: iterations of plain regression at the start.
-        feature_weight: strength of the pull of the frozen features afterwards.
+        feature_weight: strength of the pull of frozen features and coarse colours afterwards.
         labelmix: strength of LabelMix; 0 turns it off.
         largest_weight: cap of the class weights.
         balance: weigh classes by their inverse frequency.
@@ -230,14 +234,14 @@ class FastOASIS(OASIS):
         return {"pixels": pixels, "features": self._feature_distance(fake)}
 
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
-        """As OASIS, and a pull of the frozen features to those of the real pictures."""
+        """As OASIS, and a pull of features and coarse colours to those of the real pictures."""
         terms = super().generator_terms(fake, step)
         if fake.layout is not None and self.feature_weight > 0:
-            distance = self._feature_distance(fake)
-            own = _by_heart(len(distance))
-            pulled = torch.arange(len(distance), device=distance.device) < own
-            weight = self.feature_weight * len(distance) / own
-            terms = terms.with_beside({"features": weight * pulled * distance})
+            own = _by_heart(fake.batch_size)
+            pulled = torch.arange(fake.batch_size, device=fake.images[0].device) < own
+            weight = self.feature_weight * fake.batch_size / own * pulled
+            pulls = {"features": self._feature_distance(fake), "light": LIGHT * _light(fake)}
+            terms = terms.with_beside({name: weight * pull for name, pull in pulls.items()})
         return terms
 
     def _judge(self, batch: PairBatch) -> Tensor:
@@ -266,6 +270,13 @@ class FastOASIS(OASIS):
             )
         ]
         return torch.stack(distances).mean(0)
+
+
+def _light(fake: PairBatch) -> Tensor:
+    """Distance (B,) of coarse colours: the discriminator does not ask whose light a picture has."""
+    assert fake.layout is not None
+    coarse = F.avg_pool2d((fake.images[0] - fake.layout[0]).float(), COARSE_PX)
+    return coarse.abs().mean((1, 2, 3))
 
 
 def _by_heart(batch_size: int) -> int:
