@@ -71,7 +71,7 @@ def test_the_folder_holds_everything(whole):
     assert manifest["format"] == "synthaug-generator-1"
     assert manifest["size"] == [48, 64]
     assert manifest["classes"]["ids"] == [0, 1]
-    assert FitConfig(**manifest["config"] | {"ignore": (), "plugins": ()}) == QUICK
+    assert FitConfig(**manifest["config"] | {"ignore": (), "names": (), "plugins": ()}) == QUICK
     assert manifest["snapshot_sha256"] == files.sha256_bytes(snapshot(whole))
     assert {"torch", "synthaug"} <= set(manifest["versions"])
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
