@@ -148,11 +148,8 @@ class FitFolder:
 
     def read_diversity(self) -> float:
         """Return the kept snapshot's diversity, see `synthaug.monitoring.Verdict`."""
-        chosen = self.read_manifest()["chosen_by"]
-        if not chosen:
-            lines = self.path.joinpath("metrics.jsonl").read_text().splitlines()
-            chosen = next(line for line in map(json.loads, lines[::-1]) if "diversity" in line)
-        return float(chosen["diversity"])
+        lines = self.read_metrics(self.read_manifest()["snapshot_step"])
+        return float(next(line["diversity"] for line in lines[::-1] if "diversity" in line))
 
     def write_grid(
         self, samples: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], step: int

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from synthaug.engine import Engine
 from synthaug.errors import InputError
-from synthaug.gans.contract import GAN, PairBatch, Terms
+from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.plugins.hooks import Plugin
 from synthaug.seeding import derive_seed
 
@@ -137,7 +137,7 @@ def train(
             real = _transform(state, gan.prepare(*chosen)) if gan.paints_masks else None
             fake = _generate(state, share, engine, real)
             if pretraining:
-                terms = _prefixed("pretrain", gan.pretrain_terms(fake))
+                terms = prefixed("pretrain", gan.pretrain_terms(fake))
             else:
                 if real is None:
                     real = _transform(state, gan.prepare(*chosen))
@@ -154,7 +154,7 @@ def train(
                 for plugin in state.plugins:
                     g_terms |= plugin.generator_terms(fake)
                 gan.discriminator.requires_grad_(True)
-                terms = _prefixed("d", d_terms)
+                terms = prefixed("d", d_terms)
         rate = settings.lr_pretrain if pretraining else settings.lr_generator
         for group in state.optimizer_g.param_groups:
             group["lr"] = rate
@@ -162,7 +162,7 @@ def train(
             _descend(state.optimizer_g, gan.generator, terms, engine)
         else:
             _descend(state.optimizer_g, gan.generator, g_terms, engine)
-            terms |= _prefixed("g", g_terms)
+            terms |= prefixed("g", g_terms)
             for plugin in state.plugins:
                 plugin.adapt()
         _average(state)
@@ -251,7 +251,3 @@ def _average(state: TrainingState) -> None:
 def _adam(module: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
     parameters = [p for p in module.parameters() if p.requires_grad]
     return torch.optim.Adam(parameters, lr=lr, betas=betas, foreach=True)
-
-
-def _prefixed(prefix: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": term for name, term in terms.items()}

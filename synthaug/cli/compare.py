@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,7 +139,7 @@ def compare_command(
 
 def print_result(folder: Path) -> None:
     """Print a comparison's table and its verdict."""
-    from synthaug.report.verdict import interval_words, mean_of, read_comparison, verdict_line
+    from synthaug.report.verdict import mean_of, read_comparison, verdict_line
 
     comparison = read_comparison(folder)
     measures, primary = comparison.manifest["measures"], comparison.measure
@@ -154,19 +154,15 @@ def print_result(folder: Path) -> None:
             continue
         means = [mean_of(entry, name) for name in measures]
         cells = "".join(f"{'–' if v is None else format(100 * v, '.1f'):>8}" for v in means)
-        gain, words = entry["gain"][primary], entry["verdict"]
-        mean = "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
-        interval = interval_words(gain)
-        if arm == result["baseline"]:
-            mean, interval, words = "", "", "baseline"
-        print(f"{arm:{wide}}{cells}{mean:>8}{interval:>18}  {words:20}{entry['seconds']:7.1f}")
+        gain = _gain_columns(comparison, arm, entry["gain"][primary], entry["verdict"])
+        print(f"{arm:{wide}}{cells}{gain:48}{entry['seconds']:7.1f}")
     _print_groups(comparison, wide)
     print(verdict_line(comparison))
 
 
 def _print_groups(comparison: Comparison, wide: int) -> None:
     """Print the gain of each group of classes by frequency, where there are several."""
-    from synthaug.report.verdict import GROUPS, group_rows, interval_words
+    from synthaug.report.verdict import GROUPS, group_rows
 
     for unit, groups in group_rows(comparison):
         print(f"\n{unit}: {GROUPS}")
@@ -176,15 +172,21 @@ def _print_groups(comparison: Comparison, wide: int) -> None:
                 entry = group["arms"].get(arm)
                 if entry is None:
                     continue
-                gain, words = entry["gain"], entry["verdict"]
-                mean = "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
-                interval = interval_words(gain)
-                if arm == comparison.result["baseline"]:
-                    mean, interval, words = "", "", "baseline"
-                print(
-                    f"    {arm:{wide}}{100 * entry['mean']:>8.1f}{mean:>8}{interval:>18}  {words}"
-                )
+                gain = _gain_columns(comparison, arm, entry["gain"], entry["verdict"])
+                print(f"    {arm:{wide}}{100 * entry['mean']:>8.1f}{gain}")
         print()
+
+
+def _gain_columns(
+    comparison: Comparison, arm: str, gain: Mapping[str, float | None], verdict: str
+) -> str:
+    """Write gain, interval and verdict, or that the arm is what the others are held against."""
+    from synthaug.report.verdict import interval_words
+
+    if arm == comparison.result["baseline"]:
+        return f"{'':>26}  baseline"
+    mean = "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
+    return f"{mean:>8}{interval_words(gain):>18}  {verdict}"
 
 
 def command_line() -> str:

@@ -78,6 +78,11 @@ class Terms(dict[str, Tensor]):
         return both
 
 
+def prefixed(prefix: str, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return terms under the names ``PREFIX/NAME``."""
+    return {f"{prefix}/{name}": term for name, term in terms.items()}
+
+
 class GAN(nn.Module, ABC):
     """A generator, a discriminator and their losses.
 

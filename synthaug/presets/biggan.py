@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.gans.biggan import architecture
-from synthaug.presets.adapting import open_source, own_plugins
+from synthaug.presets.pictures import choose_preset, open_source, own_plugins
 from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
@@ -39,10 +37,7 @@ def make_plan(
     if num_classes is not None:
         raise InputError("biggan makes pictures without masks: leave out the masks, or use osmis")
     adapted = config.source is not None
-    preset: str = config.preset
-    if preset == "auto":
-        gpu = config.accelerator != "cpu" and torch.cuda.is_available()
-        preset = "paper" if gpu and adapted else "small"
+    preset = choose_preset(config)
     if adapted:
         source, why = open_source(config)
         gan, side = source.target_spec(config.adaptation), source.size

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from synthaug.config import FitConfig
-from synthaug.presets.adapting import open_source, own_plugins
+from synthaug.gans.stylegan2 import PRESETS
+from synthaug.gans.stylegan2.networks import channel_widths
+from synthaug.presets.pictures import choose_preset, open_source, own_plugins
 from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
@@ -30,19 +30,18 @@ def make_plan(
     masks the last third of the steps trains them.
 
     Raises:
-        InputError: the source is none, or of another size than asked for.
+        InputError: the source is none, or of another size than asked for, or there is no such size.
     """
     adapted = config.source is not None
-    preset: str = config.preset
-    if preset == "auto":
-        gpu = config.accelerator != "cpu" and torch.cuda.is_available()
-        preset = "paper" if gpu and adapted else "small"
+    preset = choose_preset(config)
     if adapted:
         source, why = open_source(config)
         gan, side = source.target_spec(config.adaptation), source.size
     else:
         side = config.max_size or SIDE_PX
-        gan, why = {"name": "stylegan2", "size": side, "preset": preset}, f"preset {preset}"
+        channels = channel_widths(side, PRESETS[preset]["base"], PRESETS[preset]["largest"])
+        gan = {"name": "stylegan2", "size": side, "preset": preset, "channels": channels}
+        why = f"preset {preset}"
     steps, batch = LOOP[preset, adapted]
     steps = config.iterations or (steps if num_classes is None else steps * 3 // 2)
     if num_classes is not None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.gans.transgan import WIDTHS
-from synthaug.plugins.diffaug import DiffAugment
-from synthaug.plugins.hooks import Plugin
+from synthaug.presets.pictures import own_plugins
 from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
@@ -50,8 +49,3 @@ def make_plan(
         flip=config.flip,
         keep_best=False,
     )
-
-
-def own_plugins(plan: Plan) -> list[Plugin]:
-    """Build the preset's own plug-ins."""
-    return [DiffAugment(0.5, close_up=1.0, flip=plan.flip, colour=0.2)]

@@ -33,7 +33,7 @@ from synthaug.gans.biggan.discriminator import BigDiscriminator
 from synthaug.gans.biggan.layers import iterate_norms
 from synthaug.gans.biggan.networks import START_PX, BigGenerator
 from synthaug.gans.blocks import loss_by_block, mean_logit
-from synthaug.gans.contract import GAN, PairBatch, Terms
+from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.smoothness import smoothness_similarity
 from synthaug.seeding import torch_stream
 
@@ -144,8 +144,8 @@ class BigGAN(GAN):
         judged = self.discriminator(real.images[0], real.classes)
         unreal = self.discriminator(fake.images[0].detach(), fake.classes)
         terms = {
-            **_named("real", loss_by_block(lambda logit: F.relu(1 - logit), judged, sizes)),
-            **_named("fake", loss_by_block(lambda logit: F.relu(1 + logit), unreal, sizes)),
+            **prefixed("real", loss_by_block(lambda logit: F.relu(1 - logit), judged, sizes)),
+            **prefixed("fake", loss_by_block(lambda logit: F.relu(1 + logit), unreal, sizes)),
         }
         return Terms(terms, lambda: mean_logit(judged).detach())
 
@@ -157,7 +157,7 @@ class BigGAN(GAN):
         if self.source is not None:
             with torch.autocast(fake.images[0].device.type, enabled=False):
                 beside["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
-        terms = Terms(_named("real", by_block), lambda: mean_logit(judged).detach())
+        terms = Terms(prefixed("real", by_block), lambda: mean_logit(judged).detach())
         return terms.with_beside(beside)
 
     def refresh(self, generator: nn.Module) -> None:
@@ -267,7 +267,3 @@ def build(
     return BigGAN(
         generator, discriminator, smoothness=smoothness, smoothness_scale=smoothness_scale
     )
-
-
-def _named(prefix: str, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": term for name, term in terms.items()}

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
-from synthaug.gans.contract import GAN, PairBatch, Terms
+from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.gradient_penalty import gradient_penalty
 from synthaug.gans.smoothness import smoothness_similarity
 from synthaug.gans.stylegan2 import losses, masks
@@ -155,8 +155,8 @@ class StyleGAN2(GAN):
         sizes = self.discriminator.block_sizes
         judged = self.discriminator(real.images[0])
         unreal = self.discriminator(fake.images[0].detach())
-        terms = _named("real", losses.logistic_by_block(judged, sizes, real=True))
-        terms |= _named("fake", losses.logistic_by_block(unreal, sizes, real=False))
+        terms = prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
+        terms |= prefixed("fake", losses.logistic_by_block(unreal, sizes, real=False))
         if self.r1 > 0 and step % self.r1_every == 0:
             image = real.images[0].detach().float().requires_grad_(True)
             with _exact(image):
@@ -175,7 +175,7 @@ class StyleGAN2(GAN):
             )
         judged = self.discriminator(fake.images[0])
         sizes = self.discriminator.block_sizes
-        terms = _named("real", losses.logistic_by_block(judged, sizes, real=True))
+        terms = prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
         beside = {}
         with _exact(fake.images[0]):
             if self.path > 0 and step % self.path_every == 0:
@@ -298,10 +298,6 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], *new: str) -> None:
     own = module.state_dict()
     fresh = {key: value for key, value in own.items() if key.startswith(new)}
     module.load_state_dict({**fresh, **state}, strict=True)
-
-
-def _named(prefix: str, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": term for name, term in terms.items()}
 
 
 def _exact(like: Tensor) -> torch.autocast:

@@ -1,6 +1,8 @@
-"""What the presets of all GANs share that can be adapted from a source."""
+"""What the presets of the GANs that learn from unlabelled pictures share."""
 
 from __future__ import annotations
+
+import torch
 
 from synthaug.adaptation import Source, read_source
 from synthaug.config import FitConfig
@@ -8,6 +10,14 @@ from synthaug.errors import InputError
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.plugins.hooks import Plugin
 from synthaug.presets.plan import Plan
+
+
+def choose_preset(config: FitConfig) -> str:
+    """Resolve ``auto``: the published settings where a GPU adapts a source, else ``small``."""
+    if config.preset != "auto":
+        return config.preset
+    gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    return "paper" if gpu and config.source is not None else "small"
 
 
 def open_source(config: FitConfig) -> tuple[Source, str]:

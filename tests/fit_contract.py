@@ -1,0 +1,220 @@
+"""What every GAN must do that learns from pictures alone and is then adapted to a few others.
+
+Inherit `PicturesContract`, or `AdaptationContract` where sources may be adapted, and override
+``small``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from synthaug import training_pairs
+from synthaug.config import FitConfig
+from synthaug.errors import InputError
+from synthaug.fitting import fit
+from synthaug.generation import generate, load_generator
+
+SIZES = ((40, 60), (90, 33), (64, 64))
+
+
+def photographs(folder, sizes=SIZES):
+    """Write pictures of noise, a file per size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, size in enumerate(sizes):
+        noise = np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    return folder
+
+
+def terms(path):
+    """Read every number a fit has written, the last of each name."""
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    return {name: value for line in lines for name, value in json.loads(line).items()}
+
+
+def weights(path, kind="snapshot"):
+    """Read the weights of the generator, or of another kind, that a fit has left."""
+    return load_file(path / json.loads((path / "manifest.json").read_text())[kind])
+
+
+def assert_same_weights(first, second, kinds=("snapshot", "discriminator")):
+    """Compare the weights of two fits bit for bit."""
+    for kind in kinds:
+        expected, found = weights(first, kind), weights(second, kind)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def interrupt_at(step):
+    """Make a progress hook that interrupts as a user would."""
+
+    def interrupt(progress):
+        if progress.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return interrupt
+
+
+class PicturesContract:
+    generator: str
+    plugins: tuple[str, ...] = ()
+    """Of the fit that is interrupted."""
+    kept_weights: tuple[str, ...] = ("snapshot", "discriminator")
+
+    def small(self, patch):
+        """Make the networks small."""
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class", autouse=True)
+    def _small(self):
+        with pytest.MonkeyPatch.context() as patch:
+            self.small(patch)
+            patch.setattr(training_pairs, "CROPS", 20)
+            yield
+
+    def config(self, **changes):
+        """Options of a fit of three steps."""
+        quick = FitConfig(
+            generator=self.generator,
+            iterations=3,
+            batch_size=2,
+            accelerator="cpu",
+            precision="32-true",
+            checkpoint_s=600,
+        )
+        return dataclasses.replace(quick, **changes)
+
+    def fit(self, images, out, *, progress=None, masks=None, echo=lambda line: None, **changes):
+        """Fit to a folder of pictures for three steps."""
+        config = self.config(**changes)
+        return fit(images=images, masks=masks, out=out, config=config, progress=progress, echo=echo)
+
+    def resume(self, out):
+        """Go on with a fit that was interrupted."""
+        return fit(out=out, resume=True, echo=lambda line: None)
+
+    def pretrain(self, images, out, **options):
+        """Fit to squares of 32 px."""
+        return self.fit(images, out, **{"max_size": 32} | options)
+
+    @pytest.fixture(scope="class")
+    def source(self, tmp_path_factory):
+        """A fit to a folder of pictures, ``many`` beside it."""
+        folder = tmp_path_factory.mktemp("source")
+        images = photographs(folder / "many")
+        return self.pretrain(images, folder / "out", plugins=self.plugins)
+
+    def test_pictures_of_any_size_make_a_generator_of_squares(self, source):
+        crops = np.load(source / "crops.npy")
+        assert crops.shape[1:] == (32, 32, 3)
+        assert len(np.unique(crops.reshape(len(crops), -1), axis=0)) == len(crops)
+        generator = load_generator(source)
+        assert generator.size == (32, 32)
+        assert len(generator.pairs) == 16
+        sample = generator.sample(3)
+        assert sample.image.shape == (32, 32, 3)
+        assert (sample.mask == 255).all()
+        assert not np.array_equal(sample.image, generator.sample(4).image)
+        assert len(generate(source, source.parent / "bank", 2)) == 2
+
+    def test_a_fit_resumes_bit_for_bit(self, source, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            self.pretrain(
+                source.parent / "many",
+                tmp_path / "out",
+                plugins=self.plugins,
+                progress=interrupt_at(1),
+            )
+        assert_same_weights(source, self.resume(tmp_path / "out"), self.kept_weights)
+
+    def test_unknown_presets_and_sizes_are_refused(self, source, tmp_path):
+        many, out = source.parent / "many", tmp_path / "out"
+        with pytest.raises(InputError, match="preset compose: use small"):
+            self.pretrain(many, out, preset="compose")
+        with pytest.raises(InputError, match=r"32.*, not 48"):
+            self.pretrain(many, out, max_size=48)
+        assert not out.exists()
+
+
+class AdaptationContract(PicturesContract):
+    kept: str
+    """Discriminator's weight that FreezeD keeps."""
+    learned: str
+    """Discriminator's weight that is learned in every way."""
+    changed: str
+    """Generator's weight that is learned."""
+    buffer: str
+    """Generator's tensor that stays the source's."""
+
+    def adapt(self, tmp_path, source, *, sizes=((48, 64),) * 3, **options):
+        """Adapt to three pictures of 48x64; return the fit and the lines it has printed."""
+        lines = []
+        images = photographs(tmp_path / "few", sizes)
+        options = {"source": str(source), "echo": lines.append} | options
+        return self.fit(images, tmp_path / "adapted", **options), lines
+
+    @pytest.mark.parametrize(
+        ("adaptation", "blocks", "smooth"),
+        [
+            ("both", True, True),
+            ("blocks", True, False),
+            ("smoothness", False, True),
+            ("plain", False, False),
+            ("freezed", False, False),
+        ],
+    )
+    def test_the_way_decides_on_the_losses(self, adaptation, blocks, smooth, source, tmp_path):
+        out, lines = self.adapt(tmp_path, source, adaptation=adaptation)
+        assert adaptation in lines[0]
+        last = terms(out)
+        assert ("d/real/16px" in last) == blocks
+        assert ("g/smoothness" in last) == smooth
+        before, after = weights(source, "discriminator"), weights(out, "discriminator")
+        assert torch.equal(before[self.kept], after[self.kept]) == (adaptation == "freezed")
+        assert not torch.equal(before[self.learned], after[self.learned])
+        start, end = weights(source), weights(out)
+        assert torch.equal(start[self.buffer], end[self.buffer])
+        assert 0 < (start[self.changed] - end[self.changed]).abs().max() < 0.03
+        assert load_generator(out).sample(0).image.shape == (48, 64, 3)
+
+    def test_an_adaptation_resumes_bit_for_bit_and_is_adapted_again(self, source, tmp_path):
+        whole, _ = self.adapt(tmp_path / "whole", source)
+        with pytest.raises(KeyboardInterrupt):
+            self.adapt(tmp_path, source, progress=interrupt_at(1))
+        assert_same_weights(whole, self.resume(tmp_path / "adapted"))
+        again, _ = self.adapt(tmp_path / "again", whole, adaptation="smoothness")
+        assert "heads.0.bias" in weights(whole, "discriminator")
+        assert "heads.0.bias" not in weights(again, "discriminator")
+
+    def test_samples_lie_between_two_seeds(self, source):
+        generator = load_generator(source)
+        strip = generator.interpolate(1, 2, 3)
+        for seed, end in ((1, strip[0]), (2, strip[-1])):
+            assert np.array_equal(end.image, generator.sample(seed).image)
+        assert not np.array_equal(strip[1].image, strip[0].image)
+        assert len({sample.id for sample in strip}) == 3
+
+    def test_what_is_no_source_is_said(self, source, tmp_path):
+        with pytest.raises(InputError, match="source to adapt"):
+            self.adapt(tmp_path, tmp_path / "nowhere")
+        (tmp_path / "manifest.json").write_text('{"format": "synthaug-bank-1"}')
+        with pytest.raises(InputError, match="holds no "):
+            self.adapt(tmp_path, tmp_path)
+        with pytest.raises(InputError, match="pictures of 32 px, not 64"):
+            self.adapt(tmp_path, source, max_size=64)
+        with pytest.raises(InputError, match=r"bring all images of .* to one size"):
+            self.adapt(tmp_path / "sizes", source, sizes=((48, 64), (64, 48)))
+        with pytest.raises(InputError, match="go with --generator stylegan2"):
+            self.adapt(tmp_path, source, generator="osmis")
+        with pytest.raises(InputError, match="or a source to adapt"):
+            self.pretrain(source.parent / "many", tmp_path / "out", masks=source.parent / "many")
+        assert not (tmp_path / "adapted").exists()
+        assert not (tmp_path / "out").exists()
