@@ -41,6 +41,7 @@ from synthaug.gans.contract import GAN
 from synthaug.plugins.ada import ADA
 from synthaug.plugins.atopk import ATopK
 from synthaug.plugins.diffaug import DiffAugment
+from synthaug.plugins.embedding import MaskEmbeddingPlugin
 from synthaug.plugins.hooks import Plugin
 from synthaug.plugins.masking import MaskedGAN
 from synthaug.quality.features import Lite0Features
@@ -70,6 +71,7 @@ ROWS: dict[str, Callable[[int], list[Plugin]]] = {
     "linear top-k": lambda steps: [ATopK("linear", steps=steps, least=0.5)],
     "fixed top-k": lambda steps: [ATopK("fixed", k=BATCH // 2)],
     "both+atopk": lambda steps: [MaskedGAN(), ATopK(swing=steps * BATCH // 4)],
+    "mask embedding": lambda steps: [MaskEmbeddingPlugin()],
     "diffaug": lambda steps: [DiffAugment(0.5, close_up=1.0, colour=0.2)],
     "ada": lambda steps: [ADA(swing=steps * BATCH // 4)],
 }

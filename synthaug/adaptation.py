@@ -34,7 +34,7 @@ _NETWORK_OPTIONS = {
         *("num_classes", "statistics", "eps"),
     ),
 }
-_NEW_PARTS = ("heads.", "mask_head.", "mask_judge.")
+_NEW_PARTS = ("focus.", "heads.", "mask_head.", "mask_judge.")
 """Beginnings of the names of weights that every adaptation learns anew."""
 
 

@@ -68,6 +68,8 @@ class TrainingState:
                 f"the plug-in {self.scoring[0].name} needs one score per sample, which "
                 f"{type(gan).__name__} does not tell: leave it out"
             )
+        for plugin in self.plugins:
+            plugin.attach(gan)
         self.ema = copy.deepcopy(gan.generator).requires_grad_(False).eval()
         self.optimizer_g = _adam(gan.generator, settings.lr_generator, settings.betas)
         self.optimizer_d = _adam(gan.discriminator, settings.lr_discriminator, settings.betas)

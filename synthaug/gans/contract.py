@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from synthaug.gans.focus import Focus
+
 
 @dataclass(frozen=True, eq=False)
 class PairBatch:
@@ -25,6 +27,7 @@ class PairBatch:
             None at a size of the GAN's own, for GANs that start from a layout.
         seen: features of the pairs in a frozen network, for GANs that look through one.
         classes: (B,) int64, classes of whole pictures, for class-conditional GANs.
+        focus: (B, 1, H, W), 1 where the discriminator is to look, for its `Focus`.
     """
 
     images: tuple[Tensor, ...]
@@ -33,6 +36,7 @@ class PairBatch:
     layout: tuple[Tensor, Tensor | None] | None = None
     seen: tuple[Tensor, ...] = ()
     classes: Tensor | None = None
+    focus: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -46,6 +50,7 @@ class PairBatch:
             None if self.mask is None else self.mask.detach(),
             seen=tuple(feature.detach() for feature in self.seen),
             classes=self.classes,
+            focus=self.focus,
         )
 
     def with_pair(self, images: Iterable[Tensor], mask: Tensor | None) -> PairBatch:
@@ -114,6 +119,12 @@ class GAN(nn.Module, ABC):
     scores_samples: bool = False
     keeps_discriminator: bool = False
     memory_format: torch.memory_format = torch.channels_last
+
+    @property
+    def focus(self) -> Focus | None:
+        """Where the discriminator's features may be weighed by a mask; None: nowhere."""
+        found = getattr(self.discriminator, "focus", None)
+        return found if isinstance(found, Focus) else None
 
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
         """Look at all training pairs once, before the first step; see `prepare` for the shapes."""

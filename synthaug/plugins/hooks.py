@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from synthaug.gans.contract import PairBatch
+from synthaug.gans.contract import GAN, PairBatch
 
 
 class Plugin(nn.Module):
@@ -21,12 +21,17 @@ class Plugin(nn.Module):
     name: str = "plugin"
     needs_scores: bool = False
 
+    def attach(self, gan: GAN) -> None:
+        """Add weights of the plug-in's own to a GAN; called once, before there are optimisers."""
+
     def transform(self, batch: PairBatch) -> PairBatch:
         """Transform image and mask together; called on real and fake, in both steps."""
         return batch
 
     def corrupt(self, batch: PairBatch) -> PairBatch:
-        """Hide a part of the images, which have the samples' size; last before the discriminator.
+        """Hide a part of the images, which have the samples' size, or say where to look.
+
+        Last before the discriminator.
 
         Called on real and fake with draws of its own each time. Fakes that serve both steps are
         corrupted once, as they are transformed once.

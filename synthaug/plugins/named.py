@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from synthaug.errors import InputError
 from synthaug.plugins.ada import ADA
 from synthaug.plugins.atopk import ATopK
+from synthaug.plugins.embedding import MaskEmbeddingPlugin
 from synthaug.plugins.hooks import Plugin
 from synthaug.plugins.masking import MaskedGAN
 from synthaug.plugins.meter import SWING_PICTURES
@@ -43,26 +44,40 @@ PLUGINS: dict[str, Callable[[Settings], Plugin]] = {
     "maskedgan-spectral": lambda _: MaskedGAN(spatial=False),
     "atopk": lambda settings: ATopK(seed=settings.seed, swing=settings.swing),
     "ada": lambda settings: ADA(flip=settings.flip, swing=settings.swing),
+    "medgan": lambda _: MaskEmbeddingPlugin(),
+    "medgan-object": lambda _: MaskEmbeddingPlugin(objects=True),
 }
+NEEDS_MASKS = ("medgan-object",)
 _HIDES = "it is judged pixel by pixel, hidden ones too"
 _LEAKS = (
     "it is shown transformed pictures as what to paint, and would paint their colours and holes"
 )
+_KNOWS = "it is judged pixel by pixel against its map, and needs no other"
+_LATE = "its masks are learnt after its pictures; use medgan"
+_MASKLESS = "it makes no masks; use medgan"
+_TOKENS = "its discriminator has tokens, no feature maps to weigh"
 REFUSED: dict[tuple[str, str], str] = {
     ("oasis", "maskedgan"): _HIDES,
     ("oasis", "maskedgan-spatial"): _HIDES,
     ("oasis", "maskedgan-spectral"): _HIDES,
     ("oasis", "ada"): _LEAKS,
+    ("oasis", "medgan"): _KNOWS,
+    ("oasis", "medgan-object"): _KNOWS,
+    ("stylegan2", "medgan-object"): _LATE,
+    ("biggan", "medgan-object"): _MASKLESS,
+    ("transgan", "medgan"): _TOKENS,
+    ("transgan", "medgan-object"): _TOKENS,
 }
 """(GAN, plug-in) -> why they do not go together."""
 
 
-def check_plugins(gan: str, names: Sequence[str]) -> None:
-    """Refuse unknown names, doubles, and plug-ins that do not go with a GAN.
+def check_plugins(gan: str, names: Sequence[str], *, labelled: bool = True) -> None:
+    """Refuse unknown names, doubles, and plug-ins that do not go with a GAN or without masks.
 
     Args:
         gan: name of the GAN, as its description has it.
         names: names of plug-ins.
+        labelled: whether there are masks.
 
     Raises:
         InputError: the line names the plug-in, and the GAN or the nearest name.
@@ -75,6 +90,11 @@ def check_plugins(gan: str, names: Sequence[str]) -> None:
         if (gan, name) in REFUSED:
             raise InputError(
                 f"the plug-in {name} does not go with {gan}: {REFUSED[gan, name]}; leave it out"
+            )
+        if name in NEEDS_MASKS and not labelled:
+            raise InputError(
+                f"the plug-in {name} looks at the objects of masks, and there are none: add masks, "
+                "or use medgan"
             )
     kinds = [name.partition("-")[0] for name in names]
     for kind in kinds:

@@ -71,5 +71,6 @@ def make_plan(
         InputError: see `check`; or the generator needs masks, or its source does not fit.
     """
     check(config)
+    check_plugins(config.generator, config.plugins, labelled=num_classes is not None)
     plan = GANS[config.generator].make_plan(config, size, num_classes, num_pairs)
     return replace(plan, extra=tuple(config.plugins))

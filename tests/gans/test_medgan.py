@@ -9,7 +9,7 @@ from scipy.special import betainc
 from torch import nn
 
 from synthaug.errors import InputError
-from synthaug.gans.medgan.boxes import (
+from synthaug.gans.boxes import (
     LEAST_AREA,
     box_masks,
     jitter_boxes,

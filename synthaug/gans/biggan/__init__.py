@@ -141,8 +141,8 @@ class BigGAN(GAN):
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
         """Tell real from generated images, up to a margin of 1."""
         sizes = self.discriminator.block_sizes
-        judged = self.discriminator(real.images[0], real.classes)
-        unreal = self.discriminator(fake.images[0].detach(), fake.classes)
+        judged = self.discriminator(real.images[0], real.classes, real.focus)
+        unreal = self.discriminator(fake.images[0].detach(), fake.classes, fake.focus)
         terms = {
             **prefixed("real", loss_by_block(lambda logit: F.relu(1 - logit), judged, sizes)),
             **prefixed("fake", loss_by_block(lambda logit: F.relu(1 + logit), unreal, sizes)),
@@ -151,7 +151,7 @@ class BigGAN(GAN):
 
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """Have images called real, and keep the source's smoothness."""
-        judged = self.discriminator(fake.images[0], fake.classes)
+        judged = self.discriminator(fake.images[0], fake.classes, fake.focus)
         by_block = loss_by_block(torch.neg, judged, self.discriminator.block_sizes)
         beside = {}
         if self.source is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from synthaug.gans.biggan.layers import SelfAttention, SpectralConv, SpectralLinear
 from synthaug.gans.biggan.networks import START_PX, Layer
+from synthaug.gans.focus import Focus
 
 
 class BigDiscriminator(nn.Module):
@@ -65,6 +66,7 @@ class BigDiscriminator(nn.Module):
         self.heads = None
         if block_heads:
             self.heads = nn.ModuleList(SpectralConv(channels, 1, 3, eps) for channels in ends)
+        self.focus = Focus(steps[-1][2])
         self.final = SpectralLinear(steps[-1][2], 1, eps, bias=True)
         self.projection = None
         if num_classes is not None:
@@ -86,8 +88,10 @@ class BigDiscriminator(nn.Module):
             return [START_PX]
         return [START_PX << level for level in reversed(range(len(self.heads) + 1))]
 
-    def forward(self, image: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Judge images (B, 3, size, size) of classes (B,) int64.
+    def forward(
+        self, image: Tensor, classes: Tensor | None = None, focus: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Judge images (B, 3, size, size) of classes (B,) int64, with regard to masks.
 
         Returns:
             Logits (B, P), P places, of every judged size, large ones first; the last is (B, 1).
@@ -98,7 +102,7 @@ class BigDiscriminator(nn.Module):
             x = stage(x)
             if self.heads is not None and index < len(self.heads):
                 logits.append(_full(self.heads[index](F.relu(x)).flatten(1)))
-        summed = F.relu(x).sum((2, 3))
+        summed = F.relu(self.focus(x, focus)).sum((2, 3))
         logit: Tensor = self.final(summed)
         if self.projection is not None:
             assert classes is not None

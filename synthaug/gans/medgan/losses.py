@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.gans.medgan.boxes import box_masks, jitter_boxes, looking_boxes, mixing_boxes
+from synthaug.gans.boxes import box_masks, jitter_boxes, looking_boxes, mixing_boxes
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from synthaug.gans.focus import MaskEmbedding
+
 START_PX = 4
 
 
@@ -19,30 +21,6 @@ class Verdict(NamedTuple):
 
     logits: Tensor
     features: Tensor
-
-
-class MaskEmbedding(nn.Module):
-    """A_mask: weights for feature maps from the box that is looked at (eq. 2).
-
-    The mask is averaged down to the maps' size, then passes two 3x3 convolutions with spectral
-    norm. The gain in front of the result starts at 0, so that training starts without weights.
-
-    Args:
-        channels: C of the feature maps.
-        hidden: channels in between.
-    """
-
-    def __init__(self, channels: int, hidden: int = 32) -> None:
-        super().__init__()
-        self.first = spectral_norm(nn.Conv2d(1, hidden, 3, padding=1))
-        self.second = spectral_norm(nn.Conv2d(hidden, channels, 3, padding=1))
-        self.gain = nn.Parameter(torch.zeros(channels, 1, 1))
-
-    def forward(self, mask: Tensor, size: tuple[int, int]) -> Tensor:
-        """Map masks (B, 1, H, W) to weights (B, C, h, w)."""
-        small = F.adaptive_avg_pool2d(mask, size)
-        weights: Tensor = self.gain * self.second(F.leaky_relu(self.first(small), 0.2))
-        return weights
 
 
 class MedDiscriminator(nn.Module):

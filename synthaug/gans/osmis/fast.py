@@ -16,6 +16,8 @@ straight-through masks with a Bernoulli warm-up, EMA. What is new, each for spee
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -127,7 +129,7 @@ class FastOSMIS(OSMIS):
         if generated and mask is not None:
             mask = straight_through_mask(mask, step, self.bernoulli_steps)
         seen = self._frozen(image)
-        return PairBatch((image,), mask, batch.features, batch.layout, seen)
+        return replace(batch, images=(image,), mask=mask, seen=seen)
 
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """As OSMIS, on batches that have been looked at."""

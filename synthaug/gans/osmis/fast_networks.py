@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from synthaug.backbone import TAP_CHANNELS
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.focus import Focus
 from synthaug.gans.osmis.composition import DRAWS, Composition
 from synthaug.gans.osmis.feature_augmentation import augment_content, augment_layout
 from synthaug.gans.osmis.losses import Judgement
@@ -202,6 +203,7 @@ class FastDiscriminator(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(32, 1, 3, padding=1),
         )
+        self.focus = Focus(*[width] * taps)
         _initialise(self)
         self.to(memory_format=torch.channels_last)
 
@@ -213,6 +215,7 @@ class FastDiscriminator(nn.Module):
         low, content, layout = [self.pixels(image).float()], [], []
         for tap, features in enumerate(batch.seen):
             projected = self.project[tap](features / self.spread[tap])
+            projected = self.focus(projected, batch.focus, tap)
             low.append(self.low[tap](projected).float())
             share = F.adaptive_avg_pool2d(mask, projected.shape[2:])
             content.append(self._objects(tap, projected.float(), share, real).float())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.focus import Focus
 from synthaug.gans.osmis.feature_augmentation import augment_content, augment_layout
 from synthaug.gans.osmis.losses import Judgement, OsmisOptions, straight_through_mask
 
@@ -280,6 +281,7 @@ class OsmisDiscriminator(nn.Module):
             DownBlock(widths[low_blocks] if j == low_blocks else 1, 1) for j in branch
         )
         self.layout_heads = _heads([1] * branch_blocks, 1)
+        self.focus = Focus(widths[low_blocks])
 
     def forward(self, batch: PairBatch, real: bool, step: int) -> Judgement:
         """Judge pairs.
@@ -297,6 +299,7 @@ class OsmisDiscriminator(nn.Module):
                 y = torch.cat([y, self.injections[i - 1](batch.images[i])], 1)
             y = block(y)
             low.append(head(y))
+        y = self.focus(y, batch.focus)
         mask, presence, areas = None, None, None
         if batch.mask is None:
             vectors = y.mean((2, 3))[None]  # (1, B, C)

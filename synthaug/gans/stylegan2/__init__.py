@@ -153,14 +153,14 @@ class StyleGAN2(GAN):
                 lambda: masks.content_score(seen).detach(),
             )
         sizes = self.discriminator.block_sizes
-        judged = self.discriminator(real.images[0])
-        unreal = self.discriminator(fake.images[0].detach())
+        judged = self.discriminator(real.images[0], real.focus)
+        unreal = self.discriminator(fake.images[0].detach(), fake.focus)
         terms = prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
         terms |= prefixed("fake", losses.logistic_by_block(unreal, sizes, real=False))
         if self.r1 > 0 and step % self.r1_every == 0:
             image = real.images[0].detach().float().requires_grad_(True)
             with _exact(image):
-                score = losses.mean_logit(self.discriminator(image))
+                score = losses.mean_logit(self.discriminator(image, real.focus))
                 penalty = gradient_penalty(score, image)
             terms["r1"] = self.r1 / 2 * self.r1_every * penalty
         return Terms(terms, lambda: losses.mean_logit(judged).detach())
@@ -173,7 +173,7 @@ class StyleGAN2(GAN):
                 {"real/mask": masks.content_loss(made, weights, real=True)},
                 lambda: masks.content_score(made).detach(),
             )
-        judged = self.discriminator(fake.images[0])
+        judged = self.discriminator(fake.images[0], fake.focus)
         sizes = self.discriminator.block_sizes
         terms = prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
         beside = {}

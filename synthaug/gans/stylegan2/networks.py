@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from synthaug.errors import InputError
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.focus import Focus
 from synthaug.gans.stylegan2.layers import (
     Activation,
     EqualConv,
@@ -255,6 +256,7 @@ class StyleDiscriminator(nn.Module):
         )
         self.heads = nn.ModuleList(BlockHead(o) for _, o in steps[:-1]) if block_heads else None
         self.judged_px = judged_px(self.size)
+        self.focus = Focus(channels[0])
         self.mask_judge = None
         if num_classes is not None:
             level = (self.judged_px // SMALLEST_PX).bit_length() - 1
@@ -275,8 +277,8 @@ class StyleDiscriminator(nn.Module):
             return [SMALLEST_PX]
         return [self.size >> (index + 1) for index in range(len(self.heads) + 1)]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Judge images (B, 3, size, size).
+    def forward(self, image: Tensor, focus: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Judge images (B, 3, size, size), with regard to masks (B, 1, size, size).
 
         Returns:
             Logits (B, P), P places, of every judged block, early ones first; the last is (B, 1).
@@ -287,6 +289,7 @@ class StyleDiscriminator(nn.Module):
             x = block(x)
             if self.heads is not None and index < len(self.heads):
                 logits.append(_full(self.heads[index](x).flatten(1)))
+        x = self.focus(x, focus)
         x = self.final_conv(minibatch_deviation(x, self.group))
         logits.append(_full(self.final_linear(x.flatten(1))))
         return tuple(logits)
