@@ -1,12 +1,14 @@
 """One labelled frame of each of ten DAVIS-2016 videos: fit, generate 100, filter, evaluate.
 
     python recipes/ten_videos.py --out runs/ten-videos
+    python recipes/ten_videos.py --out runs/ten-videos --plugins medgan-object
 
 Data: ``--data`` names a folder with ``JPEGImages/VIDEO/00000.jpg`` and
 ``Annotations/VIDEO/00000.png`` (DAVIS-2016 at 427x240; default ``../shared/data/davis16-240p``).
 Only frame 0 and its mask are read.
 Hardware and result to expect: two CPU cores, about 3 minutes a video; the table in the README.
-Finished videos are kept in ``OUT/VIDEO.json`` and not run again. Seeds: ``--seed`` of fit, bank and
+Finished videos are kept in ``OUT/VIDEO.json`` and not run again; fits with plug-ins in a folder
+``OUT/PLUGINS`` of their own. Seeds: ``--seed`` of fit, bank and
 evaluation alike. The interval of a mean is a 95 % bootstrap over videos.
 """
 
@@ -46,7 +48,9 @@ COLUMNS = (
 )
 
 
-def run_video(data: Path, video: str, out: Path, seed: int) -> dict[str, Any]:
+def run_video(
+    data: Path, video: str, out: Path, seed: int, plugins: tuple[str, ...] = ()
+) -> dict[str, Any]:
     image = data / "JPEGImages" / video / "00000.jpg"
     mask = data / "Annotations" / video / "00000.png"
     start = time.perf_counter()
@@ -55,7 +59,7 @@ def run_video(data: Path, video: str, out: Path, seed: int) -> dict[str, Any]:
         mask,
         out / video,
         overwrite=True,
-        config=FitConfig(preset="fast", seed=seed, accelerator="cpu"),
+        config=FitConfig(preset="fast", seed=seed, accelerator="cpu", plugins=plugins),
     )
     fitted = time.perf_counter()
     bank = synthaug.generate(
@@ -137,20 +141,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16-240p"))
     parser.add_argument("--out", type=Path, default=Path("runs/ten-videos"))
     parser.add_argument("--videos", nargs="*")
+    parser.add_argument("--plugins", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    plugins = tuple(options.plugins)
+    out = options.out / "+".join(plugins)
     if not (options.data / "JPEGImages").is_dir():
         sys.exit(f"no DAVIS frames at {options.data}: name them with --data")
     videos = options.videos or sorted(p.name for p in (options.data / "JPEGImages").iterdir())
     results = []
     for video in videos:
-        kept = options.out / f"{video}.json"
+        kept = out / f"{video}.json"
         if not kept.is_file():
-            write_json(kept, run_video(options.data, video, options.out, options.seed))
+            write_json(kept, run_video(options.data, video, out, options.seed, plugins))
         results.append(json.loads(kept.read_text()))
         print(" | ".join(row(results[-1])), flush=True)
     text = table(results, options.seed)
-    write_text(options.out / "table.md", text)
+    write_text(out / "table.md", text)
     print("\n" + text)
 
 
