@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from synthaug import gans, presets
-from synthaug.adaptation import NAMES, read_source
+from synthaug.adaptation import read_source
 from synthaug.config import FitConfig
+from synthaug.config.fit import ADAPTED
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.fit_folder import (
@@ -186,7 +187,7 @@ def _squares(
     side = config.max_size or presets.GANS[config.generator].square_px
     assert side is not None
     if images is None or masks is not None:
-        adapts = config.generator in NAMES
+        adapts = config.generator in ADAPTED
         who, way_out = (" without a source", ", or a source to adapt") if adapts else ("", "")
         raise InputError(
             f"{config.generator}{who} learns from a folder of pictures alone: give images and no "

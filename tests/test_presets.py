@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synthaug import gans
+from synthaug import gans, presets
+from synthaug.adaptation import NAMES
 from synthaug.config import FitConfig
+from synthaug.config.fit import ADAPTED, OF_PICTURES
 from synthaug.errors import InputError
 from synthaug.presets import make_plan
 
@@ -118,3 +120,9 @@ def test_an_ablation_of_oasis_changes_one_thing(ablate, changed):
 def test_ablations_of_other_generators_are_refused():
     with pytest.raises(InputError, match="ablate=noise goes with --generator oasis"):
         make_plan(FitConfig(preset="fast", ablate="noise"), (64, 64), 2, 1)
+
+
+def test_the_command_line_knows_which_generators_learn_from_pictures():
+    squares = {name for name, kind in presets.GANS.items() if kind.square_px is not None}
+    assert squares == set(OF_PICTURES)
+    assert set(NAMES) == set(ADAPTED)

@@ -85,6 +85,7 @@ def fit_command(
 ) -> None:
     """Fit a generator to one labelled image, a few, or a video."""
     from synthaug.config import dump_stage, load_recipe
+    from synthaug.config.fit import ADAPTED, OF_PICTURES
 
     config = load_recipe(
         recipe,
@@ -118,13 +119,12 @@ def fit_command(
         print(dump_stage("fit", config), end="")
         return
     if not resume:
-        if config.generator in ("stylegan2", "biggan") and config.source is None:
+        if config.generator in ADAPTED and config.source is None:
             raise InputError(
                 f"{config.generator} adapts a source: add --source FOLDER, of synthaug pretrain or "
                 "convert"
             )
-        pictures = config.generator in ("stylegan2", "biggan", "transgan")
-        alone = pictures and mask is None and masks is None
+        alone = config.generator in OF_PICTURES and mask is None and masks is None
         _check_inputs(image, mask, images, masks, no_mask or alone)
     from synthaug.cli.progress import ProgressLine
     from synthaug.fitting import fit as run_fit

@@ -43,6 +43,7 @@ def pretrain_command(
 ) -> None:
     """Train a GAN on squares cut out of your photographs, as a source to adapt."""
     from synthaug.config import dump_stage, load_recipe
+    from synthaug.config.fit import ADAPTED
 
     config = load_recipe(
         recipe,
@@ -62,8 +63,9 @@ def pretrain_command(
             }
         },
     ).fit
-    if config.generator not in ("stylegan2", "biggan"):
-        raise InputError(f"no source for {config.generator}: pretrain stylegan2 or biggan")
+    if config.generator not in ADAPTED:
+        known = " or ".join(ADAPTED)
+        raise InputError(f"no source for {config.generator}: pretrain {known}")
     if config.source is not None:
         raise InputError("pretrain starts from nothing: leave out fit.source, or use synthaug fit")
     if dry_run:

@@ -8,6 +8,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 Accelerator = Literal["auto", "cpu", "cuda", "gpu", "mps"]
+ADAPTED = ("stylegan2", "biggan")
+"""Generators that adapt a source, or are one."""
+OF_PICTURES = (*ADAPTED, "transgan")
+"""Generators that learn from pictures without masks."""
 
 
 @dataclass(frozen=True)

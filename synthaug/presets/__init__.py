@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from synthaug.adaptation import NAMES
 from synthaug.config import FitConfig
+from synthaug.config.fit import ADAPTED
 from synthaug.errors import InputError
 from synthaug.plugins.named import check_plugins
 from synthaug.presets import biggan, oasis, osmis, stylegan2, transgan
@@ -37,9 +37,9 @@ def check(config: FitConfig) -> None:
     gan, preset = config.generator, config.preset
     if gan not in GANS:
         raise InputError(f"unknown generator {gan}: known are {', '.join(GANS)}")
-    if gan not in NAMES and (config.source or config.adaptation != "both"):
+    if gan not in ADAPTED and (config.source or config.adaptation != "both"):
         raise InputError(
-            f"a source and its adaptation go with --generator {' or '.join(NAMES)}: add that"
+            f"a source and its adaptation go with --generator {' or '.join(ADAPTED)}: add that"
         )
     if gan != "oasis" and config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
