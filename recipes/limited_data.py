@@ -72,6 +72,7 @@ ROWS: dict[str, Callable[[int], list[Plugin]]] = {
     "fixed top-k": lambda steps: [ATopK("fixed", k=BATCH // 2)],
     "both+atopk": lambda steps: [MaskedGAN(), ATopK(swing=steps * BATCH // 4)],
     "mask embedding": lambda steps: [MaskEmbeddingPlugin()],
+    "regions": lambda steps: [MaskEmbeddingPlugin(regions=True)],
     "diffaug": lambda steps: [DiffAugment(0.5, close_up=1.0, colour=0.2)],
     "ada": lambda steps: [ADA(swing=steps * BATCH // 4)],
 }

@@ -113,7 +113,8 @@ def train(
     3. transform real and fake alike, corrupt the images, let the GAN look at them (a GAN that
        paints masks is given those of transformed real pairs, so that what it paints is aligned
        with them as it is);
-    4. discriminator step on detached fakes; plug-ins observe the scores of the real pairs;
+    4. discriminator step on detached fakes, plug-ins may add terms; they observe the scores of
+       the real pairs;
     5. generator step (discriminator frozen) on the same fakes, or fresh ones; plug-ins weigh the
        samples in the adversarial terms, and add terms;
     6. average the generator (EMA); plug-ins adapt; hand the terms to ``after_step``.
@@ -144,7 +145,10 @@ def train(
                 if real is None:
                     real = _transform(state, gan.prepare(*chosen))
                 seen_real, seen = _see(state, real), _look(state, fake)
-                d_terms = gan.discriminator_terms(seen_real, seen.detach(), state.step)
+                shown = seen_real, seen.detach()
+                d_terms = gan.discriminator_terms(*shown, state.step)
+                for plugin in state.plugins:
+                    d_terms |= plugin.discriminator_terms(gan, *shown, state.step)
                 _descend(state.optimizer_d, gan.discriminator, d_terms, engine)
                 _observe(state, d_terms, engine)
                 if not settings.share_fakes:

@@ -68,8 +68,8 @@ def fit_command(
     plugin: Annotated[
         list[str] | None,
         typer.Option(
-            help="maskedgan, maskedgan-spatial, maskedgan-spectral, atopk, ada, medgan or "
-            "medgan-object; repeatable.",
+            help="maskedgan, maskedgan-spatial, maskedgan-spectral, atopk, ada, medgan, "
+            "medgan-regions or medgan-object; repeatable.",
             metavar="NAME",
         ),
     ] = None,

@@ -174,6 +174,10 @@ class GAN(nn.Module, ABC):
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """Loss terms of the discriminator, each (B,), weights already applied."""
 
+    def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
+        """The discriminator's loss terms of calling a batch real, each (B,); {}: it has no say."""
+        return {}
+
     @abstractmethod
     def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """Adversarial loss terms of the generator, each (B,), weights already applied."""

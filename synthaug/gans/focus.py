@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,11 +48,22 @@ class Focus(nn.Module):
         super().__init__()
         self.channels = channels
         self.embeddings = nn.ModuleList()
+        self._record: list[Tensor] | None = None
 
     def begin(self, like: Tensor) -> None:
         """Make the embeddings, on the device of a tensor."""
         made = (MaskEmbedding(channels).to(like.device) for channels in self.channels)
         self.embeddings = nn.ModuleList(made)
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[Tensor]]:
+        """Collect the features that are weighed meanwhile, place after place."""
+        found: list[Tensor] = []
+        self._record = found
+        try:
+            yield found
+        finally:
+            self._record = None
 
     def forward(self, features: Tensor, mask: Tensor | None, place: int = 0) -> Tensor:
         """Weigh features (B, C, h, w) by 1 + A_mask of masks (B, 1, H, W); None: not at all."""
@@ -57,4 +71,6 @@ class Focus(nn.Module):
             return features
         weights = self.embeddings[place](mask, (features.shape[2], features.shape[3]))
         weighed: Tensor = features * (1 + weights)
+        if self._record is not None:
+            self._record.append(weighed)
         return weighed

@@ -42,6 +42,12 @@ class Plugin(nn.Module):
         """Return extra loss terms of the generator, each (B,); ``fake`` is un-transformed."""
         return {}
 
+    def discriminator_terms(
+        self, gan: GAN, real: PairBatch, fake: PairBatch, step: int
+    ) -> dict[str, Tensor]:
+        """Return extra loss terms of the discriminator, each (B,), of pairs as it sees them."""
+        return {}
+
     def observe(self, real_scores: Tensor) -> None:
         """Note how real the discriminator found the real samples it just learned from.
 

@@ -45,6 +45,7 @@ PLUGINS: dict[str, Callable[[Settings], Plugin]] = {
     "atopk": lambda settings: ATopK(seed=settings.seed, swing=settings.swing),
     "ada": lambda settings: ADA(flip=settings.flip, swing=settings.swing),
     "medgan": lambda _: MaskEmbeddingPlugin(),
+    "medgan-regions": lambda _: MaskEmbeddingPlugin(regions=True),
     "medgan-object": lambda _: MaskEmbeddingPlugin(objects=True),
 }
 NEEDS_MASKS = ("medgan-object",)
@@ -62,10 +63,12 @@ REFUSED: dict[tuple[str, str], str] = {
     ("oasis", "maskedgan-spectral"): _HIDES,
     ("oasis", "ada"): _LEAKS,
     ("oasis", "medgan"): _KNOWS,
+    ("oasis", "medgan-regions"): _KNOWS,
     ("oasis", "medgan-object"): _KNOWS,
     ("stylegan2", "medgan-object"): _LATE,
     ("biggan", "medgan-object"): _MASKLESS,
     ("transgan", "medgan"): _TOKENS,
+    ("transgan", "medgan-regions"): _TOKENS,
     ("transgan", "medgan-object"): _TOKENS,
 }
 """(GAN, plug-in) -> why they do not go together."""

@@ -20,11 +20,8 @@ from synthaug.gans.medgan.losses import (
     Draw,
     Weights,
     classifier_terms,
-    contrastive,
     discriminator_terms,
-    feature_distance,
     generator_terms,
-    mix,
     mixed_cross_entropy,
     same_class_partners,
 )
@@ -39,6 +36,7 @@ from synthaug.gans.medgan.networks import (
     mlp,
 )
 from synthaug.gans.medgan.training import Players, Settings, train
+from synthaug.gans.regions import contrastive, feature_distance, mix
 
 OFF = Weights().without_regularisers()
 

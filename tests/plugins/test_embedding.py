@@ -12,6 +12,15 @@ from synthaug.training import LoopSettings, TrainingState
 
 SPEC = {"name": "osmis", "preset": "fast", "height": 32, "width": 48, "num_pairs": 1}
 SMALL = {"size": 32, "channels": [8, 8, 8, 8], "z_dim": 8, "w_dim": 8, "n_mlp": 2}
+BIG = {
+    "name": "biggan",
+    "layers": [[False, 16, 16], [True, 16, 8], [True, 8, 4], [True, 4, 2], [False, 2, 1]],
+    "attention_at": 3,
+    "width": 8,
+    "z_dim": 8,
+    "embedding_dim": 4,
+    "statistics": 1,
+}
 LOOP = LoopSettings(1, 1, 1e-3, 1e-3, 1e-3, (0.0, 0.9), 0.9, True, 0)
 
 
@@ -73,6 +82,66 @@ def test_the_discriminator_judges_by_the_mask_and_learns_how(which):
     size = real.images[0].shape[2:]
     everywhere = torch.ones(2, 1, *size)
     assert not torch.allclose(score(everywhere), score(torch.zeros(2, 1, *size)))
+
+
+class Spy(gans.contract.GAN):
+    """Notes what it is to call real."""
+
+    def __init__(self, terms):
+        super().__init__()
+        self.discriminator = torch.nn.Module()
+        self.discriminator.focus = Focus(3)
+        self.discriminator.weight = torch.nn.Parameter(torch.zeros(1))
+        self.terms, self.batches = terms, []
+
+    prepare = discriminator_terms = generator_terms = None
+
+    def real_terms(self, batch, step):
+        self.batches.append(batch)
+        self.focus(batch.images[0], batch.focus)
+        return {name: torch.ones(batch.batch_size) for name in self.terms}
+
+
+def test_regional_replacement_shows_real_pairs_in_boxes_over_generated_ones():
+    torch.manual_seed(0)
+    real, gan = pairs(), Spy(["one", "two"])
+    soft = torch.tensor([0.3, 0.5, 0.2])[:, None, None].expand(2, 3, 32, 48)
+    fake = PairBatch((torch.ones(2, 3, 32, 48),), soft)
+    plugin = MaskEmbeddingPlugin(regions=True)
+    plugin.attach(gan)
+    terms = plugin.discriminator_terms(gan, real, fake, 0)
+    assert {name: term.shape for name, term in terms.items()} == {
+        "regions/identification": (2,),
+        "regions/consistency": (2,),
+        "regions/contrast": (2,),
+    }
+    assert torch.allclose(terms["regions/identification"], torch.tensor(0.2))
+    mixed, near, own, made = gan.batches
+    inside = mixed.focus.bool()
+    assert 0 < inside.float().mean() < 1
+    assert torch.equal(mixed.images[0][:, :1], torch.where(inside, 0.0, 1.0))
+    assert torch.equal(mixed.mask[:, 1:2] == 1, ~inside | (real.mask[:, 1:2] == 1))
+    assert ((mixed.focus != near.focus).float().mean((1, 2, 3)) <= 0.1).all()
+    assert own.images is real.images
+    assert made.images is fake.images
+    assert not plugin.discriminator_terms(Spy([]), real, fake, 0)
+    assert not MaskEmbeddingPlugin().discriminator_terms(gan, real, fake, 0)
+
+
+@pytest.mark.parametrize("which", ["stylegan2", "biggan"])
+def test_regions_train_the_embedding(which):
+    torch.manual_seed(0)
+    spec = {"name": "stylegan2", **SMALL} if which == "stylegan2" else BIG
+    gan = gans.build(spec)
+    plugin = MaskEmbeddingPlugin(regions=True)
+    plugin.attach(gan)
+    real, fake = (PairBatch((torch.rand(4, 3, 32, 32) * 2 - 1,)) for _ in range(2))
+    terms = plugin.discriminator_terms(gan, real, fake, 1)
+    for name, term in terms.items():
+        (gradient,) = torch.autograd.grad(
+            term.mean(), gan.focus.embeddings[0].gain, retain_graph=True
+        )
+        assert gradient.abs().max() > 0, name
 
 
 def test_a_gan_without_feature_maps_is_refused():

@@ -149,6 +149,12 @@ class BigGAN(GAN):
         }
         return Terms(terms, lambda: mean_logit(judged).detach())
 
+    def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
+        """Call images real, up to a margin of 1."""
+        judged = self.discriminator(batch.images[0], batch.classes, batch.focus)
+        sizes = self.discriminator.block_sizes
+        return prefixed("real", loss_by_block(lambda logit: F.relu(1 - logit), judged, sizes))
+
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """Have images called real, and keep the source's smoothness."""
         judged = self.discriminator(fake.images[0], fake.classes, fake.focus)

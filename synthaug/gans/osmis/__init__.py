@@ -100,6 +100,11 @@ class OSMIS(GAN):
         terms = losses.discriminator_terms(judged_real, judged_fake, self.weights, self.options)
         return Terms(terms, lambda: losses.realness(judged_real, self.weights))
 
+    def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
+        """Judge pairs as real; see `losses.real_terms`."""
+        judged: Judgement = self.discriminator(batch, real=True, step=step)
+        return losses.real_terms(judged, self.weights, self.options)
+
     def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """Judge fake pairs; see `losses.generator_terms`."""
         judged: Judgement = self.discriminator(fake, real=False, step=step)

@@ -135,6 +135,10 @@ class FastOSMIS(OSMIS):
         """As OSMIS, on batches that have been looked at."""
         return super().discriminator_terms(self._looked(real, step), self._looked(fake, step), step)
 
+    def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
+        """As OSMIS, on a batch that has been looked at."""
+        return super().real_terms(self._looked(batch, step), step)
+
     def generator_terms(self, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """As OSMIS, on a batch that has been looked at."""
         return super().generator_terms(self._looked(fake, step), step)

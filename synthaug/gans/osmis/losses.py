@@ -130,13 +130,28 @@ def discriminator_terms(
         ``low_real low_fake content_real content_fake layout_real layout_fake``, each (B,).
     """
     low, content, layout = _layer_weights(real, weights)
+    called = real_terms(real, weights, options)
+    return {
+        "low_real": called["low_real"],
+        "low_fake": low * _binary(fake.low, -1),
+        "content_real": called["content_real"],
+        "content_fake": content * _objects_as_fake(fake, options.exclude_absent),
+        "layout_real": called["layout_real"],
+        "layout_fake": layout * _binary(fake.layout, -1),
+    }
+
+
+def real_terms(
+    real: Judgement,
+    weights: LossWeights = LossWeights(),
+    options: OsmisOptions = OsmisOptions(),
+) -> dict[str, Tensor]:
+    """Return the discriminator's terms ``low_real content_real layout_real`` alone, each (B,)."""
+    low, content, layout = _layer_weights(real, weights)
     return {
         "low_real": low * _binary(real.low, 1),
-        "low_fake": low * _binary(fake.low, -1),
         "content_real": content * _objects_as_classes(real, options.exclude_absent, True),
-        "content_fake": content * _objects_as_fake(fake, options.exclude_absent),
         "layout_real": layout * _binary(real.layout, 1),
-        "layout_fake": layout * _binary(fake.layout, -1),
     }
 
 

@@ -165,6 +165,14 @@ class StyleGAN2(GAN):
             terms["r1"] = self.r1 / 2 * self.r1_every * penalty
         return Terms(terms, lambda: losses.mean_logit(judged).detach())
 
+    def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
+        """Call images real, while they train and not their masks."""
+        if self.presence is not None and step >= self.mask_from:
+            return {}
+        judged = self.discriminator(batch.images[0], batch.focus)
+        by_block = losses.logistic_by_block(judged, self.discriminator.block_sizes, real=True)
+        return prefixed("real", by_block)
+
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """Have images called real, with the regularisers that are due."""
         if self.presence is not None and step >= self.mask_from:
