@@ -33,6 +33,8 @@ import torch
 from photograph_tiles import TILE_PX, describe, photographs, tiles
 from torch import Tensor
 
+from synthaug import gans
+from synthaug.adaptation import read_source
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text
@@ -99,8 +101,21 @@ class ScoreCurve(Plugin):
         self.gaps.append(self._real - float(fake_scores.mean()))
 
 
+def start(name: str, source: Path | None) -> GAN:
+    """Build a GAN, with the weights of a trained one of 32 px where a source is given."""
+    if source is None:
+        return GANS[name][0]()
+    found = read_source(source, "stylegan2")
+    if found.size != TILE_PX:
+        raise InputError(f"{source} makes pictures of {found.size} px: take a source of {TILE_PX}")
+    gan = gans.build({**found.target_spec("plain"), "r1": R1})
+    found.give(gan)
+    return gan
+
+
 def measure(
     name: str,
+    source: Path | None,
     row: str,
     training: Tensor,
     reference: Tensor,
@@ -110,8 +125,8 @@ def measure(
 ) -> dict[str, Any]:
     """Train one run; return its FIDs at each look and its curves."""
     torch.manual_seed(derive_seed(seed, "limited data", "weights"))
-    build, lr_generator, lr_discriminator = GANS[name]
-    gan = build()
+    _, lr_generator, lr_discriminator = GANS[name]
+    gan = start(name, source)
     curve, plugins = ScoreCurve(), ROWS[row](steps)
     settings = LoopSettings(
         iterations=steps,
@@ -128,7 +143,7 @@ def measure(
     latents = gan.latent(SAMPLES, torch_stream(seed, "limited data", "samples"))
     fids: dict[str, float] = {}
     ks: list[int] = []
-    start = time.process_time()
+    began = time.process_time()
 
     def after_step(_: dict[str, Tensor]) -> bool:
         if state.step % CURVE_EVERY == 0:
@@ -147,7 +162,7 @@ def measure(
         "last": list(fids.values())[-1],
         "score_gaps": gaps,
         "k": ks,
-        "cpu_s": time.process_time() - start,
+        "cpu_s": time.process_time() - began,
     }
 
 
@@ -178,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos", type=Path, help="folder of photographs")
     parser.add_argument("--gan", choices=GANS, default="stylegan2")
+    parser.add_argument("--source", type=Path, help="a trained StyleGAN2 of 32 px to go on from")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--shares", nargs="+", type=float, default=[0.1])
     parser.add_argument("--seeds", type=int, default=3)
@@ -186,7 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not all(0 < share <= 1 for share in options.shares):
         raise InputError("--shares lie in (0, 1]: 0.1 trains on every tenth tile")
     (training, _), (held_out, _) = tiles(photographs(options.photos))
+    if options.source is not None and options.gan != "stylegan2":
+        raise InputError(f"a source goes with stylegan2, not with {options.gan}: leave it out")
     mark = "" if options.gan == "stylegan2" else f"-{options.gan}"
+    if options.source is not None:
+        mark = "-adapted"
     net = Lite0Features()
     reference = describe(held_out, net)
     results: dict[tuple[str, float], list[dict[str, Any]]] = {}
@@ -198,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 name = f"{row.replace(' ', '-')}-{share:g}-{seed}-{options.steps}{mark}.json"
                 path = options.out / "runs" / name
                 if not path.is_file():
-                    run = measure(options.gan, row, chosen, reference, net, options.steps, seed)
+                    how = options.gan, options.source
+                    run = measure(*how, row, chosen, reference, net, options.steps, seed)
                     write_json(path, run)
                 results.setdefault((row, share), []).append(read_json(path, "run"))
                 write_text(options.out / f"table{mark}.md", table(results))

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from synthaug import training_pairs
+from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.fitting import fit
+from synthaug.gans import stylegan2
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,25 @@ def test_a_transformer_is_measured_beside_it(script, photos, tmp_path, monkeypat
     assert len(list((out / "runs").iterdir())) == 2
     assert (out / "table.md").read_text() == table
     assert (out / "table-transgan.md").read_text() != table
+
+
+def test_a_trained_source_is_gone_on_from(script, photos, tmp_path, monkeypatch, capsys):
+    for name, value in {"SAMPLES": 8, "LOOKS": 1}.items():
+        monkeypatch.setattr(script, name, value)
+    tiny = {"base": 256, "largest": 8, "latent": 8, "n_mlp": 2}
+    monkeypatch.setitem(stylegan2.PRESETS, "small", tiny)
+    monkeypatch.setattr(training_pairs, "CROPS", 8)
+    source, common = tmp_path / "source", {"generator": "stylegan2", "accelerator": "cpu"}
+    config = FitConfig(**common, max_size=32, iterations=1, batch_size=2, precision="32-true")
+    fit(images=photos, out=source, config=config, echo=lambda line: None)
+    begun = script.start("stylegan2", source)
+    weights = load_file(next(source.glob("snapshot-*.safetensors")))
+    assert torch.equal(begun.generator.state_dict()["style.1.weight"], weights["style.1.weight"])
+    command = ["--out", str(tmp_path / "out"), "--photos", str(photos), "--source", str(source)]
+    script.main([*command, "--rows", "baseline", "--seeds", "1", "--steps", "1", "--shares", "1"])
+    assert "| 100% | baseline | 1 |" in (tmp_path / "out" / "table-adapted.md").read_text()
+    with pytest.raises(InputError, match="a source goes with stylegan2, not with transgan"):
+        script.main([*command, "--gan", "transgan"])
 
 
 @pytest.mark.parametrize("row", ["baseline", "spatial", "ada"])

@@ -1,0 +1,125 @@
+"""What does a plug-in cost? CPU seconds of a training step with each, over a step with none.
+
+    python recipes/benchmark_plugins.py
+
+The GANs are those of the presets: ``osmis`` fast on the pair of coins that comes with the package,
+``stylegan2`` small on squares of it, 32 px. After the regression that ``fast`` begins with, all
+rows take a step each in turn, ``--rounds`` times; a row's ratio is the median over the rounds. The
+probability that ``ada`` steers is set to a half.
+
+Hardware and result to expect: one CPU core, some three minutes; the table in the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from synthaug import gans
+from synthaug.config import FitConfig
+from synthaug.demo import write_training_pair
+from synthaug.engine import Engine
+from synthaug.errors import InputError
+from synthaug.gain.hardware import hardware
+from synthaug.plugins.ada import ADA
+from synthaug.plugins.named import NEEDS_MASKS, PLUGINS, REFUSED
+from synthaug.presets import make_plan
+from synthaug.sample import ClassMap
+from synthaug.training import TrainingState, train
+from synthaug.training_pairs import read_square_crops, read_training_pairs, training_tensors
+
+NONE = "none"
+Data = tuple[Tensor, Tensor | None]
+
+
+class Run:
+    """A training with one plug-in, taken a step at a time."""
+
+    def __init__(self, config: FitConfig, size: tuple[int, int], data: Data) -> None:
+        classes = None if data[1] is None else 2
+        plan = make_plan(config, size, classes, 1)
+        torch.manual_seed(0)
+        gan = gans.build(plan.gan)
+        gan.initialise(*data)
+        self.state, self.data = TrainingState(gan, plan.plugins(), plan.loop), data
+        self.state.step = gan.pretrain_steps
+        for plugin in self.state.plugins:
+            if isinstance(plugin, ADA):
+                plugin.meter.p.fill_(0.5)
+
+    def step(self) -> float:
+        """Train for a step; return its CPU seconds."""
+        start = time.process_time()
+        train(self.state, *self.data, Engine("cpu", 1, "32-true"), lambda _: True)
+        return time.process_time() - start
+
+
+def runs(gan: str, work: Path) -> Iterator[tuple[str, Run]]:
+    """Begin a training without a plug-in, and one with each that the GAN takes."""
+    image, mask = write_training_pair(work / "pair")
+    config = FitConfig(generator=gan, accelerator="cpu", precision="32-true")
+    if gan == "osmis":
+        pairs = read_training_pairs(image, mask, None, None)
+        classes = ClassMap.from_masks([pairs[0].mask], "mask", 255)
+        plan = make_plan(config, pairs[0].size, len(classes), 1)
+        scale = gans.build(plan.gan).real_scale
+        data = training_tensors(pairs, classes, plan.size, scale)
+    else:
+        mask.unlink()
+        pairs = read_square_crops(image.parent, 32, 0)
+        config = FitConfig(generator=gan, max_size=32, accelerator="cpu", precision="32-true")
+        data = training_tensors(pairs, None, (32, 32), 1)
+    yield NONE, Run(config, pairs[0].size, data)
+    for name in PLUGINS:
+        if (gan, name) not in REFUSED and not (name in NEEDS_MASKS and data[1] is None):
+            with_it = FitConfig(**{**vars(config), "plugins": (name,)})
+            yield name, Run(with_it, pairs[0].size, data)
+
+
+def table(gan: str, rounds: int, work: Path) -> str:
+    """Time all rows of a GAN in turn."""
+    begun = dict(runs(gan, work))
+    seconds: dict[str, list[float]] = {name: [] for name in begun}
+    for turn in range(rounds + 2):
+        for name, run in begun.items():
+            spent = run.step()
+            if turn >= 2:  # the first are slower
+                seconds[name].append(spent)
+        print(f"{gan}: round {turn + 1}/{rounds + 2}", file=sys.stderr)
+    lines = [f"| plug-in, {gan} | CPU s a step | over none |", "|---|---|---|"]
+    for name, own in seconds.items():
+        times = median(a / b for a, b in zip(own, seconds[NONE], strict=True))
+        lines.append(f"| {name} | {median(own):.2f} | {times:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table for every GAN."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--gans", nargs="+", choices=("osmis", "stylegan2"), default=None)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        raise InputError(f"--rounds {options.rounds}: from 1 up")
+    for gan in options.gans or ("osmis", "stylegan2"):
+        with tempfile.TemporaryDirectory() as work:
+            print(table(gan, options.rounds, Path(work)))
+    print(", ".join(f"{key} {value}" for key, value in hardware().items()))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))
