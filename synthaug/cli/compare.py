@@ -139,7 +139,7 @@ def compare_command(
 
 def print_result(folder: Path) -> None:
     """Print a comparison's table and its verdict."""
-    from synthaug.report.verdict import mean_of, read_comparison, verdict_line
+    from synthaug.report.verdict import mean_of, read_comparison, unlearned_line, verdict_line
 
     comparison = read_comparison(folder)
     measures, primary = comparison.manifest["measures"], comparison.measure
@@ -157,6 +157,8 @@ def print_result(folder: Path) -> None:
         gain = _gain_columns(comparison, arm, entry["gain"][primary], entry["verdict"])
         print(f"{arm:{wide}}{cells}{gain:48}{entry['seconds']:7.1f}")
     _print_groups(comparison, wide)
+    if unlearned := unlearned_line(comparison):
+        print(unlearned)
     print(verdict_line(comparison))
 
 

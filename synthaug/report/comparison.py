@@ -19,6 +19,7 @@ from synthaug.report.templates import render
 from synthaug.report.verdict import (
     GROUPS,
     Comparison,
+    class_names,
     contrast_lines,
     count_units,
     group_rows,
@@ -26,6 +27,7 @@ from synthaug.report.verdict import (
     mean_of,
     read_comparison,
     tone,
+    unlearned_line,
     verdict_line,
 )
 
@@ -71,6 +73,7 @@ def write_comparison_page(
         units=[_unit_row(unit, comparison) for unit in comparison.units],
         choices=_choices(comparison),
         classes=_class_rows(comparison),
+        unlearned=unlearned_line(comparison),
         groups=_group_rows(comparison),
         groups_are=GROUPS,
         comparisons=most_different(comparison, frames or kept_frames(comparison.path)),
@@ -207,13 +210,9 @@ def _unit_row(unit: str, comparison: Comparison) -> dict[str, Any]:
 
 def _class_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """(class, mean IoU per arm), or nothing where every unit has one class of objects."""
-    units = comparison.manifest["units"]
-    if all(len(unit["classes"]["ids"]) <= 2 for unit in units):
+    names = class_names(comparison)
+    if not names:
         return []
-    names: dict[str, str] = {}
-    for unit in units:
-        pairs = zip(unit["classes"]["ids"], unit["classes"]["names"], strict=True)
-        names |= {str(id_): name for id_, name in pairs if str(id_) not in names}
     arms = comparison.result["arms"]
     per_arm = [arms.get(arm, {}).get("per_class", {}) for arm in comparison.arms]
     ids = sorted({id_ for values in per_arm for id_ in values}, key=int)

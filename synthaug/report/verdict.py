@@ -20,6 +20,8 @@ GROUPS = (
 )
 """What the groups of `group_rows` are."""
 MOST_NAMES = 8
+LEARNED = 0.05
+"""IoU from which a class counts as learned at all."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,34 @@ def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
         gain = gain_words(contrast["gain"])
         lines.append((tone(contrast["verdict"]), f"{subject} {said}: {gain}."))
     return lines
+
+
+def class_names(comparison: Comparison) -> dict[str, str]:
+    """Return the names of all units' classes by id; {} where every unit has one of objects."""
+    units = comparison.manifest["units"]
+    if all(len(unit["classes"]["ids"]) <= 2 for unit in units):
+        return {}
+    names: dict[str, str] = {}
+    for unit in units:
+        pairs = zip(unit["classes"]["ids"], unit["classes"]["names"], strict=True)
+        names |= {str(id_): name for id_, name in pairs if str(id_) not in names}
+    return names
+
+
+def unlearned_line(comparison: Comparison) -> str:
+    """Name the classes that no arm has learned, where no gain can show; empty without any."""
+    arms = [entry.get("per_class", {}) for entry in comparison.result["arms"].values()]
+    missed = []
+    for class_id, name in class_names(comparison).items():
+        values = [v for arm in arms if (v := arm.get(class_id)) is not None]
+        if values and max(values) < LEARNED:
+            missed.append(name)
+    if not missed:
+        return ""
+    return (
+        f"Hardly learned by any arm (IoU under {100 * LEARNED:.0f} %): {_some(missed)}. What an "
+        "arm is worth for them cannot show: train for more steps, or with more labels."
+    )
 
 
 def group_rows(comparison: Comparison) -> list[tuple[str, list[dict[str, Any]]]]:

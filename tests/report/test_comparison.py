@@ -10,7 +10,12 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.report.comparison import write_comparison_page
-from synthaug.report.verdict import contrast_lines, read_comparison, verdict_line
+from synthaug.report.verdict import (
+    contrast_lines,
+    read_comparison,
+    unlearned_line,
+    verdict_line,
+)
 from synthaug.sample import Sample
 from synthaug.seeding import numpy_stream
 
@@ -278,6 +283,22 @@ def test_chart_lists_the_arms_in_order_and_a_dot_per_unit(make_comparison):
 def test_several_classes_get_a_table(make_comparison):
     html = page(make_comparison(ids=(0, 3, 4)))
     assert '<tr><td>class_4</td><td class="n">90.0</td>' in html
+
+
+def test_classes_that_no_arm_has_learned_are_named(make_comparison):
+    def line(first, other):
+        path = make_comparison(ids=(0, 3, 4), pictures=False)
+        result = json.loads((path / "comparison.json").read_text())
+        for arm, value in zip(ARMS, (first, other, None, 0.0), strict=True):
+            result["arms"][arm]["per_class"]["3"] = value
+        files.write_json(path / "comparison.json", result)
+        return unlearned_line(read_comparison(path)), page(path)
+
+    said, html = line(0.01, 0.04)
+    assert said.startswith("Hardly learned by any arm (IoU under 5 %): class_3.")
+    assert said in html
+    assert line(0.01, 0.06)[0] == ""
+    assert not unlearned_line(read_comparison(make_comparison(ids=(0, 1), pictures=False)))
 
 
 def test_groups_of_classes_get_a_table_with_their_gains(make_comparison):
