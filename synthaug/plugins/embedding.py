@@ -1,6 +1,6 @@
 """MED-GAN's part in the discriminator: it is told of a region, and weighs what lies in it.
 
-After Lee et al., "MED-GAN":
+After Liu et al., MED-GAN (CVPR 2021):
 
 - mask embedding (eq. 2): features are multiplied by 1 + A_mask(m), m a random box of 75 to 100 % of
   the picture, another for every picture and step. Where pairs are judged, m can be the object's own
@@ -10,7 +10,7 @@ After Lee et al., "MED-GAN":
   where the box is looked at (eq. 11), its features are near those under a similar box (eq. 4), and
   nearer to the real picture's than the generated one's are (eq. 5).
 
-The game of three players with a classifier is a GAN of its own, `synthaug.gans.medgan`.
+The whole game of three players, with a classifier, is `synthaug.gans.medgan`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synthaug.errors import InputError
-from synthaug.gans.boxes import box_masks, jitter_boxes, looking_boxes, mixing_boxes
 from synthaug.gans.contract import GAN, PairBatch
-from synthaug.gans.regions import contrastive, feature_distance, mix
+from synthaug.gans.regions import (
+    box_masks,
+    contrastive,
+    feature_distance,
+    jitter_boxes,
+    looking_boxes,
+    mix,
+    mixing_boxes,
+)
 from synthaug.plugins.hooks import Plugin
 
 IDENTIFICATION, MARGIN = 0.1, 0.5

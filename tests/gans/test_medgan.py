@@ -9,13 +9,6 @@ from scipy.special import betainc
 from torch import nn
 
 from synthaug.errors import InputError
-from synthaug.gans.boxes import (
-    LEAST_AREA,
-    box_masks,
-    jitter_boxes,
-    looking_boxes,
-    mixing_boxes,
-)
 from synthaug.gans.medgan.losses import (
     Draw,
     Weights,
@@ -36,7 +29,16 @@ from synthaug.gans.medgan.networks import (
     mlp,
 )
 from synthaug.gans.medgan.training import Players, Settings, train
-from synthaug.gans.regions import contrastive, feature_distance, mix
+from synthaug.gans.regions import (
+    LEAST_AREA,
+    box_masks,
+    contrastive,
+    feature_distance,
+    jitter_boxes,
+    looking_boxes,
+    mix,
+    mixing_boxes,
+)
 
 OFF = Weights().without_regularisers()
 

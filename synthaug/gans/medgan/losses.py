@@ -11,8 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.gans.boxes import box_masks, jitter_boxes, looking_boxes, mixing_boxes
-from synthaug.gans.regions import contrastive, feature_distance, mix
+from synthaug.gans.regions import (
+    box_masks,
+    contrastive,
+    feature_distance,
+    jitter_boxes,
+    looking_boxes,
+    mix,
+    mixing_boxes,
+)
 
 
 @dataclass(frozen=True)
