@@ -20,9 +20,9 @@ def test_noise_costs_points(script, tmp_path):
     training, test = (resized(s, 80, 56) for s in (whole.training[0], whole.test[0]))
     unit = Unit("coins", [training], [test], whole.classes, "images")
     settings = {"segmenter": "unet", "steps": 20, "batch_size": 4, "side_px": 80}
-    entries = script.check_noise(tmp_path, unit, 3, **settings)
+    entries = script.check_noise(tmp_path, unit, 2, **settings)
     assert list(entries) == ["standard+noise", "standard+masks of noise"]
-    for entry in entries.values():  # three short trainings are too few for a verdict
+    for entry in entries.values():  # two short trainings are too few for a verdict
         assert entry["gain"]["mIoU"]["mean"] < -0.005
         assert script.line(entry).startswith("-")
         assert entry["verdict"] != "helps"
