@@ -15,8 +15,8 @@ needed 256 px and a GPU.
 
 Hardware and result to expect: one CPU core, half an hour for 5000 steps of the source, one to three
 minutes for 800 of a row; RESULTS.md, "Few-shot adaptation". BigGAN is not measured yet.
-OUT/table.md is written after each run, OUT/strips holds rows of pictures between latents. Stop it at any time; the same command goes
-on.
+OUT/table.md is written after each run, OUT/strips holds rows of pictures between latents. Stop it
+at any time; the same command goes on.
 """
 
 from __future__ import annotations

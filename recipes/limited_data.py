@@ -15,8 +15,8 @@ MaskedGAN's table 2 (FID on 10 % of CIFAR-10: none 48.1, spatial 28.4, with the 
 35.2, adaptive 28.8, both 15.9, with BigGAN and far longer training).
 
 Hardware and result to expect: one CPU core, about two minutes a run, a run for each row, share and
-seed; with TransGAN twice as long. RESULTS.md, "Plug-ins and MED-GAN": nothing overfits in 1200 steps,
-and no row is better than the baseline beyond its spread. OUT/table.md, of TransGAN
+seed; with TransGAN twice as long. RESULTS.md, "Plug-ins and MED-GAN": nothing overfits in 1200
+steps, and no row is better than the baseline beyond its spread. OUT/table.md, of TransGAN
 OUT/table-transgan.md, with a source OUT/table-adapted.md, is written after each run; OUT/runs holds
 each run's numbers with the curve of D(x) - D(G(z)) and of k. Stop it at any time; the same command
 goes on.
