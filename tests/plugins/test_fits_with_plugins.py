@@ -31,7 +31,7 @@ def quick(out, pair, plugins, *, progress=None, resume=False, **changes):
 
 
 def test_a_fit_keeps_its_plugins_and_goes_on_bit_for_bit(tmp_path, pair_files):
-    plugins = ("maskedgan", "atopk")
+    plugins = ("maskedgan", "atopk", "medgan-object")
     whole = quick(tmp_path / "whole", pair_files, plugins)
 
     def stop(progress):
@@ -45,7 +45,7 @@ def test_a_fit_keeps_its_plugins_and_goes_on_bit_for_bit(tmp_path, pair_files):
     states = [
         torch.load(path / "checkpoint.pt", weights_only=True)["training"] for path in (whole, part)
     ]
-    assert set(states[0]["plugins"]) == {"diffaug", "diversity", "maskedgan", "atopk"}
+    assert set(states[0]["plugins"]) == {"diffaug", "diversity", "maskedgan", "atopk", "medgan"}
     for name, weight in states[0]["gan"].items():
         assert torch.equal(weight, states[1]["gan"][name]), name
     config = json.loads((whole / "manifest.json").read_text())["config"]
@@ -64,6 +64,12 @@ def test_a_fit_keeps_its_plugins_and_goes_on_bit_for_bit(tmp_path, pair_files):
 def test_refusals_leave_nothing_behind(tmp_path, pair_files, plugins, changes, words):
     with pytest.raises(InputError, match=words):
         quick(tmp_path / "out", pair_files, plugins, **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_are_asked_for_before_anything_is_written(tmp_path, pair_files):
+    with pytest.raises(InputError, match="medgan-object looks at the objects of masks"):
+        quick(tmp_path / "out", (pair_files[0], None), ("medgan-object",))
     assert not (tmp_path / "out").exists()
 
 
