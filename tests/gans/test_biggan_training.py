@@ -120,7 +120,7 @@ def test_the_hinge_stops_at_a_margin_and_every_block_counts_alike(monkeypatch):
         -1.0: (torch.tensor([[-3.0, 1.0]] * 2), torch.tensor([[-0.25], [-0.25]])),
     }
     monkeypatch.setattr(
-        gan.discriminator, "forward", lambda image, classes: logits[float(image.flatten()[0])]
+        gan.discriminator, "forward", lambda image, *_: logits[float(image.flatten()[0])]
     )
     monkeypatch.setattr(type(gan.discriminator), "block_sizes", [8, 4])
     real, fake = (PairBatch((torch.full((2, 3, 32, 32), value),)) for value in (1.0, -1.0))
