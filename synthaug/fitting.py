@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from synthaug import gans, presets
 from synthaug.adaptation import read_source
-from synthaug.config import FitConfig
-from synthaug.config.fit import ADAPTED
+from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.fit_folder import (

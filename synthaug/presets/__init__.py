@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from synthaug.config import FitConfig
-from synthaug.config.fit import ADAPTED
+from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.errors import InputError
 from synthaug.plugins.named import check_plugins
 from synthaug.presets import biggan, oasis, osmis, stylegan2, transgan
@@ -27,8 +26,12 @@ UNTRAINED = ("compose", "patch")
 """Presets that train nothing."""
 
 
-def check(config: FitConfig) -> None:
+def check(config: FitConfig, *, labelled: bool = True) -> None:
     """Refuse settings that do not go together, before anything is read.
+
+    Args:
+        config: what the user asked for.
+        labelled: whether there are masks, where that is known.
 
     Raises:
         InputError: there is no such generator, it has no such preset, or an option or a plug-in
@@ -53,7 +56,7 @@ def check(config: FitConfig) -> None:
         raise InputError(
             f"the preset {preset} trains nothing: leave out the plug-in {config.plugins[0]}"
         )
-    check_plugins(gan, config.plugins)
+    check_plugins(gan, config.plugins, labelled=labelled)
 
 
 def make_plan(
@@ -70,7 +73,6 @@ def make_plan(
     Raises:
         InputError: see `check`; or the generator needs masks, or its source does not fit.
     """
-    check(config)
-    check_plugins(config.generator, config.plugins, labelled=num_classes is not None)
+    check(config, labelled=num_classes is not None)
     plan = GANS[config.generator].make_plan(config, size, num_classes, num_pairs)
     return replace(plan, extra=tuple(config.plugins))

@@ -19,7 +19,7 @@ with fresh weights. Text and released code leave things open or differ; we do as
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -144,14 +144,16 @@ class BigGAN(GAN):
         judged = self.discriminator(real.images[0], real.classes, real.focus)
         unreal = self.discriminator(fake.images[0].detach(), fake.classes, fake.focus)
         terms = {
-            **prefixed("real", loss_by_block(lambda logit: F.relu(1 - logit), judged, sizes)),
+            **self._called_real(judged),
             **prefixed("fake", loss_by_block(lambda logit: F.relu(1 + logit), unreal, sizes)),
         }
         return Terms(terms, lambda: mean_logit(judged).detach())
 
     def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
         """Call images real, up to a margin of 1."""
-        judged = self.discriminator(batch.images[0], batch.classes, batch.focus)
+        return self._called_real(self.discriminator(batch.images[0], batch.classes, batch.focus))
+
+    def _called_real(self, judged: Sequence[Tensor]) -> dict[str, Tensor]:
         sizes = self.discriminator.block_sizes
         return prefixed("real", loss_by_block(lambda logit: F.relu(1 - logit), judged, sizes))
 

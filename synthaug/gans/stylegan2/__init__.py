@@ -15,7 +15,7 @@ Text and released code leave things open or differ; we do as follows:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -155,7 +155,7 @@ class StyleGAN2(GAN):
         sizes = self.discriminator.block_sizes
         judged = self.discriminator(real.images[0], real.focus)
         unreal = self.discriminator(fake.images[0].detach(), fake.focus)
-        terms = prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
+        terms = self._called_real(judged)
         terms |= prefixed("fake", losses.logistic_by_block(unreal, sizes, real=False))
         if self.r1 > 0 and step % self.r1_every == 0:
             image = real.images[0].detach().float().requires_grad_(True)
@@ -169,9 +169,11 @@ class StyleGAN2(GAN):
         """Call images real, while they train and not their masks."""
         if self.presence is not None and step >= self.mask_from:
             return {}
-        judged = self.discriminator(batch.images[0], batch.focus)
-        by_block = losses.logistic_by_block(judged, self.discriminator.block_sizes, real=True)
-        return prefixed("real", by_block)
+        return self._called_real(self.discriminator(batch.images[0], batch.focus))
+
+    def _called_real(self, judged: Sequence[Tensor]) -> dict[str, Tensor]:
+        sizes = self.discriminator.block_sizes
+        return prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
 
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """Have images called real, with the regularisers that are due."""
@@ -182,8 +184,7 @@ class StyleGAN2(GAN):
                 lambda: masks.content_score(made).detach(),
             )
         judged = self.discriminator(fake.images[0], fake.focus)
-        sizes = self.discriminator.block_sizes
-        terms = prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
+        terms = self._called_real(judged)
         beside = {}
         with _exact(fake.images[0]):
             if self.path > 0 and step % self.path_every == 0:
