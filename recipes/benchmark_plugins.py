@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -75,13 +76,13 @@ def runs(gan: str, work: Path) -> Iterator[tuple[str, Run]]:
         data = training_tensors(pairs, classes, plan.size, scale)
     else:
         mask.unlink()
+        config = replace(config, max_size=32)
         pairs = read_square_crops(image.parent, 32, 0)
-        config = FitConfig(generator=gan, max_size=32, accelerator="cpu", precision="32-true")
         data = training_tensors(pairs, None, (32, 32), 1)
     yield NONE, Run(config, pairs[0].size, data)
     for name in PLUGINS:
         if (gan, name) not in REFUSED and not (name in NEEDS_MASKS and data[1] is None):
-            with_it = FitConfig(**{**vars(config), "plugins": (name,)})
+            with_it = replace(config, plugins=(name,))
             yield name, Run(with_it, pairs[0].size, data)
 
 

@@ -8,8 +8,8 @@ Data: ``--data`` names a folder with ``JPEGImages/VIDEO/00000.jpg`` and
 Only frame 0 and its mask are read.
 Hardware and result to expect: two CPU cores, about 3 minutes a video; the table in the README.
 Finished videos are kept in ``OUT/VIDEO.json`` and not run again; fits with plug-ins in a folder
-``OUT/PLUGINS`` of their own. Seeds: ``--seed`` of fit, bank and
-evaluation alike. The interval of a mean is a 95 % bootstrap over videos.
+``OUT/PLUGINS`` of their own. Seeds: ``--seed`` of fit, bank and evaluation alike. The interval of a
+mean is a 95 % bootstrap over videos.
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IDENTIFICATION, MARGIN = 0.1, 0.5
+"""Published weight mu of mixed pictures taken for real ones (eq. 11); gamma of the contrast."""
+
 LEAST_AREA = 1 / 16
 """Smallest share of the picture that a box of `mixing_boxes` covers."""
 
@@ -84,6 +87,20 @@ def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
     y, x = torch.arange(height), torch.arange(width)
     rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
     return (rows[:, :, None] & columns[:, None, :])[:, None].float()
+
+
+def looking_masks(images: Tensor) -> Tensor:
+    """Draw masks (B, 1, H, W) of large boxes to look at images (B, C, H, W) through."""
+    B, _, height, width = images.shape
+    return box_masks(looking_boxes(B, height, width), height, width).to(images)
+
+
+def mixing_masks(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw masks (B, 1, H, W) of boxes to mix images (B, C, H, W) by, and of similar boxes."""
+    B, _, height, width = images.shape
+    boxes = mixing_boxes(B, height, width)
+    near = jitter_boxes(boxes, height, width)
+    return box_masks(boxes, height, width).to(images), box_masks(near, height, width).to(images)
 
 
 def mix(inside: Tensor, outside: Tensor, mask: Tensor) -> Tensor:

@@ -24,18 +24,15 @@ from torch import Tensor
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.gans.regions import (
-    box_masks,
+    IDENTIFICATION,
+    MARGIN,
     contrastive,
     feature_distance,
-    jitter_boxes,
-    looking_boxes,
+    looking_masks,
     mix,
-    mixing_boxes,
+    mixing_masks,
 )
 from synthaug.plugins.hooks import Plugin
-
-IDENTIFICATION, MARGIN = 0.1, 0.5
-"""Weight mu of mixed pictures taken for real ones; gamma of the contrast. Both as published."""
 
 
 class MaskEmbeddingPlugin(Plugin):
@@ -69,7 +66,8 @@ class MaskEmbeddingPlugin(Plugin):
 
     def corrupt(self, batch: PairBatch) -> PairBatch:
         """Say where to look; images and mask stay as they are."""
-        return replace(batch, focus=_objects(batch) if self.objects else _boxes(batch))
+        focus = _objects(batch) if self.objects else looking_masks(batch.images[0])
+        return replace(batch, focus=focus)
 
     def discriminator_terms(
         self, gan: GAN, real: PairBatch, fake: PairBatch, step: int
@@ -78,10 +76,7 @@ class MaskEmbeddingPlugin(Plugin):
         focus = gan.focus
         if not self.regions or focus is None:
             return {}
-        B, _, height, width = real.images[0].shape
-        boxes = mixing_boxes(B, height, width)
-        near = jitter_boxes(boxes, height, width)
-        m, m_near = (box_masks(b, height, width).to(real.images[0]) for b in (boxes, near))
+        m, m_near = mixing_masks(real.images[0])
         batches = (
             _replaced(real, fake, m),
             _replaced(real, fake, m_near),
@@ -112,12 +107,6 @@ def _objects(batch: PairBatch) -> Tensor:
     shares = batch.mask.detach()
     # Hard, as real masks are: soft ones would tell what is generated.
     return (shares[:, 1:].sum(1, keepdim=True) > shares[:, :1]).to(batch.images[0].dtype)
-
-
-def _boxes(batch: PairBatch) -> Tensor:
-    image = batch.images[0]
-    B, _, height, width = image.shape
-    return box_masks(looking_boxes(B, height, width), height, width).to(image)
 
 
 def _replaced(real: PairBatch, fake: PairBatch, m: Tensor) -> PairBatch:

@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.gans.regions import (
+    IDENTIFICATION,
+    MARGIN,
     box_masks,
     contrastive,
     feature_distance,
-    jitter_boxes,
-    looking_boxes,
+    looking_masks,
     mix,
     mixing_boxes,
+    mixing_masks,
 )
 
 
@@ -37,8 +39,8 @@ class Weights:
     recognition: float = 1.0
     consistency: float = 1.0
     contrast: float = 1.0
-    identification: float = 0.1
-    margin: float = 0.5
+    identification: float = IDENTIFICATION
+    margin: float = MARGIN
 
     def without_regularisers(self) -> Weights:
         """Return the weights of the plain game: consistency, contrast, identification at 0."""
@@ -137,10 +139,7 @@ def _regional_terms(D: nn.Module, draw: Draw, weights: Weights) -> dict[str, Ten
     terms: dict[str, Tensor] = {}
     if max(weights.consistency, weights.contrast, weights.identification) <= 0:
         return terms
-    B, _, height, width = draw.real.shape
-    boxes = mixing_boxes(B, height, width)
-    near = jitter_boxes(boxes, height, width)
-    m, m2 = (box_masks(b, height, width).to(draw.real.device) for b in (boxes, near))
+    m, m2 = mixing_masks(draw.real)
     mixed, mixed2 = (mix(draw.real, draw.fake, mask) for mask in (m, m2))
     verdict = D(
         torch.cat([mixed, mixed2, draw.real, draw.fake]),
@@ -154,7 +153,7 @@ def _regional_terms(D: nn.Module, draw: Draw, weights: Weights) -> dict[str, Ten
         loss = contrastive(of_real, of_mixed, of_fake, weights.margin)
         terms["contrast"] = weights.contrast * loss
     if weights.identification > 0:
-        terms["identification"] = weights.identification * F.softplus(-verdict.logits[:B])
+        terms["identification"] = weights.identification * F.softplus(-verdict.logits[: len(mixed)])
     return terms
 
 
@@ -192,7 +191,4 @@ def classifier_terms(C: nn.Module, draw: Draw) -> dict[str, Tensor]:
 
 def _looks(samples: Tensor) -> Tensor | None:
     """Masks of large boxes for images, None for points."""
-    if samples.ndim != 4:
-        return None
-    B, _, height, width = samples.shape
-    return box_masks(looking_boxes(B, height, width), height, width).to(samples.device)
+    return looking_masks(samples) if samples.ndim == 4 else None
