@@ -2,13 +2,13 @@
 
     python recipes/adapted_masks.py --data CAMVID/train --out runs/adapted-masks
 
-A small StyleGAN2 of 64 px learns from squares cut out of ``--data``, CamVid's training frames or
-any folder of photographs. It is adapted (``both``) to ten tiles of 64 px around coins of the right
-half of the photograph that comes with the package, and learns their masks in the last third of its
-steps. 100 pairs are drawn and filtered. Then `compare` trains a U-Net on the ten pairs, with each
-arm of `ARMS`; the test are tiles of the left half, none over another. ``--draws`` repeats all of it
-with other ten tiles, of the twelve there are, and other seeds; each draw is a unit of the
-comparison.
+A small StyleGAN2 of 32 px learns from squares cut out of ``--data``, CamVid's training frames or
+any folder of photographs, as in adaptation.py, whose ``OUT/source-STEPS`` can be copied. It is
+adapted (``--adaptation``) to ten tiles of 64 px around coins of the right half of the photograph
+that comes with the package, and learns their masks in the last third of its steps. 100 pairs are
+drawn and filtered. Then `compare` trains a U-Net at 32 px on the ten pairs, with each arm of
+`ARMS`; the test are tiles of the left half, none over another. ``--draws`` repeats all of it with
+other ten tiles, of the twelve there are, and other seeds; each draw is a unit of the comparison.
 
 OUT/samples.png: the ten pairs of the first draw over what was generated and kept, masks outlined.
 OUT/comparison/index.html is the report, OUT/table.md its table.
@@ -29,6 +29,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from adaptation import SIDE_PX as GENERATOR_PX
 from adaptation import fitted
 from PIL import Image
 
@@ -126,6 +127,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=1, help="of the ten tiles, a fit each")
     parser.add_argument("--source-steps", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=2000, help="of the fits, masks included")
+    parser.add_argument("--adaptation", default="both", help="what holds on to the source")
     parser.add_argument("--seeds", type=int, default=5, help="of the trainings")
     parser.add_argument("--train-steps", type=int, default=60, help="of the U-Net")
     parser.add_argument("--batch-size", type=int, default=8, help="of the U-Net")
@@ -143,12 +145,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fitted(
         source,
         options.data,
-        FitConfig(**common, max_size=SIDE_PX, iterations=options.source_steps),
+        FitConfig(**common, max_size=GENERATOR_PX, iterations=options.source_steps),
     )
     units = [coins_unit(seed) for seed in range(options.draws)]
     sources: dict[str, dict[str, Path]] = {}
     for seed, unit in enumerate(units):
-        config = FitConfig(**common, source=str(source), iterations=options.steps, seed=seed)
+        config = FitConfig(
+            **common,
+            source=str(source),
+            adaptation=options.adaptation,
+            iterations=options.steps,
+            seed=seed,
+        )
         drawing = GenerateConfig(n=SAMPLES, seed=seed, accelerator=options.accelerator)
         stages = UnitSources(options.out / "units" / unit.name, unit, unit.name, None, say)
         bank = stages.synthetic(Recipe(config, drawing, FILTER))
@@ -167,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         segmenter="unet",
         steps=options.train_steps,
         batch_size=options.batch_size,
-        side_px=SIDE_PX,
+        side_px=GENERATOR_PX,
         jobs=options.jobs,
         reproduce=shlex.join(["python", "recipes/adapted_masks.py", *(arguments or sys.argv[1:])]),
         echo=say,

@@ -48,8 +48,9 @@ def test_a_comparison_is_made_once(script, tmp_path, monkeypatch, capsys):
     photos.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (90, 100, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photos / "noise.png")
-    command = ["--data", str(photos), "--out", str(out), "--source-steps", "2", "--steps", "3"]
+    command = ["--data", str(photos), "--out", str(out), "--source-steps", "2", "--steps", "3", "--adaptation", "blocks"]
     command += ["--seeds", "2", "--train-steps", "2", "--batch-size", "2"]
+    command += ["--adaptation", "blocks"]
     script.main(command)
     first = capsys.readouterr().out
     rows = [line.split(" | ") for line in first.splitlines() if line.startswith("| ")]
@@ -61,6 +62,7 @@ def test_a_comparison_is_made_once(script, tmp_path, monkeypatch, capsys):
     manifest = (out / "units" / "coins-0" / "generator" / "manifest.json").read_text()
     assert '"mask_from": 2' in manifest
     assert '"grey": true' in manifest
+    assert '"adaptation": "blocks"' in manifest
     made = {path: path.stat().st_mtime_ns for path in out.glob("comparison/runs/**/*.json")}
     assert len(made) == 2 * len(script.ARMS)
     script.main(command)
