@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.precision import exact
+from synthaug.gans.warping import affine_places, sample_at
 from synthaug.plugins.hooks import Plugin
 
 
@@ -64,13 +65,14 @@ class DiffAugment(Plugin):
         if self.p <= 0:
             return batch
         first = batch.images[0]
-        theta = self._draw(first)
-        grids: dict[tuple[int, ...], Tensor] = {}
-        images = [_sample(image, theta, grids) for image in batch.images]
+        with exact(first):
+            theta = self._draw(first)
+        places: dict[tuple[int, int], Tensor] = {}
+        images = [_sample(image, theta, places) for image in batch.images]
         mask = batch.mask
         if mask is not None:
             indices = not mask.is_floating_point()
-            mask = _sample_indices(mask, theta) if indices else _sample(mask, theta, grids)
+            mask = _sample_indices(mask, theta) if indices else _sample(mask, theta, places)
         if self.colour > 0:
             images = self._jitter(images)
         return batch.with_pair(images, mask)
@@ -137,18 +139,13 @@ def _where(fires: Tensor, map_: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(fires[:, None, None], map_, otherwise)
 
 
-def _sample(image: Tensor, theta: Tensor, grids: dict[tuple[int, ...], Tensor]) -> Tensor:
-    size = tuple(image.shape[2:])
-    if size not in grids:
-        grids[size] = F.affine_grid(theta, [image.shape[0], 1, *size], align_corners=False)
-    return F.grid_sample(
-        image, grids[size].to(image.dtype), padding_mode="reflection", align_corners=False
-    )
+def _sample(image: Tensor, theta: Tensor, places: dict[tuple[int, int], Tensor]) -> Tensor:
+    size = image.shape[2], image.shape[3]
+    if size not in places:
+        places[size] = affine_places(theta, size)
+    return sample_at(image, places[size])
 
 
 def _sample_indices(mask: Tensor, theta: Tensor) -> Tensor:
-    grid = F.affine_grid(theta, [len(mask), 1, *mask.shape[1:]], align_corners=False)
-    nearest = F.grid_sample(
-        mask[:, None].float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
-    )
-    return nearest[:, 0].to(mask.dtype)
+    places = affine_places(theta, (mask.shape[1], mask.shape[2]))
+    return sample_at(mask[:, None], places, mode="nearest")[:, 0]

@@ -50,6 +50,15 @@ def test_the_object_is_where_the_mask_says_in_its_own_colours():
     assert (colours[outside] - GROUND).abs().max() < 0.2  # no ghost of the object is left
 
 
+def test_training_in_mixed_precision_sees_what_sampling_draws():
+    composition = learned([scene([(14, 20, 16, 16, 1)])])
+    exact = draw(composition)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = draw(composition)
+    for own, other in zip(exact, mixed, strict=True):
+        assert torch.equal(own, other)
+
+
 def test_places_differ_and_stay_in_the_picture():
     _, mask = draw(learned([scene([(14, 20, 16, 16, 1)])]))
     columns = torch.arange(SIZE[1]).float()

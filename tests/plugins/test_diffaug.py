@@ -31,6 +31,18 @@ def test_nothing_happens_at_p_zero():
     assert DiffAugment(0.0).transform(batch) is batch
 
 
+def test_pictures_keep_their_places_in_mixed_precision():
+    batch = encoded_batch(size=(192, 256))
+    lens = DiffAugment(1.0, close_up=1.0, zoom=(1.0, 1.0), rotation=0.0, shift=(0.0, 0.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = lens.transform(batch)
+    assert torch.allclose(out.images[0], batch.images[0].flip(3), atol=1e-4)
+    labels = torch.arange(192 * 256).view(1, 192, 256)
+    with torch.autocast("cpu", torch.bfloat16):
+        turned = lens.transform(PairBatch(batch.images, labels.expand(8, -1, -1)))
+    assert torch.equal(turned.mask, labels.flip(2).expand(8, -1, -1))
+
+
 def test_samples_fire_on_their_own():
     batch = encoded_batch(64)
     out = DiffAugment(0.3).transform(batch)

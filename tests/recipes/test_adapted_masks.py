@@ -48,7 +48,7 @@ def test_a_comparison_is_made_once(script, tmp_path, monkeypatch, capsys):
     photos.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (90, 100, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photos / "noise.png")
-    command = ["--data", str(photos), "--out", str(out), "--source-steps", "2", "--steps", "3", "--adaptation", "blocks"]
+    command = ["--data", str(photos), "--out", str(out), "--source-steps", "2", "--steps", "3"]
     command += ["--seeds", "2", "--train-steps", "2", "--batch-size", "2"]
     command += ["--adaptation", "blocks"]
     script.main(command)

@@ -34,6 +34,7 @@ from synthaug.gans.biggan.layers import iterate_norms
 from synthaug.gans.biggan.networks import START_PX, BigGenerator
 from synthaug.gans.blocks import loss_by_block, mean_logit
 from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
+from synthaug.gans.precision import exact
 from synthaug.gans.smoothness import smoothness_similarity
 from synthaug.seeding import torch_stream
 
@@ -163,7 +164,7 @@ class BigGAN(GAN):
         by_block = loss_by_block(torch.neg, judged, self.discriminator.block_sizes)
         beside = {}
         if self.source is not None:
-            with torch.autocast(fake.images[0].device.type, enabled=False):
+            with exact(fake.images[0]):
                 beside["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
         terms = Terms(prefixed("real", by_block), lambda: mean_logit(judged).detach())
         return terms.with_beside(beside)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthaug.gans.precision import exact
+
 FIRST_ITERATIONS = 10
 """Steps of power iteration that fresh weights start with."""
 
@@ -39,7 +41,7 @@ class SpectralLayer(nn.Module):
     def weight(self) -> Tensor:
         """Return the normalised weight."""
         matrix = self.weight_orig.flatten(1)
-        with torch.autocast(matrix.device.type, enabled=False):
+        with exact(matrix):
             return self.weight_orig / (self.weight_u @ (matrix @ self.weight_v))
 
     @torch.no_grad()

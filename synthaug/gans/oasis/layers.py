@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from synthaug.gans.precision import exact
+
 TAPS = 9
 """Positions of a 3x3 kernel."""
 
@@ -83,7 +85,7 @@ class LabelConv(nn.Module):
         around = [index[:, y : y + h, x : x + w] for y in range(3) for x in range(3)]
         offset = torch.arange(TAPS, device=labels.device) * (B * L + 1)
         bags = (torch.stack(around, 3) + offset).view(-1, TAPS)
-        with torch.autocast(labels.device.type, enabled=False):
+        with exact(labels):
             total = F.embedding_bag(bags, table.flatten(0, 1), mode="sum")
         out = total.view(B, h, w, -1).permute(0, 3, 1, 2) + self.bias[:, None, None]
         if noise.ndim == 4:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.composing.components import find_components
+from synthaug.gans.precision import exact
+from synthaug.gans.warping import affine_places, sample_at
 from synthaug.inpainting import inpaint
 
 MAX_OBJECTS = 6
@@ -130,7 +132,8 @@ class Composition(nn.Module):
         row_x = torch.stack([cos * mirror, -sin * mirror * height / width], 1)
         row_y = torch.stack([sin * width / height, cos], 1)
         linear = torch.stack([row_x, row_y], 1)  # (B, 2, 2)
-        offset = centre - (linear @ place[..., None])[..., 0]
+        with exact(u):
+            offset = centre - (linear @ place[..., None])[..., 0]
         theta = torch.cat([linear, offset[..., None]], 2)
         part = torch.cat([self.pictures[pair], self.alphas[pair, slot, None]], 1)
         part = _warp(part, theta, "zeros")
@@ -164,5 +167,4 @@ def _centre(component: Tensor) -> Tensor:
 
 
 def _warp(maps: Tensor, theta: Tensor, padding: str) -> Tensor:
-    grid = F.affine_grid(theta, [len(theta), 1, *maps.shape[2:]], align_corners=False)
-    return F.grid_sample(maps, grid, padding_mode=padding, align_corners=False)
+    return sample_at(maps, affine_places(theta, (maps.shape[2], maps.shape[3])), padding)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.gradient_penalty import gradient_penalty
+from synthaug.gans.precision import exact
 from synthaug.gans.smoothness import smoothness_similarity
 from synthaug.gans.stylegan2 import losses, masks
 from synthaug.gans.stylegan2.networks import (
@@ -159,7 +160,7 @@ class StyleGAN2(GAN):
         terms |= prefixed("fake", losses.logistic_by_block(unreal, sizes, real=False))
         if self.r1 > 0 and step % self.r1_every == 0:
             image = real.images[0].detach().float().requires_grad_(True)
-            with _exact(image):
+            with exact(image):
                 score = losses.mean_logit(self.discriminator(image, real.focus))
                 penalty = gradient_penalty(score, image)
             terms["r1"] = self.r1 / 2 * self.r1_every * penalty
@@ -186,7 +187,7 @@ class StyleGAN2(GAN):
         judged = self.discriminator(fake.images[0], fake.focus)
         terms = self._called_real(judged)
         beside = {}
-        with _exact(fake.images[0]):
+        with exact(fake.images[0]):
             if self.path > 0 and step % self.path_every == 0:
                 beside["path"] = self._path_term(fake.batch_size)
             if self.source is not None:
@@ -307,8 +308,3 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], *new: str) -> None:
     own = module.state_dict()
     fresh = {key: value for key, value in own.items() if key.startswith(new)}
     module.load_state_dict({**fresh, **state}, strict=True)
-
-
-def _exact(like: Tensor) -> torch.autocast:
-    """Second derivatives are taken in full precision."""
-    return torch.autocast(like.device.type, enabled=False)

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.gans.gradient_penalty import gradient_penalty
+from synthaug.gans.precision import exact
 from synthaug.gans.transgan.networks import SMALLEST_PX, TokenDiscriminator, TokenGenerator
 
 __all__ = ["TokenDiscriminator", "TokenGenerator", "TransGAN", "build"]
@@ -73,8 +73,8 @@ class TransGAN(GAN):
         terms = {"real": F.softplus(-judged), "fake": F.softplus(unreal)}
         if self.r1 > 0 and step % self.r1_every == 0:
             image = real.images[0].detach().float().requires_grad_(True)
-            exact = torch.autocast(image.device.type, enabled=False)
-            with exact, sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
+            # The fused kernels have no second derivative.
+            with exact(image), sdpa_kernel(SDPBackend.MATH):
                 penalty = gradient_penalty(self.discriminator(image), image)
             terms["r1"] = self.r1 / 2 * self.r1_every * penalty
         return Terms(terms, judged.detach)
