@@ -153,7 +153,9 @@ def measure(
             ks.extend(int(plugin.k) for plugin in plugins if isinstance(plugin, ATopK))
         if state.step % max(1, steps // LOOKS) == 0:
             with torch.inference_mode():
-                made = [state.ema(z).images[0].clamp(-1, 1) for z in latents.split(64)]
+                noise = torch_stream(seed, "limited data", "noise")
+                pairs = [gan.sample(state.ema, z, noise) for z in latents.split(64)]
+                made = [pair.images[0].clamp(-1, 1) for pair in pairs]
             fids[str(state.step)] = fid(describe(torch.cat(made), net), reference)
         return False
 

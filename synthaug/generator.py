@@ -45,7 +45,7 @@ class Generator(GeneratorFolder):
         """Draw the sample of a latent seed; the same seed gives the same bits.
 
         Args:
-            seed: seeds the latent z ~ N(0, I).
+            seed: seeds the latent z ~ N(0, I), and noise beside it where a GAN has any.
 
         Returns:
             A pair at the training pair's size, (H, W); mask ids as in the training mask.
@@ -54,12 +54,16 @@ class Generator(GeneratorFolder):
         return self.draw(self._gan, self._network, seed, self.size, classes, self.grey)
 
     def interpolate(self, first: int, second: int, n: int) -> list[Sample]:
-        """Draw ``n`` samples of evenly spaced latents, from one seed's latent to another's."""
-        one, other = (_latent(self._gan, seed) for seed in (first, second))
+        """Draw ``n`` samples of evenly spaced latents, from one seed's latent to another's.
+
+        Noise beside the latents is the first seed's all the way.
+        """
+        one, other = (_latent(self._gan, seed)[0] for seed in (first, second))
         classes = self.classes if self.classes.ids else None
         samples = []
         for share in np.linspace(0, 1, n).tolist():
-            pair = _generate(self._gan, self._network, torch.lerp(one, other, share))
+            stream = _latent(self._gan, first)[1]
+            pair = _generate(self._gan, self._network, torch.lerp(one, other, share), stream)
             name = f"z{first}-z{second}-{share:.3f}"
             samples.append(_finish(pair, name, self.size, classes, self.grey))
         return samples
@@ -74,17 +78,19 @@ class Generator(GeneratorFolder):
         grey: bool,
     ) -> Sample:
         """Draw one sample of any network that generates for ``gan``; see `sample`."""
-        pair = _generate(gan, network, _latent(gan, seed))
+        pair = _generate(gan, network, *_latent(gan, seed))
         return _finish(pair, f"z{seed}", size, classes, grey)
 
 
-def _latent(gan: GAN, seed: int) -> torch.Tensor:
-    return gan.latent(1, torch.Generator().manual_seed(seed))
+def _latent(gan: GAN, seed: int) -> tuple[torch.Tensor, torch.Generator]:
+    """Draw a latent (1, latent_dim); also return the stream, which goes on behind it."""
+    stream = torch.Generator().manual_seed(seed)
+    return gan.latent(1, stream), stream
 
 
 @torch.inference_mode()
-def _generate(gan: GAN, network: nn.Module, z: torch.Tensor) -> PairBatch:
-    return gan.render(network(z.to(next(network.parameters()).device)))
+def _generate(gan: GAN, network: nn.Module, z: torch.Tensor, stream: torch.Generator) -> PairBatch:
+    return gan.render(gan.sample(network, z.to(next(network.parameters()).device), stream))
 
 
 def _finish(

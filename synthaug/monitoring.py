@@ -64,11 +64,12 @@ class Monitor:
 
     def judge(self, gan: GAN, generator: nn.Module) -> Verdict:
         """Sample ``generator``, the averaged twin of ``gan.generator``, and score it."""
-        z = gan.latent(SAMPLES, torch_stream(self.seed, "monitor", "latent"))
+        stream = torch_stream(self.seed, "monitor", "latent")
+        z = gan.latent(SAMPLES, stream)
         device = next(generator.parameters()).device
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             parts = torch.split(z.to(device), 4)
-            images = torch.cat([generator(part).images[0].cpu() for part in parts])
+            images = torch.cat([gan.sample(generator, p, stream).images[0].cpu() for p in parts])
             images = ((images.float() + 1) / 2).clamp(0, 1)
             diversity = pairwise_diversity(images, self.space) / max(self.reference, 1e-9)
             quality = self._quality(images)

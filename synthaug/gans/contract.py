@@ -159,6 +159,19 @@ class GAN(nn.Module, ABC):
         """Draw latents (B, latent_dim) ~ N(0, I) on the CPU, as reproducible as ``generator``."""
         return torch.randn(batch_size, self.latent_dim, generator=generator)
 
+    def sample(
+        self, network: nn.Module, z: Tensor, generator: torch.Generator | None = None
+    ) -> PairBatch:
+        """Have the generator or its averaged twin, in evaluation mode, draw pairs.
+
+        Args:
+            network: on the device of z.
+            z: (B, latent_dim).
+            generator: on the CPU, of what else is random; default: torch's own.
+        """
+        pair: PairBatch = network(z)
+        return pair
+
     def latent_for(self, real: PairBatch, step: int) -> Tensor:
         """Draw latents (B, latent_dim) to paint the masks of real pairs with, in training."""
         return self.latent(real.batch_size).to(real.images[0].device)

@@ -241,11 +241,11 @@ def test_smoothness_is_zero_at_the_source_in_the_loop_and_teaches_nothing_there(
     assert gradients
     assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
     with torch.no_grad():
-        gan.generator.layers[1].conv_1.weight_orig[0].mul_(2)
+        gan.generator.layers[0].conv_1.weight_orig[0].mul_(2)
     moved = gan.generator_terms(fake, 0)["smoothness"]
     assert (moved > 0).all()
     moved.sum().backward()
-    assert gan.generator.layers[1].conv_1.weight_orig.grad.abs().sum() > 0
+    assert gan.generator.layers[0].conv_1.weight_orig.grad.abs().sum() > 0
     assert total(gan.generator_terms(fake, 0)).isfinite()
 
 

@@ -9,6 +9,7 @@ from synthaug import gans
 from synthaug.errors import InputError
 from synthaug.gans.contract import PairBatch
 from synthaug.gans.gradient_penalty import gradient_penalty
+from synthaug.gans.smoothness import smoothness_px
 from synthaug.gans.stylegan2 import losses
 from synthaug.gans.stylegan2.layers import ModulatedConv, Upsample, minibatch_deviation
 from synthaug.gans.stylegan2.networks import (
@@ -285,6 +286,27 @@ def test_path_length_regularisation_follows_its_mean():
     assert term[0] >= 2.0 * 4 * (length - gan.path_mean).square() * 0.999
 
 
+def test_every_sample_has_a_grain_of_its_own():
+    torch.manual_seed(0)
+    gan = tiny().eval()
+    z = gan.latent(2)[:1].repeat(2, 1)
+
+    def sample(seed):
+        return gan.sample(gan.generator, z, torch.Generator().manual_seed(seed)).images[0]
+
+    assert torch.equal(sample(1), gan.generator(z).images[0])  # noise begins without weight
+    for module in (gan.generator.conv1, *gan.generator.convs):
+        torch.nn.init.constant_(module.noise.weight, 0.5)
+    assert torch.equal(sample(1), sample(1))
+    assert (sample(1) - sample(2)).abs().max() > 0.1
+    assert (sample(1)[0] - sample(1)[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("size", "px"), [(8, 4), (32, 4), (64, 8), (256, 32), (1024, 32)])
+def test_smoothness_is_compared_at_an_eighth_of_the_picture(size, px):
+    assert smoothness_px(size) == px
+
+
 def test_smoothness_is_zero_at_the_source_and_teaches_nothing_there():
     torch.manual_seed(0)
     gan = tiny(smoothness=5.0)
@@ -299,11 +321,11 @@ def test_smoothness_is_zero_at_the_source_and_teaches_nothing_there():
     assert gradients
     assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
     with torch.no_grad():
-        gan.generator.convs[0].conv.weight.mul_(1.1).add_(0.1)
+        gan.generator.conv1.conv.weight.mul_(1.1).add_(0.1)
     moved = gan.generator_terms(fake, 0)["smoothness"]
     assert (moved > 0).all()
     moved.sum().backward()
-    assert gan.generator.convs[0].conv.weight.grad.abs().sum() > 0
+    assert gan.generator.conv1.conv.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in gan.source.parameters())
 
 

@@ -12,7 +12,7 @@ with fresh weights. Text and released code leave things open or differ; we do as
   generators whose smoothness is compared, and no batch of ten images decides on them;
 - the joint latents of adaptation are N(0, 1) in the noise, and in the class embedding normal with
   the mean and the variance of the known classes' embeddings, each number for itself;
-- smoothness is compared at every step, at 32 px or, in smaller generators, at half their size; its
+- smoothness is compared at every step, at an eighth of the picture's side; its
   directions are N(0, 1) over the root of the number of places (``smoothness_scale`` 1).
 """
 
@@ -35,7 +35,7 @@ from synthaug.gans.biggan.networks import START_PX, BigGenerator
 from synthaug.gans.blocks import loss_by_block, mean_logit
 from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.precision import exact
-from synthaug.gans.smoothness import smoothness_similarity
+from synthaug.gans.smoothness import smoothness_px, smoothness_similarity
 from synthaug.seeding import torch_stream
 
 __all__ = [
@@ -62,7 +62,6 @@ UNITS: dict[int, list[int]] = {
 }
 """Size -> channels at 4, 8, ... pixels over the width; published from 128 px on."""
 ATTENTION_PX = 64
-SMOOTHNESS_PX = 32
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 32
 
 
@@ -95,7 +94,7 @@ class BigGAN(GAN):
         self.latent_dim = generator.latent_dim
         self.smoothness = smoothness
         self.smoothness_scale = smoothness_scale
-        self.smoothness_px = min(SMOOTHNESS_PX, generator.size // 2)
+        self.smoothness_px = smoothness_px(generator.size)
         self.source: BigGenerator | None = None
         if smoothness > 0:
             self.source = copy.deepcopy(generator).requires_grad_(False)

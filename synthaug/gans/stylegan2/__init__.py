@@ -8,7 +8,7 @@ Text and released code leave things open or differ; we do as follows:
 - the gradient penalty is taken at the image that the discriminator sees, after its augmentation;
 - generated images are not bounded while training; `StyleGAN2.render` clamps them;
 - smoothness is compared at every step, without style mixing, with fresh noise maps that both
-  generators share, at 32 px or, in smaller generators, at half their size;
+  generators share, at an eighth of the picture's side;
 - its directions are N(0, 1) over the root of the number of places (``smoothness_scale`` 1).
 """
 
@@ -25,7 +25,7 @@ from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.gradient_penalty import gradient_penalty
 from synthaug.gans.precision import exact
-from synthaug.gans.smoothness import smoothness_similarity
+from synthaug.gans.smoothness import smoothness_px, smoothness_similarity
 from synthaug.gans.stylegan2 import losses, masks
 from synthaug.gans.stylegan2.networks import (
     StyleDiscriminator,
@@ -43,7 +43,6 @@ PRESETS: dict[str, dict[str, int]] = {
 PATH_DECAY = 0.01
 PATH_SHRINK = 2
 """Path lengths are measured on a batch this much smaller (published)."""
-SMOOTHNESS_PX = 32
 
 
 class StyleGAN2(GAN):
@@ -100,7 +99,7 @@ class StyleGAN2(GAN):
         self.path_every = path_every
         self.smoothness = smoothness
         self.smoothness_scale = smoothness_scale
-        self.smoothness_px = min(SMOOTHNESS_PX, generator.size // 2)
+        self.smoothness_px = smoothness_px(generator.size)
         self.register_buffer("path_mean", torch.zeros(()))
         self.source: StyleGenerator | None = None
         if smoothness > 0:
@@ -194,6 +193,14 @@ class StyleGAN2(GAN):
                 beside["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
         return Terms(terms, lambda: losses.mean_logit(judged).detach()).with_beside(beside)
 
+    def sample(
+        self, network: nn.Module, z: Tensor, generator: torch.Generator | None = None
+    ) -> PairBatch:
+        """Draw pairs with noise maps of their own; with the kept ones all had the same grain."""
+        assert isinstance(network, StyleGenerator)
+        pair: PairBatch = network(z, network.draw_noise(len(z), generator))
+        return pair
+
     def render(self, fake: PairBatch) -> PairBatch:
         """Clamp the images to [-1, 1]."""
         return fake.with_pair([image.clamp(-1, 1) for image in fake.images], fake.mask)
@@ -231,8 +238,7 @@ class StyleGAN2(GAN):
         noise = self.generator.draw_noise(batch_size)
 
         def features(generator: StyleGenerator, z: Tensor) -> Tensor:
-            tapped: Tensor = generator.synthesise(generator.styles(z), noise, [px])[1][0]
-            return tapped
+            return generator.features_at(generator.styles(z), noise, px)
 
         with torch.no_grad():
             y = torch.randn_like(features(source, z)) * (self.smoothness_scale / px)

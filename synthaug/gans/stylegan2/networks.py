@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Self
 
@@ -49,8 +49,8 @@ class StyleGenerator(nn.Module):
 
     Two styled convolutions per size, one at 4 px; one style each, and one more for the last
     colours: ``num_styles`` = 2 log2(size) - 2. In training mode `forward` mixes styles and draws
-    fresh noise from torch's global generator; in evaluation mode it uses the noise maps kept with
-    the weights, so that an image depends on its latent alone.
+    fresh noise from torch's global generator; in evaluation mode it uses the noise maps it is
+    given, by default those kept with the weights, with which an image depends on its latent alone.
 
     Args:
         channels: at 4, 8, ... pixels, as `channel_widths`.
@@ -177,28 +177,43 @@ class StyleGenerator(nn.Module):
         if [n.shape[-1] for n in maps] != self.noise_sizes():
             raise InputError(f"noise must have the sides {self.noise_sizes()}")
         seen: dict[int, Tensor] = {}
-        x = self.conv1(self.input(len(ws)), ws[:, 0], maps[0])
-        seen[SMALLEST_PX] = x
-        image: Tensor = self.to_rgb1(x, ws[:, 1])
-        for level, to_rgb in enumerate(self.to_rgbs):
-            i = 2 * level
-            x = self.convs[i](x, ws[:, i + 1], maps[i + 1])
-            x = self.convs[i + 1](x, ws[:, i + 2], maps[i + 2])
+        image: Tensor | None = None
+        for level, x in enumerate(self._features(ws, maps)):
             seen[x.shape[-1]] = x
-            image = to_rgb(x, ws[:, i + 3], image)
+            to_rgb = self.to_rgbs[level - 1] if level else self.to_rgb1
+            image = to_rgb(x, ws[:, 2 * level + 1], image)
+        assert image is not None
         unknown = [px for px in taps if px not in seen]
         if unknown:
             raise InputError(f"no features at {unknown[0]} px: there are {sorted(seen)}")
         return image, tuple(seen[px] for px in taps)
 
-    def forward(self, z: Tensor) -> PairBatch:
-        """Generate images (B, 3, size, size), with class probabilities if there is a head."""
+    def features_at(self, ws: Tensor, noise: Sequence[Tensor], px: int) -> Tensor:
+        """Return the features (B, C, px, px) of one size alone, without what comes behind them."""
+        return next(x for x in self._features(ws, noise) if x.shape[-1] == px)
+
+    def _features(self, ws: Tensor, maps: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Features after the last convolution at 4, 8, ... pixels, one size after the other."""
+        x: Tensor = self.conv1(self.input(len(ws)), ws[:, 0], maps[0])
+        yield x
+        for i in range(0, len(self.convs), 2):
+            x = self.convs[i](x, ws[:, i + 1], maps[i + 1])
+            x = self.convs[i + 1](x, ws[:, i + 2], maps[i + 2])
+            yield x
+
+    def forward(self, z: Tensor, noise: Sequence[Tensor] | None = None) -> PairBatch:
+        """Generate images (B, 3, size, size), with class probabilities if there is a head.
+
+        Args:
+            z: (B, z_dim).
+            noise: as `synthesise` takes it, in evaluation mode.
+        """
         taps = [SMALLEST_PX << i for i in range(len(self.channels))] if self.mask_head else []
         if self.training:
             ws, noise = self.mixed_styles(z), self.draw_noise(len(z))
             image, features = self.synthesise(ws, noise, taps)
         else:
-            image, features = self.synthesise(self.styles(z), taps=taps)
+            image, features = self.synthesise(self.styles(z), noise, taps)
         return PairBatch((image,), None if self.mask_head is None else self.mask_head(features))
 
 
