@@ -44,7 +44,7 @@ def convert(source: str | Path, out: str | Path, *, overwrite: bool = False) -> 
         InputError: the file is missing, damaged, refused, or of no known kind; or the folder
             cannot be written.
     """
-    files.check_output_folder(out, overwrite=overwrite)
+    files.check_output_folder(out, overwrite=overwrite, reads=(source,))
     found = _read(source)
     tensors = {
         f"{name}.{key}": tensor.contiguous().clone()

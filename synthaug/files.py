@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,39 +104,68 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         The staging folder to write into.
 
     Raises:
-        InputError: the destination is a file, is not empty and ``overwrite`` is off, or holds
-            something else than an earlier output (no ``manifest.json``): that is never removed.
+        InputError: see `check_output_folder`.
     """
     path = Path(path)
     check_output_folder(path, overwrite=overwrite)
-    if path.exists() and any(path.iterdir()) and not (path / "manifest.json").is_file():
-        raise InputError(
-            f"{path} holds files that synthaug did not write: choose another folder or empty it"
-        )
+    target = path.resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".partial-{path.name}-"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".partial-{target.name}-"))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    staging = work / "new"
     try:
+        staging.mkdir()
         yield staging
-        staging.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        staging.rename(path)
+        if target.exists():
+            target.rename(work / "old")
+        staging.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
             f"cannot write {path}: {reason}; free some space or choose another folder"
         ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def check_output_folder(path: str | Path, *, overwrite: bool) -> None:
-    """Raise `InputError` when ``path`` is a file or a non-empty folder without ``overwrite``."""
+def check_output_folder(
+    path: str | Path, *, overwrite: bool, reads: Iterable[str | Path | None] = ()
+) -> None:
+    """Refuse a folder that cannot be written, before any work is done for it.
+
+    Args:
+        path: destination folder, there or not.
+        overwrite: it may hold an earlier output.
+        reads: files and folders that the output is made from; None is none.
+
+    Raises:
+        InputError: it is a file, below a file, or the current folder; or not empty and
+            ``overwrite`` is off; or it holds something else than an earlier output (a
+            ``manifest.json`` of ours) or what is read: these are never removed.
+    """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file: name a folder with --out")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    file = next((p for p in (path, *path.parents) if p.is_file()), None)
+    if file is not None:
+        raise InputError(f"{file} is a file: name a folder with --out")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not overwrite:
         raise InputError(f"{path} is not empty: choose another folder or add --overwrite")
+    if not _is_output(path):
+        raise InputError(
+            f"{path} holds files that synthaug did not write: choose another folder or empty it"
+        )
+    for read in reads:
+        if read is not None and Path(read).resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{path} holds {read}, which is read: choose another folder")
+
+
+def _is_output(path: Path) -> bool:
+    """Whether a folder's ``manifest.json`` is one that synthaug wrote."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and str(manifest.get("format")).startswith("synthaug-")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,7 @@ class FitFolder:
                 the disk is full (nothing is left behind).
         """
         files.check_output_folder(self.path, overwrite=overwrite)
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if not (self.path / "manifest.json").is_file():
-                raise InputError(
-                    f"{self.path} holds files that synthaug did not write: choose another folder "
-                    "or empty it"
-                )
+        if self.path.is_dir():
             shutil.rmtree(self.path)
         target = self.path / "pairs"
         try:
@@ -65,6 +61,15 @@ class FitFolder:
         except InputError:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
+
+    @contextmanager
+    def saved_or_removed(self) -> Iterator[None]:
+        """Remove the folder again if an error comes before there is anything to go on with."""
+        try:
+            yield
+        finally:
+            if not (self.path / "manifest.json").is_file():
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def read_manifest(self) -> dict[str, Any]:
         """Read the manifest of an earlier run to go on with.
@@ -104,7 +109,7 @@ class FitFolder:
         torch.save(state, buffer)
         data = buffer.getvalue()
         path, hashes = self.path / CHECKPOINT, self.path / f"{CHECKPOINT}.sha256"
-        known = hashes.read_text().split()[:1] if hashes.is_file() else []
+        known = [files.sha256_file(path)] if path.is_file() else []
         # Both hashes stand there while the file is replaced, so that no moment of it is damaged.
         files.write_text(hashes, "\n".join([files.sha256_bytes(data), *known]) + "\n")
         files.write_bytes(path, data)
@@ -223,7 +228,7 @@ def write_composition(
             objects that does not fit the pairs.
     """
     size = pairs[0].size
-    bank = None if config.objects is None else _object_bank(config.objects, path, size, classes)
+    bank = None if config.objects is None else _object_bank(config.objects, size, classes)
     shift = config.shift
     if shift == "auto":
         shift = "near" if any(is_scene(pair.mask, classes) for pair in pairs) else "anywhere"
@@ -287,10 +292,8 @@ def write_patches(
         FitFolder(staging).write_grid([(s.image, s.mask) for s in shown], 0)
 
 
-def _object_bank(objects: str, out: Path, size: tuple[int, int], classes: ClassMap) -> Bank:
+def _object_bank(objects: str, size: tuple[int, int], classes: ClassMap) -> Bank:
     bank = Bank(objects)
-    if bank.path.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"{out} holds the bank of objects: choose another folder")
     if not set(bank.classes.ids) <= set(classes.ids):
         raise InputError(
             f"bank {objects} has classes {list(bank.classes.ids)} but the masks have "

@@ -21,6 +21,7 @@ from synthaug.adaptation import read_source
 from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
+from synthaug.files import check_output_folder
 from synthaug.fit_folder import (
     GRID_SAMPLES,
     FitFolder,
@@ -115,6 +116,8 @@ def fit(
         if objects is not None:
             config = replace(config, objects=str(objects))
         presets.check(config)
+        reads = (image, mask, images, masks, config.objects, config.source)
+        check_output_folder(out, overwrite=overwrite, reads=reads)
         kinds = []
         if _from_nothing(config):
             pairs, kinds = _squares(images, mask or masks, config)
@@ -161,7 +164,7 @@ def fit(
             manifest["crop_classes"] = kinds
     echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {plan.loop.iterations} steps")
     run = _Run(target, manifest, pairs, classes, plan, config, resume)
-    with engine.relay(progress) as report:
+    with engine.relay(progress) as report, target.saved_or_removed():
         interrupted = engine.launch(_run, run, report)
     if interrupted:
         echo(f"stopped; the checkpoint is saved. Go on with: synthaug fit --resume --out {out}")

@@ -131,11 +131,10 @@ def generate(
             "rare": tuple(rare),
         },
     )
-    files.check_output_folder(out, overwrite=overwrite)
+    made_from = source.path if isinstance(source, GeneratorFolder) else source
+    files.check_output_folder(out, overwrite=overwrite, reads=(made_from, layouts))
     if not isinstance(source, GeneratorFolder):
         source = load_generator(source, accelerator=config.accelerator)
-    if source.path.resolve().is_relative_to(Path(out).resolve()):
-        raise InputError(f"{out} holds the generator: choose another folder for the bank")
     if config.filter is not None and not source.classes.ids:
         raise InputError(
             f"{source.path} draws images without masks and the filter judges pairs: leave it out"

@@ -65,7 +65,7 @@ def edit(
         InputError: the folder paints no masks, the mask is unreadable or holds unknown ids, the
             class is unknown or not in the mask, n is too small, or the output folder is in use.
     """
-    files.check_output_folder(out, overwrite=overwrite)
+    files.check_output_folder(out, overwrite=overwrite, reads=(generator, mask))
     _check_number(n)
     painter = MapGenerator(generator, accelerator=accelerator)
     ids = folder.read_mask(mask)
@@ -107,7 +107,7 @@ def segment(
             share their name, or the output folder is in use.
     """
     out = Path(out)
-    files.check_output_folder(out, overwrite=overwrite)
+    files.check_output_folder(out, overwrite=overwrite, reads=(generator, images))
     segmenter = MapSegmenter(generator, accelerator=accelerator)
     paths = folder.list_images(images) if Path(images).is_dir() else [Path(images)]
     twice = [path for path, count in Counter(path.stem for path in paths).items() if count > 1]
@@ -163,7 +163,7 @@ def recreate(
     Raises:
         InputError: as `edit` and `segment`.
     """
-    files.check_output_folder(out, overwrite=overwrite)
+    files.check_output_folder(out, overwrite=overwrite, reads=(generator, image))
     _check_number(n)
     segmenter = MapSegmenter(generator, accelerator=accelerator)
     painter = MapGenerator(generator, accelerator=accelerator)

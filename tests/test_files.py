@@ -87,7 +87,7 @@ def test_new_directory_respects_what_is_there(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     with files.new_directory(out) as staging:
-        (staging / "manifest.json").write_text("{}")
+        files.write_json(staging / "manifest.json", {"format": "synthaug-bank-1"})
     with pytest.raises(InputError, match="not empty"), files.new_directory(out):
         pytest.fail("the folder is in use")
     with files.new_directory(out, overwrite=True) as staging:
@@ -100,13 +100,42 @@ def test_new_directory_respects_what_is_there(tmp_path):
         pytest.fail("a file stands there")
 
 
-def test_overwrite_never_removes_a_strangers_folder(tmp_path):
+@pytest.mark.parametrize("manifest", [None, "{}", '{"manifest_version": 3}', "[]", "half a man"])
+def test_overwrite_never_removes_a_strangers_folder(tmp_path, manifest):
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "holiday.jpg").write_text("dear")
+    if manifest is not None:
+        (photos / "manifest.json").write_text(manifest)
     with (
         pytest.raises(InputError, match="did not write"),
         files.new_directory(photos, overwrite=True),
     ):
         pytest.fail("these are not ours to remove")
     assert (photos / "holiday.jpg").read_text() == "dear"
+
+
+@pytest.mark.parametrize("read", [".", "pairs", "pairs/images/a.png", "../link/pairs"])
+def test_an_output_never_takes_the_place_of_what_it_is_made_from(tmp_path, read):
+    out = tmp_path / "out"
+    files.write_json(out / "manifest.json", {"format": "synthaug-generator-1"})
+    files.write_text(out / "pairs" / "images" / "a.png", "")
+    (tmp_path / "link").symlink_to(out)
+    files.check_output_folder(out, overwrite=True, reads=[tmp_path, tmp_path / "other", None])
+    with pytest.raises(InputError, match=r"which is read: choose another folder"):
+        files.check_output_folder(out, overwrite=True, reads=[None, out / read])
+
+
+def test_an_output_below_a_file_is_refused_before_any_work(tmp_path):
+    files.write_text(tmp_path / "photo.png", "")
+    for below in ("photo.png", "photo.png/sub/bank"):
+        with pytest.raises(InputError, match=r"photo\.png is a file: name a folder with --out"):
+            files.check_output_folder(tmp_path / below, overwrite=False)
+
+
+def test_the_current_folder_can_be_filled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with files.new_directory(".") as staging:
+        (staging / "a").write_text("1")
+    assert (tmp_path / "a").read_text() == "1"
+    assert [p.name for p in tmp_path.parent.iterdir() if p.name.startswith(".partial")] == []

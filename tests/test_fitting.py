@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from states import same
 
-from synthaug import files
+from synthaug import files, gans
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.fit_folder import FitFolder
 from synthaug.fitting import fit
 from synthaug.generation import load_generator
 
@@ -145,6 +146,30 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match=r"no checkpoint at .*checkpoint.pt"):
         resume()
+
+
+def test_a_checkpoint_outlives_two_kills_between_its_hash_and_itself(tmp_path, monkeypatch):
+    folder = FitFolder(quick(tmp_path, iterations=1))
+    state, write = folder.read_checkpoint(), files.write_bytes
+
+    def killed(path, data):
+        if path.name != "checkpoint.pt":
+            write(path, data)
+
+    monkeypatch.setattr(files, "write_bytes", killed)
+    for step in (2, 3):
+        folder.write_checkpoint({"step": step})
+    assert folder.read_checkpoint().keys() == state.keys()
+
+
+def test_an_error_before_anything_is_saved_leaves_nothing(tmp_path, monkeypatch):
+    def fail(spec):
+        raise InputError("no room for it")
+
+    monkeypatch.setattr(gans, "build", fail)
+    with pytest.raises(InputError, match="no room"):
+        quick(tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_resume(tmp_path):

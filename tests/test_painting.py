@@ -130,3 +130,11 @@ def test_masks_and_generators_that_do_not_fit_are_refused(
         edit(make_fit_folder(), mask_file, tmp_path / "out")
     with pytest.raises(InputError, match="not empty"):
         edit(fitted, mask_file, fitted)
+
+
+@pytest.mark.parametrize("command", ["edit", "segment", "recreate"])
+def test_no_output_takes_the_place_of_the_painter(command, fitted, mask_file):
+    before = sorted(path.name for path in fitted.iterdir())
+    told = run(command, fitted, mask_file, "--out", fitted, "--overwrite", code=2)
+    assert f"holds {fitted}, which is read: choose another folder" in " ".join(told.output.split())
+    assert sorted(path.name for path in fitted.iterdir()) == before
