@@ -1,4 +1,4 @@
-"""Intervals of paired gains: hierarchical bootstrap, corrected for few units."""
+"""Intervals of paired gains: bootstrap over units, corrected for few of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from synthaug.seeding import numpy_stream
 
 Verdict = Literal["helps", "no difference shown", "hurts"]
+
+
+FEWEST_TO_RESAMPLE = 4
 
 
 class Interval(NamedTuple):
@@ -32,11 +35,13 @@ def bootstrap_interval(
 ) -> Interval:
     """Bootstrap the mean of paired gains over repetitions, or over units and seeds.
 
-    Units (videos, data sets) are resampled, then the seeds within each (Davison and Hinkley 1997,
-    section 3.8). A percentile interval is far too short for a handful of values, so its distance
-    from the mean is stretched by sqrt(n / (n - 1)) t / z, with t and z the quantiles of
-    Student's distribution with n - 1 degrees of freedom and of the normal one. That makes normal
-    values come out as in Student's interval, and it goes to 1 as n grows.
+    The mean gains of the units (videos, data sets) are resampled; what seeds add is in them already
+    and would count twice if it were drawn once more (Davison and Hinkley 1997, section 3.8). A
+    percentile interval is far too short for a handful of values, so its distance from the mean is
+    stretched by sqrt(n / (n - 1)) t / z, with t and z the quantiles of Student's distribution with
+    n - 1 degrees of freedom and of the normal one: normal values come out about as in Student's
+    interval, and the factor goes to 1 as n grows. Two or three values have too few resamples for
+    that; there it is Student's interval.
 
     Args:
         values: one gain per repetition; or per unit the gains of its seeds (their number may
@@ -58,19 +63,14 @@ def bootstrap_interval(
     count = len(rows)
     if count == 1:
         return Interval(mean, -math.inf, math.inf)
-    stream = numpy_stream(seed, "bootstrap")
-    sizes = np.array([len(row) for row in rows])
-    padded = np.zeros((count, sizes.max()))
-    for row, place in zip(rows, padded, strict=True):
-        place[: len(row)] = row
-    units = stream.integers(0, count, (draws, count))
-    drawn = sizes[units][..., None]  # (draws, units, 1)
-    picks = (stream.random((draws, count, padded.shape[1])) * drawn).astype(np.int64)
-    used = np.arange(padded.shape[1]) < drawn
-    means = (padded[units[..., None], picks] * used).sum(2) / drawn[..., 0]
-    low, high = np.quantile(means.mean(1), [(1 - level) / 2, (1 + level) / 2]).tolist()
-    stretch = math.sqrt(count / (count - 1)) * student_quantile(level, count - 1)
-    stretch /= NormalDist().inv_cdf((1 + level) / 2)
+    means = np.array([row.mean() for row in rows])
+    t = student_quantile(level, count - 1)
+    if count < FEWEST_TO_RESAMPLE:
+        reach = t * float(means.std(ddof=1)) / math.sqrt(count)
+        return Interval(mean, mean - reach, mean + reach)
+    picks = numpy_stream(seed, "bootstrap").integers(0, count, (draws, count))
+    low, high = np.quantile(means[picks].mean(1), [(1 - level) / 2, (1 + level) / 2]).tolist()
+    stretch = math.sqrt(count / (count - 1)) * t / NormalDist().inv_cdf((1 + level) / 2)
     return Interval(mean, mean - stretch * (mean - low), mean + stretch * (high - mean))
 
 
