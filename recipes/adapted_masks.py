@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from PIL import Image
 
 from synthaug.bank import Bank
 from synthaug.config import FilterConfig, FitConfig, GenerateConfig, Recipe
+from synthaug.config.fit import Adaptation
 from synthaug.demo import CLASSES, coins
 from synthaug.errors import InputError
 from synthaug.files import write_text, write_with
@@ -127,7 +128,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=1, help="of the ten tiles, a fit each")
     parser.add_argument("--source-steps", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=2000, help="of the fits, masks included")
-    parser.add_argument("--adaptation", default="both", help="what holds on to the source")
+    parser.add_argument("--adaptation", choices=get_args(Adaptation), default="both")
     parser.add_argument("--seeds", type=int, default=5, help="of the trainings")
     parser.add_argument("--train-steps", type=int, default=60, help="of the U-Net")
     parser.add_argument("--batch-size", type=int, default=8, help="of the U-Net")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT
+from synthaug.config.fit import Adaptation
 from synthaug.conversion import WEIGHTS_FORMAT, load_converted
 from synthaug.errors import InputError
 from synthaug.gans.biggan import BigGAN
@@ -66,8 +67,11 @@ class Source:
             adaptation: as `synthaug.config.FitConfig` lists them.
 
         Raises:
-            InputError: FreezeD without a discriminator to freeze.
+            InputError: there is no such adaptation, or FreezeD has no discriminator to freeze.
         """
+        ways = get_args(Adaptation)
+        if adaptation not in ways:
+            raise InputError(f"unknown adaptation {adaptation!r}: one of {', '.join(ways)}")
         spec = dict(self.spec)
         if spec["name"] == "biggan":
             spec["adapted"] = True

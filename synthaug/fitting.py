@@ -303,6 +303,7 @@ class _Keeper:
         self.best_step = 0
         self.metrics: list[dict[str, Any]] = []
         self.note = ""
+        self._terms: dict[str, Tensor] = {}
         self._refreshed_at = -1
         self._saved_at = time.monotonic()
         self._started = time.monotonic()
@@ -310,9 +311,11 @@ class _Keeper:
     def after_step(self, terms: dict[str, Tensor], *, last: bool, stop: bool) -> None:
         """Do what is due after a step."""
         step, plan = self.state.step, self.run.plan
+        self._terms |= terms  # some are due every few steps
         if step % LOG_EVERY == 0 or last:
             seconds = round(time.monotonic() - self._started, 3)
-            values = {name: round(float(term), 5) for name, term in terms.items()}
+            values = {name: round(float(term), 5) for name, term in self._terms.items()}
+            self._terms = {}
             self.metrics.append({"step": step, "seconds": seconds, **values})
         if (step % plan.watch_every == 0 and step > self.state.gan.pretrain_steps) or last:
             self._watch()

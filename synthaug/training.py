@@ -138,7 +138,8 @@ def train(
         pretraining = state.step < gan.pretrain_steps
         with engine.autocast():
             real = _transform(state, gan.prepare(*chosen)) if gan.paints_masks else None
-            fake = _generate(state, share, engine, real)
+            with torch.set_grad_enabled(pretraining or settings.share_fakes):
+                fake = _generate(state, share, engine, real)
             if pretraining:
                 terms = prefixed("pretrain", gan.pretrain_terms(fake))
             else:

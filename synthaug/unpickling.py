@@ -162,6 +162,12 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BUILD[0]] = _build
 
+    def _refuse_claim(self) -> None:
+        """Python takes the memory that this code claims before it looks for the bytes."""
+        raise _RefusedError("it holds a byte array")
+
+    dispatch[pickle.BYTEARRAY8[0]] = _refuse_claim
+
 
 @dataclass(frozen=True)
 class _Claim:

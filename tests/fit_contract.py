@@ -212,6 +212,8 @@ class AdaptationContract(PicturesContract):
             self.adapt(tmp_path, tmp_path)
         with pytest.raises(InputError, match="pictures of 32 px, not 64"):
             self.adapt(tmp_path, source, max_size=64)
+        with pytest.raises(InputError, match="unknown adaptation 'smothness': one of both, plain"):
+            self.adapt(tmp_path, source, adaptation="smothness")
         config = self.config(source=str(source))
         with pytest.raises(InputError, match=f"holds {source}, which is read"):
             fit(images=source.parent / "many", out=source, overwrite=True, config=config)

@@ -102,6 +102,10 @@ def _change(content, change):
         generator["again"] = generator["mapping"]
     elif change == "no module":
         content["G_ema"] = {"state": 3}
+    elif change == "clamp list":
+        synthesis["b8"].state["_modules"]["conv0"].state["conv_clamp"] = [256]
+    elif change == "tensor":
+        generator["synthesis"].state["c_dim"] = torch.zeros(2)
     elif change == "deviation":
         content["D"].state["_modules"]["b4"].state["_modules"]["mbstd"].state["group_size"] = None
 
@@ -121,6 +125,8 @@ def _change(content, change):
         ("twice", "no tree of modules"),
         ("no module", "no tree of modules"),
         ("deviation", "minibatch deviation"),
+        ("clamp list", r"values of other kinds \(TypeError\)"),
+        ("tensor", r"values of other kinds \(RuntimeError\)"),
     ],
 )
 def test_nvidia_s_files_that_would_draw_otherwise_are_refused(tmp_path, monkeypatch, change, words):

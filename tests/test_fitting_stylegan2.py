@@ -25,6 +25,9 @@ class TestStyleGAN2(AdaptationContract):
         tiny = {"base": 256, "largest": 8, "latent": 8, "n_mlp": 2}
         patch.setitem(stylegan2.PRESETS, "small", tiny)
 
+    def test_terms_that_are_due_every_few_steps_are_told(self, source):
+        assert terms(source)["d/r1"] > 0
+
     def test_converted_weights_are_a_source_even_without_a_discriminator(self, tmp_path):
         file = port_file(tmp_path / "public.pt", random_gan(), d=None)
         convert(file, tmp_path / "converted")

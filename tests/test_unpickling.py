@@ -221,6 +221,18 @@ def test_bytes_that_are_read_again_and_again_are_refused(tmp_path):
     assert "again and again" in refused(load_persistent_pickle, tmp_path / "bad.pkl")
 
 
+@pytest.mark.parametrize("read", READERS, ids=["archive", "persistent"])
+def test_no_memory_is_taken_for_bytes_that_are_not_there(tmp_path, read):
+    claim = pickle.PROTO + b"\x05" + pickle.BYTEARRAY8 + (1 << 40).to_bytes(8, "little")
+    (tmp_path / "bad.pkl").write_bytes(claim + pickle.STOP)
+    if read is load_persistent_pickle:
+        assert "it holds a byte array" in refused(read, tmp_path / "bad.pkl")
+    else:
+        with zipfile.ZipFile(tmp_path / "bad.pt", "w") as archive:
+            archive.writestr("archive/data.pkl", claim + pickle.STOP)
+        assert "it holds a byte array" in refused(read, tmp_path / "bad.pt")
+
+
 def test_no_state_is_set_on_what_is_not_ours(tmp_path):
     tensor = rebuild(storage_bytes(4), (4,), (1,))
 

@@ -14,6 +14,9 @@ OF_PICTURES = (*ADAPTED, "transgan")
 """Generators that learn from pictures without masks."""
 
 
+Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed"]
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """How a generator is fitted.
@@ -74,7 +77,7 @@ class FitConfig:
     plugins: tuple[str, ...] = ()
     ablate: Literal["labelmix", "balance", "noise"] | None = None
     source: str | None = None
-    adaptation: Literal["both", "plain", "blocks", "smoothness", "freezed"] = "both"
+    adaptation: Adaptation = "both"
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0
     objects: str | None = None

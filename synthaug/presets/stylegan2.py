@@ -12,6 +12,8 @@ from synthaug.training import LoopSettings
 NAMES = ("small", "paper")
 SIDE_PX = 64
 """Side of the pictures of a StyleGAN2 that starts from nothing, if nobody says another."""
+PATH = 2.0
+"""Published weight of path-length regularisation, for trainings from nothing."""
 LOOP: dict[tuple[str, bool], tuple[int, int]] = {
     ("small", False): (10_000, 8),
     ("paper", False): (200_000, 32),
@@ -41,6 +43,8 @@ def make_plan(
         side = config.max_size or SIDE_PX
         channels = channel_widths(side, PRESETS[preset]["base"], PRESETS[preset]["largest"])
         gan = {"name": "stylegan2", "size": side, "preset": preset, "channels": channels}
+        if preset == "paper":
+            gan["path"] = PATH
         why = f"preset {preset}"
     steps, batch = LOOP[preset, adapted]
     steps = config.iterations or (steps if num_classes is None else steps * 3 // 2)

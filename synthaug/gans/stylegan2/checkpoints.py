@@ -78,6 +78,18 @@ def from_nvidia(checkpoint: Mapping[str, Any], path: object) -> StyleWeights:
         InputError: it is no such checkpoint, or of a kind whose pictures would differ: with
             labels, other architectures, filters, activations or learning-rate multipliers.
     """
+    try:
+        return _from_nvidia(checkpoint, path)
+    except InputError:
+        raise
+    except (AttributeError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        kind = type(error).__name__
+        raise InputError(
+            f"{path} is no {WHAT} checkpoint: it has values of other kinds ({kind})"
+        ) from error
+
+
+def _from_nvidia(checkpoint: Mapping[str, Any], path: object) -> StyleWeights:
     tensors, attributes = _walk(checkpoint.get("G_ema"), "G_ema", path)
     clamp = _check_nvidia(tensors, attributes, "skip", path)
     renamed = _renamed(tensors, _generator_name, path)
