@@ -139,6 +139,8 @@ class UnitSources:
                 del options[name]
         del options["names"]  # they change no sample: what was made before they came stays valid
         settings = {**options, "objects": objects_key, "pairs": self._pairs}
+        if config.source is not None and (source := Path(config.source, "manifest.json")).is_file():
+            settings["source_sha256"] = files.sha256_file(source)
         return self._stage(stage, settings, make)
 
     def _stage(

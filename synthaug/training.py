@@ -28,7 +28,8 @@ class LoopSettings:
         lr_discriminator: Adam's learning rate of the discriminator.
         lr_pretrain: learning rate of the generator in the GAN's pre-training steps.
         betas: Adam's betas.
-        ema: decay of the averaged generator per step; early on (step + 1) / (step + 10) if less.
+        ema: decay of the averaged generator per step, but at most (step + 1) / (step + 10), which
+            is less than .9999 for the first 90,000 steps; buffers are copied.
         share_fakes: the discriminator's fakes serve the generator's step as well; off: fresh
             latents, as published.
         seed: every draw of step t in process r follows from (seed, r, t).

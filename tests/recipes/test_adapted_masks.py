@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,3 +70,14 @@ def test_a_comparison_is_made_once(script, tmp_path, monkeypatch, capsys):
     script.main(command)
     assert capsys.readouterr().out == first
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "compare", stop)
+    for said, change in (("there", ""), ("...", "\n")):
+        source = out / "source-2" / "manifest.json"
+        source.write_text(source.read_text() + change)
+        with pytest.raises(KeyboardInterrupt):
+            script.main(command)
+        assert re.search(rf"coins-0: generator .*{re.escape(said)}$", capsys.readouterr().err, re.M)

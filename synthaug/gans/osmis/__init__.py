@@ -14,7 +14,9 @@ Sushko's thesis. Where the released implementation and the text differ we follow
 - the stem and the mask head have no spectral norm;
 - the Bernoulli phase of the mask counts iterations; the text says epochs.
 
-`OsmisOptions` switches the behaviours in which we deliberately leave both.
+`OsmisOptions` switches the behaviours in which we deliberately leave both; its default is ours. As
+for all GANs here, the discriminator's step comes first, and the average of the weights follows
+faster at first (`synthaug.training.LoopSettings`).
 """
 
 from __future__ import annotations
