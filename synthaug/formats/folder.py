@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from synthaug import files
 from synthaug.errors import InputError
@@ -22,7 +24,8 @@ def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
     """Read a photograph.
 
     Args:
-        path: any file that Pillow reads, 8 bits per channel, grey or colour.
+        path: any file that Pillow reads, 8 bits per channel, grey or colour; turned as its EXIF
+            orientation says.
 
     Returns:
         (H, W, 3) uint8 RGB, and whether the file is grey.
@@ -170,6 +173,7 @@ def _open(path: str | Path, what: str) -> Image.Image:
     try:
         picture = Image.open(path)
         picture.load()
+        _turn_upright(picture)
     except FileNotFoundError as error:
         raise InputError(f"no {what} at {path}: check the path") from error
     except IsADirectoryError as error:
@@ -182,6 +186,11 @@ def _open(path: str | Path, what: str) -> Image.Image:
             "export it again"
         ) from error
     return picture
+
+
+def _turn_upright(picture: Image.Image) -> None:
+    with suppress(struct.error, KeyError, SyntaxError, TypeError, ValueError):  # of damaged EXIF
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _png(array: NDArray[np.uint8]) -> bytes:

@@ -42,6 +42,41 @@ def test_transparent_picture_loses_its_alpha(tmp_path):
     assert not is_grey
 
 
+def _photo(orientation):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32] = 200  # the upper left corner as it is seen
+    stored = Image.fromarray(picture)
+    if orientation in (3, 6):
+        undo = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+        stored = stored.transpose(undo)
+    return picture, stored
+
+
+def _exif(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_photo_and_mask_are_turned_as_their_exif_says(tmp_path, suffix, orientation):
+    picture, stored = _photo(orientation)
+    stored.save(tmp_path / f"p.{suffix}", exif=_exif(orientation))
+    image, _ = folder.read_image(tmp_path / f"p.{suffix}")
+    assert image.shape == picture.shape
+    assert np.abs(image.astype(int) - picture).max() < 9
+    if suffix == "png":
+        stored.convert("L").save(tmp_path / f"m.{suffix}", exif=_exif(orientation))
+        assert np.array_equal(folder.read_mask(tmp_path / f"m.{suffix}"), picture[..., 0])
+
+
+def test_damaged_exif_turns_nothing(tmp_path):
+    picture, stored = _photo(1)
+    stored.save(tmp_path / "p.png", exif=b"Exif\0\0no TIFF header")
+    assert np.array_equal(folder.read_image(tmp_path / "p.png")[0], picture)
+
+
 def test_sixteen_bits_are_refused(tmp_path):
     path = _save(tmp_path / "deep.png", np.zeros((40, 50), np.uint16))
     with pytest.raises(InputError, match=r"deep.png has more than 8 bits .*8-bit PNG"):
