@@ -18,6 +18,9 @@ from synthaug.sample import Sample
 
 MIN_SIDE_PX = 32
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+LOSSY = ("JPEG", "MPO", "WEBP")
+"""Formats, as Pillow names them, whose pixels may differ from those that were saved."""
 
 
 def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
@@ -60,9 +63,14 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
         (H, W) uint8 ids.
 
     Raises:
-        InputError: the file is missing, unreadable, or a colour picture.
+        InputError: the file is missing, unreadable, stored with losses, or a colour picture.
     """
     picture = _open(path, "mask")
+    if picture.format in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg"):
+        raise InputError(
+            f"mask {path} is a {picture.format} file whose compression can change ids: "
+            "export it as PNG"
+        )
     if picture.mode in ("L", "P"):
         return np.array(picture)
     if picture.mode == "1":
@@ -78,16 +86,12 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
         colours = np.array(picture.convert("RGB"))
         if (colours == colours[..., :1]).all():
             return np.ascontiguousarray(colours[..., 0])
-        count = len(np.unique(colours.reshape(-1, 3), axis=0))
-        hint = (
-            "Image.open(mask).convert('P', palette=Image.Palette.ADAPTIVE, colors="
-            f"{count}).save('mask.png')"
-            if count <= 64
-            else "export class ids instead of a rendering"
-        )
+        found, counts = np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)
+        common = found[np.argsort(-counts, kind="stable")[:3]].tolist()
         raise InputError(
-            f"mask {path} is a colour picture ({count} colours), not class ids: "
-            f"convert it with {hint}"
+            f"mask {path} is a colour picture ({len(found)} colours, most of all "
+            f"{', '.join(str(tuple(colour)) for colour in common)}), not class ids: write ids "
+            "0, 1, 2, ... in a grey or palette PNG, the same colour the same id in every file"
         )
     raise InputError(f"mask {path} has mode {picture.mode}: save class ids as an 8-bit index PNG")
 

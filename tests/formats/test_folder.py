@@ -129,14 +129,33 @@ def test_bilevel_mask_is_zero_and_one(tmp_path, ids):
     assert np.array_equal(folder.read_mask(tmp_path / "m.png"), (ids == 3).astype(np.uint8))
 
 
-def test_colour_mask_is_refused_with_the_way_to_convert(tmp_path):
+def test_colour_mask_is_refused_with_its_commonest_colours(tmp_path):
     rendering = np.zeros((40, 50, 3), np.uint8)
-    rendering[:20] = (255, 0, 0)
+    rendering[:18] = (255, 0, 0)
     path = _save(tmp_path / "m.png", rendering)
-    with pytest.raises(InputError, match=r"m.png is a colour picture \(2 colours\).*convert\('P'"):
+    told = r"m.png is a colour picture \(2 colours, most of all \(0, 0, 0\), \(255, 0, 0\)\)"
+    with pytest.raises(InputError, match=told):
         folder.read_mask(path)
-    with pytest.raises(InputError, match="export class ids instead"):
-        folder.read_mask(_save(path, _noise(40, 50, 3)))
+    rendering[:, 30:] = _noise(40, 20, 3)
+    told = r"\(\d{3} colours, most of all (\(\d+, \d+, \d+\)(, )?){3}\), not class ids: write ids"
+    with pytest.raises(InputError, match=told):
+        folder.read_mask(_save(path, rendering))
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "options"),
+    [
+        ("m.jpg", "JPEG", {}),
+        ("named.png", "JPEG", {}),
+        ("m.jpg", "MPO", {"save_all": True, "append_images": [Image.new("L", (8, 8))]}),
+        ("m.webp", "WEBP", {}),
+        ("m.tif", "TIFF", {"compression": "jpeg"}),
+    ],
+)
+def test_mask_stored_with_losses_is_refused(tmp_path, ids, name, form, options):
+    Image.fromarray(ids).save(tmp_path / name, form, **options)
+    with pytest.raises(InputError, match=rf"{name} is a {form} file .*: export it as PNG"):
+        folder.read_mask(tmp_path / name)
 
 
 def test_ids_above_255_are_refused(tmp_path):
