@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -116,7 +117,7 @@ def read_pairs(images: str | Path, masks: str | Path) -> list[Sample]:
     """Read the pairs of two folders, matched by file stem, sorted by name.
 
     Raises:
-        InputError: a folder is missing or empty, an image has no mask, or `read_pair` refuses one.
+        InputError: as `match_pairs`, or `read_pair` refuses one.
     """
     return [read_pair(image, mask) for image, mask in match_pairs(images, masks)]
 
@@ -125,7 +126,7 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
     """Match the files of two folders by stem, in the order of the images' names.
 
     Raises:
-        InputError: a folder is missing or empty, or an image has no mask.
+        InputError: as `list_images`, or an image has no mask.
     """
     by_stem = {path.stem: path for path in list_images(masks, "masks")}
     for path in list_images(images, "images"):
@@ -135,18 +136,33 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
 
 
 def list_images(folder: str | Path, what: str = "images") -> list[Path]:
-    """Return the picture files of a folder, sorted by name.
+    """Return the picture files of a folder, sorted by name; hidden files do not count.
+
+    Args:
+        folder: where to look.
+        what: for the error's line; ``masks`` are looked for in formats without losses alone.
 
     Raises:
-        InputError: the folder is missing or holds no picture.
+        InputError: the folder is missing, holds no picture, or two of one stem.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"no folder of {what} at {folder}: check the path")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    suffixes = MASK_SUFFIXES if what == "masks" else IMAGE_SUFFIXES
+    paths = sorted(path for path in folder.iterdir() if is_picture(path, suffixes))
     if not paths:
-        raise InputError(f"folder {folder} holds no {what}: expected {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(f"folder {folder} holds no {what}: expected {', '.join(suffixes)}")
+    stem, count = Counter(path.stem for path in paths).most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"{folder} holds several pictures named {stem}: keep one, or rename the others"
+        )
     return paths
+
+
+def is_picture(path: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+    """Whether a path is a file named like a picture, and not hidden."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
 def image_png(sample: Sample) -> bytes:

@@ -178,6 +178,10 @@ def test_folders_pair_up_by_stem(tmp_path, ids):
         _save(tmp_path / "images" / f"{name}.jpg", _noise(40, 50, 3))
         _save(tmp_path / "masks" / f"{name}.png", ids)
     (tmp_path / "images" / "notes.txt").write_text("not a picture")
+    (tmp_path / "images" / "c.png").mkdir()
+    _save(tmp_path / "masks" / "a.jpg", ids)  # a rendering of the mask, not the mask
+    for hidden in ("images/._a.jpg", "masks/._a.png"):
+        (tmp_path / hidden).write_bytes(b"what macOS notes about a.png")
     pairs = folder.read_pairs(tmp_path / "images", tmp_path / "masks")
     assert [pair.id for pair in pairs] == ["a", "b"]
     (tmp_path / "masks" / "b.png").unlink()
@@ -188,6 +192,19 @@ def test_folders_pair_up_by_stem(tmp_path, ids):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
         folder.read_pairs(tmp_path / "empty", tmp_path / "masks")
+    _save(tmp_path / "empty" / "a.jpg", ids)
+    with pytest.raises(InputError, match=r"holds no masks: expected .png, .bmp, .tif, .tiff$"):
+        folder.read_pairs(tmp_path / "images", tmp_path / "empty")
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_two_pictures_of_one_name_are_refused(tmp_path, ids, kind):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        _save(tmp_path / part / "a.png", ids)
+    _save(tmp_path / kind / "a.tif", ids)
+    with pytest.raises(InputError, match=rf"{kind} holds several pictures named a: keep one"):
+        folder.read_pairs(tmp_path / "images", tmp_path / "masks")
 
 
 @pytest.mark.parametrize("grey", [False, True])
