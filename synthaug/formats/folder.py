@@ -35,7 +35,8 @@ def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
         (H, W, 3) uint8 RGB, and whether the file is grey.
 
     Raises:
-        InputError: the file is missing, unreadable, truncated, of 16 bits, or under 32 px a side.
+        InputError: the file is missing, unreadable, truncated, of 16 bits, under 32 px a side, or
+            of more pixels than Pillow takes.
     """
     picture = _open(path, "image")
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -199,6 +200,10 @@ def _open(path: str | Path, what: str) -> Image.Image:
     except IsADirectoryError as error:
         raise InputError(
             f"{path} is a folder, not one {what}: use --images DIR --masks DIR"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"cannot read {what} {path}: {str(error).partition(',')[0]}; scale it down"
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise InputError(

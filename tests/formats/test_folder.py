@@ -98,6 +98,15 @@ def test_damaged_picture_is_named(tmp_path, kind):
         folder.read_image(path)
 
 
+def test_huge_picture_is_refused(tmp_path, monkeypatch):
+    path = _save(tmp_path / "huge.png", _noise(40, 50, 3))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 999)
+    with pytest.raises(InputError, match=r"huge.png: .*2000 pixels.* 1998 pixels; scale it down$"):
+        folder.read_image(path)
+    with pytest.raises(InputError, match=r"cannot read mask .*huge.png"):
+        folder.read_mask(path)
+
+
 def test_missing_file_and_folder_in_place_of_a_file(tmp_path):
     with pytest.raises(InputError, match=r"no image at .*none.png: check the path"):
         folder.read_image(tmp_path / "none.png")
