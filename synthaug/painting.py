@@ -68,6 +68,7 @@ def edit(
     _check_number(n)
     painter = MapGenerator(generator, accelerator=accelerator)
     ids = folder.read_mask(mask)
+    painter.check_ids(ids, f"mask {mask}")
     if between is None:
         pictures = painter.versions(ids, n, seed=seed, per=per, resample=resample)
     else:
