@@ -22,6 +22,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats, as Pillow names them, whose pixels may differ from those that were saved."""
+PAGED = ("GIF", "PNG", "TIFF", "WEBP")
+"""Formats that may hold several pictures that are not one picture's thumbnails or layers."""
 
 
 def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
@@ -35,8 +37,8 @@ def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
         (H, W, 3) uint8 RGB, and whether the file is grey.
 
     Raises:
-        InputError: the file is missing, unreadable, truncated, of 16 bits, under 32 px a side, or
-            of more pixels than Pillow takes.
+        InputError: the file is missing, unreadable, truncated, of 16 bits, under 32 px a side, of
+            more pixels than Pillow takes, or holds several pictures.
     """
     picture = _open(path, "image")
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -193,6 +195,7 @@ def palette() -> NDArray[np.uint8]:
 def _open(path: str | Path, what: str) -> Image.Image:
     try:
         picture = Image.open(path)
+        pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
         picture.load()
         _turn_upright(picture)
     except FileNotFoundError as error:
@@ -210,6 +213,8 @@ def _open(path: str | Path, what: str) -> Image.Image:
             f"cannot read {what} {path} ({error}): the file is damaged or not a picture, "
             "export it again"
         ) from error
+    if pages > 1:
+        raise InputError(f"{what} {path} holds {pages} pictures: save the one you mean as a PNG")
     return picture
 
 

@@ -107,6 +107,23 @@ def test_huge_picture_is_refused(tmp_path, monkeypatch):
         folder.read_mask(path)
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.png"])
+def test_file_of_several_pictures_is_refused(tmp_path, name):
+    first, *others = (Image.fromarray(_noise(40, 50)).rotate(angle) for angle in (0, 90, 180))
+    first.save(tmp_path / name, save_all=True, append_images=others)
+    with pytest.raises(InputError, match=rf"image .*{name} holds 3 pictures: save the one"):
+        folder.read_image(tmp_path / name)
+    with pytest.raises(InputError, match=rf"mask .*{name} holds 3 pictures: save the one"):
+        folder.read_mask(tmp_path / name)
+
+
+def test_preview_beside_a_photo_does_not_count(tmp_path):
+    picture = Image.fromarray(np.full((40, 50, 3), 90, np.uint8))
+    preview = picture.resize((10, 8))
+    picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
+    assert folder.read_image(tmp_path / "a.jpg")[0].shape == (40, 50, 3)
+
+
 def test_missing_file_and_folder_in_place_of_a_file(tmp_path):
     with pytest.raises(InputError, match=r"no image at .*none.png: check the path"):
         folder.read_image(tmp_path / "none.png")
