@@ -161,9 +161,10 @@ class MapGenerator(Generator):
         ids = set(np.unique(mask).tolist())
         unknown = sorted(ids - set(self.classes.ids) - set(self._unlabelled))
         if unknown:
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
             raise InputError(
-                f"{where} holds ids {unknown} that {self.path} was not fitted to: known are "
-                f"{list(self.classes.ids)}, and 255 is unlabelled"
+                f"{where} holds ids {unknown[:3]}{more} that {self.path} was not fitted to: known "
+                f"are {list(self.classes.ids)}, and 255 is unlabelled"
             )
         return ids
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -69,6 +68,7 @@ def edit(
     _check_number(n)
     painter = MapGenerator(generator, accelerator=accelerator)
     ids = folder.read_mask(mask)
+    painter.check_ids(ids, f"mask {mask}")
     if between is None:
         pictures = painter.versions(ids, n, seed=seed, per=per, resample=resample)
     else:
@@ -110,9 +110,6 @@ def segment(
     files.check_output_folder(out, overwrite=overwrite, reads=(generator, images))
     segmenter = MapSegmenter(generator, accelerator=accelerator)
     paths = folder.list_images(images) if Path(images).is_dir() else [Path(images)]
-    twice = [path for path, count in Counter(path.stem for path in paths).items() if count > 1]
-    if twice:
-        raise InputError(f"{images} holds several pictures named {twice[0]}: rename all but one")
     with files.new_directory(out, overwrite=overwrite) as staging:
         for number, path in enumerate(paths, start=1):
             mask = segmenter.segment(folder.read_image(path)[0])

@@ -81,12 +81,14 @@ class ClassMap:
         Raises:
             InputError: fewer than two classes (nothing to segment) or more than ``most``.
         """
-        ids = sorted(set(np.unique(np.concatenate([np.unique(m) for m in masks])).tolist()))
-        ids = [int(i) for i in ids if i != IGNORE_ID]
+        found = sorted(set(np.unique(np.concatenate([np.unique(m) for m in masks])).tolist()))
+        ids = [int(i) for i in found if i != IGNORE_ID]
         if len(ids) < 2:
+            held = f"holds only one class (ids {ids})" if ids else "is wholly unlabelled"
+            void = '; 255 and ignored ids mean "not labelled"' if len(found) > len(ids) else ""
             raise InputError(
-                f"{where} holds only one class (ids {ids}): label the object and the "
-                "background with different ids, for example 1 and 0"
+                f"{where} {held}{void}: write the object and the background with different ids, "
+                "for example 1 and 0"
             )
         if len(ids) > most:
             raise InputError(

@@ -81,7 +81,7 @@ def read_square_crops(images: str | Path, size: int, seed: int) -> list[Sample]:
 def class_folders(images: str | Path) -> list[Path]:
     """Return a folder's sub-folders by name, one per class; none where it holds pictures itself."""
     root = Path(images)
-    if not root.is_dir() or any(p.suffix.lower() in folder.IMAGE_SUFFIXES for p in root.iterdir()):
+    if not root.is_dir() or any(map(folder.is_picture, root.iterdir())):
         return []
     found = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     return found if len(found) > 1 else []

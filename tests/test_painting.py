@@ -124,8 +124,11 @@ def test_masks_and_generators_that_do_not_fit_are_refused(
     with pytest.raises(InputError, match=r"no pixel of class 7: it holds ids \[3\]"):
         edit(fitted, tmp_path / "plain.png", tmp_path / "out", resample=7)
     Image.fromarray(np.full((48, 64), 4, np.uint8)).save(tmp_path / "strange.png")
-    with pytest.raises(InputError, match=r"ids \[4\] that .* was not fitted to"):
+    with pytest.raises(InputError, match=r"strange.png holds ids \[4\] that .* was not fitted to"):
         edit(fitted, tmp_path / "strange.png", tmp_path / "out")
+    Image.fromarray(np.arange(200, dtype=np.uint8)[None]).save(tmp_path / "soft.png")
+    with pytest.raises(InputError, match=r"soft.png holds ids \[0, 1, 2\] and 194 more that"):
+        edit(fitted, tmp_path / "soft.png", tmp_path / "out")
     with pytest.raises(InputError, match="does not paint masks"):
         edit(make_fit_folder(), mask_file, tmp_path / "out")
     with pytest.raises(InputError, match="not empty"):

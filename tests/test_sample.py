@@ -45,9 +45,16 @@ def test_classes_get_names():
         ClassMap((0, 4)).named({0: "sky", 4: "Sky"})
 
 
-@pytest.mark.parametrize("ids", [(0, 0), (5, 255)])
-def test_one_class_is_refused(ids):
-    with pytest.raises(InputError, match=r"scene.png holds only one class .*1 and 0"):
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        ((0, 0), r"holds only one class \(ids \[0\]\): write the object .*1 and 0"),
+        ((0, 255), r'holds only one class \(ids \[0\]\); 255 .* "not labelled": write .*1 and 0'),
+        ((255, 255), 'is wholly unlabelled; 255 .* "not labelled": write .*1 and 0'),
+    ],
+)
+def test_one_class_is_refused(ids, told):
+    with pytest.raises(InputError, match=f"mask scene.png {told}"):
         ClassMap.from_masks([_mask(*ids)], "mask scene.png")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -87,6 +88,8 @@ def _options(
 ) -> None:
     # albumentations asks the package index for news at import unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    # Pillow warns of pictures of half the size that it refuses.
+    warnings.filterwarnings("ignore", "Image size .* decompression bomb")
 
 
 def main() -> None:

@@ -17,6 +17,9 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.sample import ClassMap, Sample
 
+FARTHEST_PX = 100_000
+"""Largest side of an image, and farthest corner of a polygon."""
+
 
 def write_instances(samples: Iterable[Sample], classes: ClassMap, path: str | Path) -> None:
     """Write samples as COCO instances; the file appears only when it is complete.
@@ -82,14 +85,16 @@ def read_instances(path: str | Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Read a COCO instances file as masks of category ids.
 
     Args:
-        path: JSON file with compressed or uncompressed RLE or polygons. Where annotations
-            overlap, the later one wins; crowd regions become 255 (ignore).
+        path: JSON file with compressed or uncompressed RLE or polygons; annotations whose list of
+            polygons is empty are left out. Where annotations overlap, the later one wins; crowd
+            regions become 255 (ignore).
 
     Yields:
         ``file_name`` and the (H, W) uint8 mask of every image, in the file's order.
 
     Raises:
-        InputError: the file is missing or damaged, or holds category ids above 254.
+        InputError: the file is missing or damaged, or an annotation is of no image, has a category
+            id that is not in 0..254, or an outline that cannot be drawn.
     """
     value = files.read_json(path, "COCO file")
     with _understood(path):
@@ -97,7 +102,7 @@ def read_instances(path: str | Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for image, annotations in _by_image(value, path):
             mask = np.full((image["height"], image["width"]), background, np.uint8)
             for annotation in annotations:
-                inside = _decode(annotation["segmentation"], *mask.shape)
+                inside = _draw(annotation, image, path)
                 mask[inside] = 255 if annotation.get("iscrowd") else annotation["category_id"]
             yield image["file_name"], mask
 
@@ -118,9 +123,8 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, list[tuple[int, NDArra
     value = files.read_json(path, "COCO file")
     with _understood(path):
         for image, annotations in _by_image(value, path):
-            size = image["height"], image["width"]
             objects = [
-                (int(annotation["category_id"]), _decode(annotation["segmentation"], *size))
+                (annotation["category_id"], _draw(annotation, image, path))
                 for annotation in annotations
                 if not annotation.get("iscrowd")
             ]
@@ -148,7 +152,9 @@ def read_names(path: str | Path) -> dict[int, str]:
 def _understood(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (AttributeError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is not a COCO instances file ({error!r}): export it again"
         ) from error
@@ -157,17 +163,36 @@ def _understood(path: str | Path) -> Iterator[None]:
 def _by_image(
     value: Any, path: str | Path
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Every image with its annotations, in the file's order."""
-    annotations: dict[int, list[dict[str, Any]]] = {}
-    for annotation in value["annotations"]:
-        if not 0 <= annotation["category_id"] < 255:
+    """Every image with its annotations that have an outline, in the file's order."""
+    images = {image["id"]: image for image in value["images"]}
+    for image in images.values():
+        sides = image["width"], image["height"]
+        if not all(type(side) is int and 0 < side <= FARTHEST_PX for side in sides):
             raise InputError(
-                f"{path} holds category id {annotation['category_id']}: "
-                "renumber categories into 1..254"
+                f"{path} says that {image['file_name']} is {sides[0]!r}x{sides[1]!r} px: "
+                "export it again with the images' sizes"
             )
-        annotations.setdefault(annotation["image_id"], []).append(annotation)
+    annotations: dict[Any, list[dict[str, Any]]] = {number: [] for number in images}
+    for annotation in value["annotations"]:
+        if annotation["image_id"] not in images:
+            raise InputError(
+                f"{path}: annotation {annotation.get('id')} is of image {annotation['image_id']}, "
+                "which is not among the images: export both together"
+            )
+        category = annotation["category_id"]
+        if type(category) is not int or not 0 <= category < 255:
+            raise InputError(
+                f"{_where(annotation, images[annotation['image_id']], path)} has category id "
+                f"{category!r}: renumber categories into 1..254"
+            )
+        if annotation.get("segmentation") != []:
+            annotations[annotation["image_id"]].append(annotation)
     for image in value["images"]:
-        yield image, annotations.get(image["id"], [])
+        yield image, annotations[image["id"]]
+
+
+def _where(annotation: dict[str, Any], image: dict[str, Any], path: str | Path) -> str:
+    return f"{path}: annotation {annotation.get('id')} of {image['file_name']}"
 
 
 def _components(region: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
@@ -188,11 +213,63 @@ def _annotate(region: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-def _decode(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
-    if isinstance(segmentation, list):
-        encoded = rle.merge(rle.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        encoded = rle.frPyObjects(segmentation, height, width)
-    else:
-        encoded = segmentation
-    return np.asarray(rle.decode(encoded), dtype=bool)
+def _draw(annotation: dict[str, Any], image: dict[str, Any], path: str | Path) -> NDArray[np.bool_]:
+    """Return the (H, W) pixels of an annotation.
+
+    Everything is checked here: of what is wrong, pycocotools draws uninitialised memory or ends
+    the process.
+    """
+    height, width = image["height"], image["width"]
+    outline = annotation.get("segmentation")
+    where = _where(annotation, image, path)
+    if isinstance(outline, list):
+        if not all(map(_is_polygon, outline)):
+            raise InputError(
+                f"{where} has a polygon that is not x and y of three points or more: mend or "
+                "remove it"
+            )
+        encoded = rle.merge(rle.frPyObjects(outline, height, width))
+        return np.asarray(rle.decode(encoded), dtype=bool)
+    if not isinstance(outline, dict):
+        raise InputError(f"{where} has no outline, neither polygons nor RLE: draw or remove it")
+    if outline.get("size") != [height, width]:
+        raise InputError(
+            f"{where} has an RLE of size {outline.get('size')}, but the image is "
+            f"{[height, width]}: export it again"
+        )
+    counts = outline.get("counts")
+    counts = _decompress(counts) if isinstance(counts, str) else counts
+    if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
+        raise InputError(f"{where} has a damaged RLE: export it again")
+    if sum(counts) != height * width:
+        raise InputError(
+            f"{where} has an RLE of {sum(counts)} pixels, not {height * width}: export it again"
+        )
+    flags = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flags.reshape(height, width, order="F")
+
+
+def _is_polygon(points: Any) -> bool:
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
+        return False
+    return all(isinstance(x, int | float) and abs(x) <= FARTHEST_PX for x in points)
+
+
+def _decompress(text: str) -> list[int] | None:
+    """Read COCO's compressed run lengths, None if they are damaged.
+
+    A number has 5 bits a character, the lowest first; from the fourth on it is the difference to
+    the last but one.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for code in (ord(character) - 48 for character in text):
+        if not 0 <= code < 64:
+            return None
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            value -= (code >> 4 & 1) << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return None if shift else counts

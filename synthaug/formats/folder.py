@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from synthaug import files
 from synthaug.errors import InputError
@@ -16,19 +19,26 @@ from synthaug.sample import Sample
 
 MIN_SIDE_PX = 32
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+LOSSY = ("JPEG", "MPO", "WEBP")
+"""Formats, as Pillow names them, whose pixels may differ from those that were saved."""
+PAGED = ("GIF", "PNG", "TIFF", "WEBP")
+"""Formats that may hold several pictures that are not one picture's thumbnails or layers."""
 
 
 def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
     """Read a photograph.
 
     Args:
-        path: any file that Pillow reads, 8 bits per channel, grey or colour.
+        path: any file that Pillow reads, 8 bits per channel, grey or colour; turned as its EXIF
+            orientation says.
 
     Returns:
         (H, W, 3) uint8 RGB, and whether the file is grey.
 
     Raises:
-        InputError: the file is missing, unreadable, truncated, of 16 bits, or under 32 px a side.
+        InputError: the file is missing, unreadable, truncated, of 16 bits, under 32 px a side, of
+            more pixels than Pillow takes, or holds several pictures.
     """
     picture = _open(path, "image")
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -57,9 +67,14 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
         (H, W) uint8 ids.
 
     Raises:
-        InputError: the file is missing, unreadable, or a colour picture.
+        InputError: the file is missing, unreadable, stored with losses, or a colour picture.
     """
     picture = _open(path, "mask")
+    if picture.format in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg"):
+        raise InputError(
+            f"mask {path} is a {picture.format} file whose compression can change ids: "
+            "export it as PNG"
+        )
     if picture.mode in ("L", "P"):
         return np.array(picture)
     if picture.mode == "1":
@@ -75,16 +90,12 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
         colours = np.array(picture.convert("RGB"))
         if (colours == colours[..., :1]).all():
             return np.ascontiguousarray(colours[..., 0])
-        count = len(np.unique(colours.reshape(-1, 3), axis=0))
-        hint = (
-            "Image.open(mask).convert('P', palette=Image.Palette.ADAPTIVE, colors="
-            f"{count}).save('mask.png')"
-            if count <= 64
-            else "export class ids instead of a rendering"
-        )
+        found, counts = np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)
+        common = found[np.argsort(-counts, kind="stable")[:3]].tolist()
         raise InputError(
-            f"mask {path} is a colour picture ({count} colours), not class ids: "
-            f"convert it with {hint}"
+            f"mask {path} is a colour picture ({len(found)} colours, most of all "
+            f"{', '.join(str(tuple(colour)) for colour in common)}), not class ids: write ids "
+            "0, 1, 2, ... in a grey or palette PNG, the same colour the same id in every file"
         )
     raise InputError(f"mask {path} has mode {picture.mode}: save class ids as an 8-bit index PNG")
 
@@ -109,7 +120,7 @@ def read_pairs(images: str | Path, masks: str | Path) -> list[Sample]:
     """Read the pairs of two folders, matched by file stem, sorted by name.
 
     Raises:
-        InputError: a folder is missing or empty, an image has no mask, or `read_pair` refuses one.
+        InputError: as `match_pairs`, or `read_pair` refuses one.
     """
     return [read_pair(image, mask) for image, mask in match_pairs(images, masks)]
 
@@ -118,7 +129,7 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
     """Match the files of two folders by stem, in the order of the images' names.
 
     Raises:
-        InputError: a folder is missing or empty, or an image has no mask.
+        InputError: as `list_images`, or an image has no mask.
     """
     by_stem = {path.stem: path for path in list_images(masks, "masks")}
     for path in list_images(images, "images"):
@@ -128,18 +139,33 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
 
 
 def list_images(folder: str | Path, what: str = "images") -> list[Path]:
-    """Return the picture files of a folder, sorted by name.
+    """Return the picture files of a folder, sorted by name; hidden files do not count.
+
+    Args:
+        folder: where to look.
+        what: for the error's line; ``masks`` are looked for in formats without losses alone.
 
     Raises:
-        InputError: the folder is missing or holds no picture.
+        InputError: the folder is missing, holds no picture, or two of one stem.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"no folder of {what} at {folder}: check the path")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    suffixes = MASK_SUFFIXES if what == "masks" else IMAGE_SUFFIXES
+    paths = sorted(path for path in folder.iterdir() if is_picture(path, suffixes))
     if not paths:
-        raise InputError(f"folder {folder} holds no {what}: expected {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(f"folder {folder} holds no {what}: expected {', '.join(suffixes)}")
+    stem, count = Counter(path.stem for path in paths).most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"{folder} holds several pictures named {stem}: keep one, or rename the others"
+        )
     return paths
+
+
+def is_picture(path: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+    """Whether a path is a file named like a picture, and not hidden."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
 def image_png(sample: Sample) -> bytes:
@@ -169,19 +195,32 @@ def palette() -> NDArray[np.uint8]:
 def _open(path: str | Path, what: str) -> Image.Image:
     try:
         picture = Image.open(path)
+        pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
         picture.load()
+        _turn_upright(picture)
     except FileNotFoundError as error:
         raise InputError(f"no {what} at {path}: check the path") from error
     except IsADirectoryError as error:
         raise InputError(
             f"{path} is a folder, not one {what}: use --images DIR --masks DIR"
         ) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"cannot read {what} {path}: {str(error).partition(',')[0]}; scale it down"
+        ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise InputError(
             f"cannot read {what} {path} ({error}): the file is damaged or not a picture, "
             "export it again"
         ) from error
+    if pages > 1:
+        raise InputError(f"{what} {path} holds {pages} pictures: save the one you mean as a PNG")
     return picture
+
+
+def _turn_upright(picture: Image.Image) -> None:
+    with suppress(struct.error, KeyError, SyntaxError, TypeError, ValueError):  # of damaged EXIF
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _png(array: NDArray[np.uint8]) -> bytes:

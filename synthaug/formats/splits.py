@@ -118,7 +118,7 @@ def read_split(
     if (test_images is None) != (test_masks is None):
         raise InputError("a test set needs both its folders: give test images and test masks")
     labels = _Labels(ignore)
-    paths = _match(images, masks)
+    paths = list(match_pairs(images, masks))
     if test_images is None or test_masks is None:
         count = _count(0.5 if train is None else train, len(paths))
         if count >= len(paths):
@@ -139,21 +139,12 @@ def read_split(
         training = paths
         if count < len(paths):
             training, _ = _draw(paths, count, seed, labels, least=1)
-        test = _match(test_images, test_masks)
+        test = list(match_pairs(test_images, test_masks))
     samples = list(LazyPairs(training, labels.read_pair))
     classes = ClassMap.from_masks([sample.mask for sample in samples], str(masks))
     _warn_of_unknown(classes, test, labels)
     default = Path(images).resolve().parent.name or Path(images).resolve().name
     return Unit(name or default, samples, LazyPairs(test, labels.read_pair), classes, "images")
-
-
-def _match(images: str | Path, masks: str | Path) -> list[PathPair]:
-    pairs: dict[str, PathPair] = {}
-    for path, mask in match_pairs(images, masks):
-        if path.stem in pairs:
-            raise InputError(f"{pairs[path.stem][0]} and {path.name} share one name: rename one")
-        pairs[path.stem] = (path, mask)
-    return list(pairs.values())
 
 
 def _count(train: int | float, available: int) -> int:

@@ -101,8 +101,8 @@ class TestFit:
         picture = np.zeros((48, 64, 3), np.uint8)
         picture[:20] = (255, 0, 0)
         line = self._refused_mask(refused, pair_files, picture)
-        assert "is a colour picture (2 colours)" in line
-        assert "convert" in line
+        assert "is a colour picture (2 colours, " in line
+        assert "write ids 0, 1, 2" in line
 
     def test_one_class(self, refused, pair_files):
         line = self._refused_mask(refused, pair_files, np.ones((48, 64), np.uint8))

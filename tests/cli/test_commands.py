@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from synthaug.bank import Bank
@@ -156,6 +157,12 @@ def test_compositions_are_fitted_and_generated_like_any_generator(pair_files, tm
     assert "--overwrite" in again.stderr
     _run("fit", *pair_files, "--out", fitted, *words, "--overwrite", "--objects", bank)
     assert json.loads((fitted / "manifest.json").read_text())["config"]["objects"] == str(bank)
+
+
+def test_big_pictures_are_read_without_a_warning(pair_files, tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)
+    _run("fit", *pair_files, "--preset", "patch", "--out", tmp_path / "fitted")
+    assert not [w for w in recwarn if issubclass(w.category, Image.DecompressionBombWarning)]
 
 
 def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from synthaug.errors import InputError
-from synthaug.formats.coco import read_instances, read_objects, write_instances
+from synthaug.formats.coco import read_instances, read_names, read_objects, write_instances
 from synthaug.sample import ClassMap, Sample
 
 CLASSES = ClassMap((2, 7, 9), ("ground", "coin", "hand"))
@@ -98,9 +98,77 @@ def test_unreadable_files_are_named(tmp_path):
     path.write_text("[]")
     with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
         list(read_instances(path))
-    path.write_text('{"images": [], "annotations": [{"category_id": 300, "image_id": 1}]}')
-    with pytest.raises(InputError, match="category id 300"):
-        list(read_instances(path))
+    path.write_text('{"categories": [{"id": "x", "name": "x"}]}')
+    with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
+        read_names(path)
+
+
+def _write(path, **changes):
+    """Write a file of two images, 10x12 px; the second annotation, of the second, is changed."""
+    square = [[2, 2, 8, 2, 8, 8, 2, 8]]
+    images = [
+        {"id": number, "file_name": f"{number}.jpg", "height": 10, "width": 12} for number in (4, 5)
+    ]
+    annotations = [
+        {"id": 100 + image, "image_id": image, "category_id": 3, "segmentation": square}
+        for image in (4, 5)
+    ]
+    sides = {key: changes.pop(key) for key in ("height", "width") if key in changes}
+    images[1].update(sides)
+    annotations[1].update(changes)
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return path
+
+
+@pytest.mark.parametrize("read", [read_instances, read_objects])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"category_id": 300}, "annotation 105 of 5.jpg has category id 300: renumber"),
+        ({"category_id": 1.5}, "annotation 105 of 5.jpg has category id 1.5: renumber"),
+        ({"category_id": "3"}, "annotation 105 of 5.jpg has category id '3': renumber"),
+        ({"image_id": 6}, "annotation 105 is of image 6, which is not among"),
+        ({"height": -3}, "says that 5.jpg is 12x-3 px"),
+        ({"width": "12"}, "says that 5.jpg is '12'x10 px"),
+        ({"segmentation": None}, "annotation 105 of 5.jpg has no outline"),
+        ({"segmentation": "2 2 8 2 8 8"}, "annotation 105 of 5.jpg has no outline"),
+        *(
+            ({"segmentation": polygons}, "annotation 105 of 5.jpg has a polygon that is not x and")
+            for polygons in (
+                [[]],
+                [[1, 2]],
+                [[1, 2, 8, 9]],
+                [[1, 2, 8, 2, 8, 9, 1]],
+                [1, 2, 8, 2, 8, 9],
+                [["1", "2", "8", "2", "8", "9"]],
+                [[1, 2, 8, 2, 8, 1e9]],
+                [[1, 2, 8, 2, 8, float("nan")]],
+            )
+        ),
+        *(
+            ({"segmentation": {"size": size, "counts": counts}}, f"annotation 105 of 5.jpg {said}")
+            for size, counts, said in (
+                ([12, 10], [120], r"has an RLE of size \[12, 10\], but the image is \[10, 12\]"),
+                ([10, 12], [10, 20], "has an RLE of 30 pixels, not 120"),
+                ([10, 12], "04", "has an RLE of 4 pixels, not 120"),
+                ([10, 12], [-5, 125], "has a damaged RLE"),
+                ([10, 12], [1.5, 118.5], "has a damaged RLE"),
+                ([10, 12], "!!!!", "has a damaged RLE"),
+                ([10, 12], "0o", "has a damaged RLE"),
+                ([10, 12], None, "has a damaged RLE"),
+            )
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(read, changes, told, tmp_path):
+    with pytest.raises(InputError, match=f"c.json:? {told}"):
+        list(read(_write(tmp_path / "c.json", **changes)))
+
+
+def test_annotations_without_polygons_are_left_out(tmp_path):
+    path = _write(tmp_path / "c.json", segmentation=[])
+    assert [len(objects) for _, objects in read_objects(path)] == [1, 0]
+    assert [(mask == 3).sum() for _, mask in read_instances(path)] == [36, 0]
 
 
 def test_full_disk_leaves_nothing(samples, tmp_path, monkeypatch):

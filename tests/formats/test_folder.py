@@ -42,6 +42,41 @@ def test_transparent_picture_loses_its_alpha(tmp_path):
     assert not is_grey
 
 
+def _photo(orientation):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32] = 200  # the upper left corner as it is seen
+    stored = Image.fromarray(picture)
+    if orientation in (3, 6):
+        undo = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+        stored = stored.transpose(undo)
+    return picture, stored
+
+
+def _exif(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_photo_and_mask_are_turned_as_their_exif_says(tmp_path, suffix, orientation):
+    picture, stored = _photo(orientation)
+    stored.save(tmp_path / f"p.{suffix}", exif=_exif(orientation))
+    image, _ = folder.read_image(tmp_path / f"p.{suffix}")
+    assert image.shape == picture.shape
+    assert np.abs(image.astype(int) - picture).max() < 9
+    if suffix == "png":
+        stored.convert("L").save(tmp_path / f"m.{suffix}", exif=_exif(orientation))
+        assert np.array_equal(folder.read_mask(tmp_path / f"m.{suffix}"), picture[..., 0])
+
+
+def test_damaged_exif_turns_nothing(tmp_path):
+    picture, stored = _photo(1)
+    stored.save(tmp_path / "p.png", exif=b"Exif\0\0no TIFF header")
+    assert np.array_equal(folder.read_image(tmp_path / "p.png")[0], picture)
+
+
 def test_sixteen_bits_are_refused(tmp_path):
     path = _save(tmp_path / "deep.png", np.zeros((40, 50), np.uint16))
     with pytest.raises(InputError, match=r"deep.png has more than 8 bits .*8-bit PNG"):
@@ -61,6 +96,32 @@ def test_damaged_picture_is_named(tmp_path, kind):
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"cannot read image .*bad.png.*export it again"):
         folder.read_image(path)
+
+
+def test_huge_picture_is_refused(tmp_path, monkeypatch):
+    path = _save(tmp_path / "huge.png", _noise(40, 50, 3))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 999)
+    with pytest.raises(InputError, match=r"huge.png: .*2000 pixels.* 1998 pixels; scale it down$"):
+        folder.read_image(path)
+    with pytest.raises(InputError, match=r"cannot read mask .*huge.png"):
+        folder.read_mask(path)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.png"])
+def test_file_of_several_pictures_is_refused(tmp_path, name):
+    first, *others = (Image.fromarray(_noise(40, 50)).rotate(angle) for angle in (0, 90, 180))
+    first.save(tmp_path / name, save_all=True, append_images=others)
+    with pytest.raises(InputError, match=rf"image .*{name} holds 3 pictures: save the one"):
+        folder.read_image(tmp_path / name)
+    with pytest.raises(InputError, match=rf"mask .*{name} holds 3 pictures: save the one"):
+        folder.read_mask(tmp_path / name)
+
+
+def test_preview_beside_a_photo_does_not_count(tmp_path):
+    picture = Image.fromarray(np.full((40, 50, 3), 90, np.uint8))
+    preview = picture.resize((10, 8))
+    picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
+    assert folder.read_image(tmp_path / "a.jpg")[0].shape == (40, 50, 3)
 
 
 def test_missing_file_and_folder_in_place_of_a_file(tmp_path):
@@ -94,14 +155,33 @@ def test_bilevel_mask_is_zero_and_one(tmp_path, ids):
     assert np.array_equal(folder.read_mask(tmp_path / "m.png"), (ids == 3).astype(np.uint8))
 
 
-def test_colour_mask_is_refused_with_the_way_to_convert(tmp_path):
+def test_colour_mask_is_refused_with_its_commonest_colours(tmp_path):
     rendering = np.zeros((40, 50, 3), np.uint8)
-    rendering[:20] = (255, 0, 0)
+    rendering[:18] = (255, 0, 0)
     path = _save(tmp_path / "m.png", rendering)
-    with pytest.raises(InputError, match=r"m.png is a colour picture \(2 colours\).*convert\('P'"):
+    told = r"m.png is a colour picture \(2 colours, most of all \(0, 0, 0\), \(255, 0, 0\)\)"
+    with pytest.raises(InputError, match=told):
         folder.read_mask(path)
-    with pytest.raises(InputError, match="export class ids instead"):
-        folder.read_mask(_save(path, _noise(40, 50, 3)))
+    rendering[:, 30:] = _noise(40, 20, 3)
+    told = r"\(\d{3} colours, most of all (\(\d+, \d+, \d+\)(, )?){3}\), not class ids: write ids"
+    with pytest.raises(InputError, match=told):
+        folder.read_mask(_save(path, rendering))
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "options"),
+    [
+        ("m.jpg", "JPEG", {}),
+        ("named.png", "JPEG", {}),
+        ("m.jpg", "MPO", {"save_all": True, "append_images": [Image.new("L", (8, 8))]}),
+        ("m.webp", "WEBP", {}),
+        ("m.tif", "TIFF", {"compression": "jpeg"}),
+    ],
+)
+def test_mask_stored_with_losses_is_refused(tmp_path, ids, name, form, options):
+    Image.fromarray(ids).save(tmp_path / name, form, **options)
+    with pytest.raises(InputError, match=rf"{name} is a {form} file .*: export it as PNG"):
+        folder.read_mask(tmp_path / name)
 
 
 def test_ids_above_255_are_refused(tmp_path):
@@ -124,6 +204,10 @@ def test_folders_pair_up_by_stem(tmp_path, ids):
         _save(tmp_path / "images" / f"{name}.jpg", _noise(40, 50, 3))
         _save(tmp_path / "masks" / f"{name}.png", ids)
     (tmp_path / "images" / "notes.txt").write_text("not a picture")
+    (tmp_path / "images" / "c.png").mkdir()
+    _save(tmp_path / "masks" / "a.jpg", ids)  # a rendering of the mask, not the mask
+    for hidden in ("images/._a.jpg", "masks/._a.png"):
+        (tmp_path / hidden).write_bytes(b"what macOS notes about a.png")
     pairs = folder.read_pairs(tmp_path / "images", tmp_path / "masks")
     assert [pair.id for pair in pairs] == ["a", "b"]
     (tmp_path / "masks" / "b.png").unlink()
@@ -134,6 +218,19 @@ def test_folders_pair_up_by_stem(tmp_path, ids):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
         folder.read_pairs(tmp_path / "empty", tmp_path / "masks")
+    _save(tmp_path / "empty" / "a.jpg", ids)
+    with pytest.raises(InputError, match=r"holds no masks: expected .png, .bmp, .tif, .tiff$"):
+        folder.read_pairs(tmp_path / "images", tmp_path / "empty")
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_two_pictures_of_one_name_are_refused(tmp_path, ids, kind):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        _save(tmp_path / part / "a.png", ids)
+    _save(tmp_path / kind / "a.tif", ids)
+    with pytest.raises(InputError, match=rf"{kind} holds several pictures named a: keep one"):
+        folder.read_pairs(tmp_path / "images", tmp_path / "masks")
 
 
 @pytest.mark.parametrize("grey", [False, True])

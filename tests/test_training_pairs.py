@@ -1,0 +1,43 @@
+"""Reading what a fit learns from, out of folders as they are found on real disks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthaug.errors import InputError
+from synthaug.training_pairs import (
+    class_folders,
+    read_class_crops,
+    read_square_crops,
+    read_training_pairs,
+)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Two classes of one photograph each, and what macOS leaves beside them."""
+    root = tmp_path / "photographs"
+    for name in ("cat", "dog.png"):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (40, 32)).save(root / name / "a.png")
+        (root / name / "._a.png").write_bytes(b"not a picture")
+    (root / "._cat.png").write_bytes(b"not a picture")
+    return root
+
+
+def test_hidden_files_are_no_pictures_and_folders_are_classes(photographs):
+    folders = class_folders(photographs)
+    assert [path.name for path in folders] == ["cat", "dog.png"]
+    assert read_class_crops(folders, 32, 0)[0].size == (32, 32)
+    [pair] = read_training_pairs(None, None, photographs / "cat", None)
+    assert (pair.id, np.unique(pair.mask).tolist()) == ("a", [255])
+
+
+def test_pictures_without_masks_have_names_of_their_own(photographs):
+    Image.new("RGB", (40, 32)).save(photographs / "cat" / "a.jpg")
+    with pytest.raises(InputError, match="cat holds several pictures named a: keep one"):
+        read_training_pairs(None, None, photographs / "cat", None)
+    with pytest.raises(InputError, match="cat holds several pictures named a: keep one"):
+        read_square_crops(photographs / "cat", 32, 0)
