@@ -192,7 +192,11 @@ def count_units(comparison: Comparison) -> str:
 def _repetitions(comparison: Comparison) -> str:
     seeds = len(comparison.manifest["seeds"])
     words = f"{count_units(comparison)}, {seeds} seed{'s' if seeds != 1 else ''}."
-    return words if comparison.result["complete"] else f"{words} Not all runs are done."
+    if comparison.result["complete"]:
+        return words
+    left = [f"{arm} {runs}" for arm, runs in comparison.result.get("missing", {}).items()]
+    missing = f": counted are those that all arms share, missing {_some(left)}" if left else ""
+    return f"{words} Not all runs are done{missing}."
 
 
 def mean_of(entry: Mapping[str, Any], measure: str) -> float | None:

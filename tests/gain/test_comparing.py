@@ -199,9 +199,30 @@ def test_a_second_call_makes_nothing_again_and_adds(
     }
     assert list(more["arms"]) == ["standard", "none", "synthetic"]
     assert more["arms"]["none"]["mean"] == first["arms"]["none"]["mean"]
-    assert [more["arms"][arm]["runs"] for arm in more["arms"]] == [3, 2, 3]
+    assert [more["arms"][arm]["runs"] for arm in more["arms"]] == [2, 2, 2]
     again = compare(units, out, arms=["synthetic", "none"], seeds=2, **options)
     assert again == more  # the bank is remembered
+
+
+def test_arms_of_several_calls_are_compared_on_the_runs_that_they_share(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    first = compare(units, out, arms=["none"], seeds=1, steps=2)
+    assert (first["complete"], first["missing"]) == (True, {})
+    part = compare(units, out, arms=["standard"], seeds=3, steps=2)
+    assert (part["complete"], part["missing"]) == (False, {"none": 2})
+    assert part["arms"] == first["arms"]
+    assert (
+        "1 video, 3 seeds. Not all runs are done: counted are those that all arms share, "
+        "missing none 2."
+    ) in write_comparison_page(out).read_text()
+    whole = compare(units, out, arms=["none"], seeds=3, steps=2)
+    assert (whole["complete"], whole["missing"]) == (True, {})
+    assert [arm["runs"] for arm in whole["arms"].values()] == [3, 3]
+    apart = compare([make_unit(start=9)], out, arms=["none"], seeds=2, steps=2)
+    assert apart["complete"]  # seeds that only other data was run with do not count
+    assert read(out / "manifest.json")["seeds"] == [0, 1]
 
 
 def test_an_interrupted_comparison_is_balanced_and_goes_on(
