@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,22 @@ def test_a_source_of_other_classes_is_refused(
             arms=["synthetic"],
             sources={"toy": {"synthetic": bank}},
         )
+
+
+def test_a_source_that_has_seen_the_test_pictures_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    bank, out = make_bank(), tmp_path / "out"  # it has learned from scene 0
+    options: dict[str, Any] = {"arms": ["synthetic"], "seeds": 1, "steps": 1}
+    options["sources"] = {"toy": {"synthetic": bank}}
+    said = "bank has learned from 1 of the 4 pictures that toy is tested on"
+    seen = make_unit()
+    leaking = replace(make_unit(start=9), test=[seen.training[0], *seen.test[1:]])
+    with pytest.raises(InputError, match=rf"{said} \(00000\): make it from the training"):
+        compare([leaking], out, **options)
+    assert not out.exists()
+    own = replace(seen, test=leaking.test)  # trains on the picture itself
+    assert compare([own], out, **options)["complete"]
 
 
 def test_a_folder_of_something_else_is_left_alone(
