@@ -165,7 +165,8 @@ def measure(learner: Learner, unit: Unit, predictions: Path | None = None) -> di
     """Test a trained learner on all test images of a unit.
 
     Videos: J, F and J&F, means over the test frames (of the objects' means within a frame), as
-    the DAVIS benchmark defines them. All kinds: mIoU from one confusion matrix over all test
+    the DAVIS benchmark defines them; the last frame counts, which its semi-supervised evaluator
+    leaves out as it does the first. All kinds: mIoU from one confusion matrix over all test
     images, classes that are nowhere left out.
 
     Args:
