@@ -60,8 +60,7 @@ def compare(
     (data, arm, source, setting, seed). The order is seed by seed over all units and arms, so that
     an interrupted comparison is balanced; its ``comparison.json`` leaves out pairs of unit and
     seed of which arms are missing. A later call with other arms or more seeds adds to the folder;
-    until all its arms have the same seeds, ``complete`` is false and ``missing`` says of which arm
-    how many runs are.
+    until all its arms have the same seeds, ``complete`` is false; ``missing``: runs an arm lacks.
 
     Args:
         units: what to learn and test on, all of one kind; names are unique.
