@@ -9,7 +9,6 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -17,6 +16,7 @@ from synthaug.bank import Bank
 from synthaug.errors import InputError
 from synthaug.filtering import in_batches, to_tensor
 from synthaug.mixing import standard_augmentation
+from synthaug.mixing.source import resized, working_size
 from synthaug.quality.features import FeatureNet, Lite0Features, Network, load_feature_net
 from synthaug.quality.frechet import SifidReference
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, mean_iou
@@ -145,9 +145,9 @@ def mask_agreement(
         ``foreground_iou`` (mean over all classes but the background), ``miou`` (with it),
         ``iou`` per class id (null when absent), ``final_loss``.
     """
-    height, width = _working_size(*pairs[0].size)
-    training = [_resized(sample, height, width) for sample in samples]
-    real = [_resized(pair, height, width) for pair in pairs]
+    size = working_size(pairs[0].size, AGREEMENT_SIDE_PX)
+    training = [resized(sample, *size) for sample in samples]
+    real = [resized(pair, *size) for pair in pairs]
     model = build_segmenter("unet", len(classes), seed=seed)
     losses = train_segmenter(
         model,
@@ -273,16 +273,3 @@ def _shifted(array: Any, step: int, axis: int, before: bool) -> Any:
     padded = np.pad(array, padding, mode="reflect")
     start = 0 if before else step
     return padded.take(range(start, start + array.shape[axis]), axis=axis)
-
-
-def _working_size(height: int, width: int) -> tuple[int, int]:
-    scale = min(1.0, AGREEMENT_SIDE_PX / max(height, width))
-    return max(32, round(height * scale)), max(32, round(width * scale))
-
-
-def _resized(sample: Sample, height: int, width: int) -> Sample:
-    if sample.size == (height, width):
-        return sample
-    image = cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_AREA)
-    mask = cv2.resize(sample.mask, (width, height), interpolation=cv2.INTER_NEAREST)
-    return replace(sample, image=image, mask=mask)

@@ -239,15 +239,19 @@ def _edited(mask: Mask, wanted: int | None, stream: np.random.Generator, *, flip
     if wanted is not None:
         places = np.argwhere(mask == wanted)
         focus = places[stream.integers(len(places))][::-1]  # x, y
-        reach = 0.8 * centre / zoom  # less than half a window: it stays in sight when turned
+        reach = 0.8 * centre / zoom  # less than half a window
         lowest = np.clip(focus - reach, lowest, highest)
         highest = np.clip(focus + reach, lowest, highest)
     middle = stream.uniform(lowest, highest)
-    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-    turn = np.array([[cos * mirror, -sin], [sin * mirror, cos]])
-    matrix = np.column_stack([turn, middle - turn @ centre])  # from new pixels to old ones
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    edited: Mask = cv2.warpAffine(mask, matrix, (W, H), flags=flags, borderValue=IGNORE_ID)
+    edited: Mask = mask
+    for turned in (angle, 0.0):  # far from the centre, turning may take a small class out of sight
+        cos, sin = np.cos(turned) / zoom, np.sin(turned) / zoom
+        turn = np.array([[cos * mirror, -sin], [sin * mirror, cos]])
+        matrix = np.column_stack([turn, middle - turn @ centre])  # from new pixels to old ones
+        edited = cv2.warpAffine(mask, matrix, (W, H), flags=flags, borderValue=IGNORE_ID)
+        if wanted is None or (edited == wanted).any():
+            break
     return edited
 
 

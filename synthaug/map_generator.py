@@ -54,9 +54,16 @@ class MapGenerator(Generator):
         Returns:
             The picture at the pair's size with the pair's mask, ignored pixels included.
         """
-        stream = torch_stream(seed, "training mask")
-        number = int(torch.randint(len(self._labelled), (1,), generator=stream))
-        return self.paint(self._labelled[number].mask, seed)
+        return self.paint(self._training_mask(seed), seed)
+
+    def interpolate(self, first: int, second: int, n: int) -> list[Sample]:
+        """Paint the first seed's training mask ``n`` times; see `between`."""
+        mask, name = self._training_mask(first), f"z{first}-z{second}"
+        painted = self.between(mask, (first, second), n)
+        return [
+            Sample(image, mask.copy(), f"{name}-{number / (n - 1):.3f}", self.grey)
+            for number, image in enumerate(painted)
+        ]
 
     def paint(self, mask: NDArray[np.uint8], seed: int) -> Sample:
         """Paint a mask with one noise vector; see `render`."""
@@ -167,6 +174,11 @@ class MapGenerator(Generator):
                 f"are {list(self.classes.ids)}, and 255 is unlabelled"
             )
         return ids
+
+    def _training_mask(self, seed: int) -> NDArray[np.uint8]:
+        stream = torch_stream(seed, "training mask")
+        number = int(torch.randint(len(self._labelled), (1,), generator=stream))
+        return self._labelled[number].mask
 
     def _ids(self, mask: NDArray[np.uint8]) -> Tensor:
         self._encode(mask)  # refuses what cannot be painted

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synthaug import files
 from synthaug.errors import InputError
 from synthaug.filtering import in_batches, to_tensor
 from synthaug.map_generator import MapGenerator
@@ -81,8 +82,9 @@ def evaluate_painter(
         ``per_class`` of the painted ones by id); ``seconds_per_picture``.
 
     Raises:
-        InputError: fewer than 4 held-out or training pictures, a map without labels or with ids
-            that the painter does not know, or missing weights.
+        InputError: fewer than 4 held-out or training pictures, a held-out picture that the painter
+            was fitted to, a map without labels or with ids that it does not know, or missing
+            weights.
     """
     tell = progress or (lambda part: None)
     _check(painter, samples)
@@ -162,6 +164,13 @@ def build_judge(pairs: Sequence[Sample], classes: ClassMap, *, seed: int = 0) ->
 
 
 def _check(painter: MapGenerator, samples: Sequence[Sample]) -> None:
+    known = {files.sha256_bytes(pair.image.tobytes()) for pair in painter.pairs}
+    seen = [s.id for s in samples if files.sha256_bytes(s.image.tobytes()) in known]
+    if seen:
+        raise InputError(
+            f"{painter.path} was fitted to {len(seen)} of the {len(samples)} held-out pictures, "
+            f"{seen[0]} first: name pictures that it has not seen with --images and --masks"
+        )
     if min(len(samples), len(painter.pairs)) < LEAST_PICTURES:
         raise InputError(
             f"{len(samples)} held-out pictures against {len(painter.pairs)} that {painter.path} "

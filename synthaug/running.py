@@ -27,6 +27,7 @@ from synthaug.formats.names import read_names
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
 from synthaug.gain.jobs import default_jobs
+from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, ParentsOfOthers
 from synthaug.mixing.arms import ARMS
 from synthaug.mixing.source import open_source_once
@@ -293,5 +294,5 @@ def _of_unit(path: str | Path, unit: Unit, units: int) -> Path:
             f"{path} is one source for {units} videos: name a folder that holds one for each, "
             f"as {found}"
         )
-    open_source_once(str(found))
+    refuse_leak(unit, open_source_once(str(found)))
     return found

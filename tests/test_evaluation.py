@@ -47,6 +47,21 @@ def test_shuffled_masks_fail_mask_agreement() -> None:
     assert set(right["iou"]) == {"0", "5"}
 
 
+def test_masks_shrink_in_step_with_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.zeros((256, 480), np.uint8)
+    mask[40:-40, 101:-101] = 5  # symmetric: shrunk by 2.5, it must stay so
+    sample, learned = Sample(np.repeat(mask[..., None], 3, 2), mask), []
+
+    def train(model: object, dataset: object, *_: object, **__: object) -> list[float]:
+        learned.extend(dataset.samples)  # type: ignore[attr-defined]
+        return [0.0]
+
+    monkeypatch.setattr("synthaug.evaluation.train_segmenter", train)
+    mask_agreement([sample], [sample], CLASSES, tests=1)
+    assert learned[0].size == (102, 192)
+    assert np.array_equal(learned[0].mask, learned[0].mask[:, ::-1])
+
+
 def test_a_bank_of_augmented_copies_equals_standard_augmentation(tmp_path: Path) -> None:
     bank = make_bank(tmp_path / "bank", augmented(40, seed=7))
     parts: list[str] = []

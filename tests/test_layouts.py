@@ -152,6 +152,13 @@ def test_a_share_per_class_is_kept(maps):
     assert all((always.layout(seed) == SIGN).any() for seed in range(50))
 
 
+def test_a_small_class_of_a_wide_map_stays_in_sight():
+    mask = np.full((64, 320), ROAD, np.uint8)
+    mask[4:7, 40:43] = SIGN
+    layouts = Layouts([mask], CLASSES, rare={SIGN: 1.0})
+    assert all((layouts.layout(seed) == SIGN).any() for seed in range(3000))
+
+
 def test_maps_can_come_from_an_endless_source():
     def draw(seed):
         return scene(seed % 70, sign=seed % 8 == 0)

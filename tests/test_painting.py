@@ -94,6 +94,15 @@ def test_a_strip_leads_from_one_seed_to_another(fitted, painter, mask_file, tmp_
     assert read_image(out / "sheet.png")[0].shape[1] == 6 * (160 + 6) + 6  # one row
 
 
+def test_samples_between_two_seeds_keep_the_first_ones_mask(painter):
+    strip = painter.interpolate(2, 9, 3)
+    first = painter.sample(2)
+    assert np.array_equal(strip[0].image, first.image)
+    assert all(np.array_equal(sample.mask, first.mask) for sample in strip)
+    assert np.abs(strip[-1].image.astype(int) - painter.render(first.mask, 9)).max() <= 1
+    assert [sample.id for sample in strip] == ["z2-z9-0.000", "z2-z9-0.500", "z2-z9-1.000"]
+
+
 def test_a_strip_can_stay_inside_a_class(painter, mask_file):
     mask = read_mask(mask_file)
     strip = painter.between(mask, (2, 9), 3, per="class", resample=7)

@@ -127,6 +127,8 @@ def test_unusable_pictures_are_refused():
     painter = Painter(noise, TRAINING)
     with pytest.raises(InputError, match="3 held-out pictures against 9"):
         evaluate_painter(painter, HELD_OUT[:3])
+    with pytest.raises(InputError, match="fitted to 2 of the 10 held-out pictures, 0-3 first"):
+        evaluate_painter(painter, [*HELD_OUT, TRAINING[3], TRAINING[5]])
     strange = Sample(HELD_OUT[0].image, np.full(SIZE, 11, np.uint8), "strange")
     with pytest.raises(InputError, match=r"mask strange holds ids \[11\] .* --ignore"):
         evaluate_painter(painter, [*HELD_OUT, strange])

@@ -59,7 +59,8 @@ def compare(
     kept in ``OUT/runs``; a run is only made again when something that decides it has changed
     (data, arm, source, setting, seed). The order is seed by seed over all units and arms, so that
     an interrupted comparison is balanced; its ``comparison.json`` leaves out pairs of unit and
-    seed of which arms are missing. A later call with other arms or more seeds adds to the folder.
+    seed of which arms are missing. A later call with other arms or more seeds adds to the folder;
+    until all its arms have the same seeds, ``complete`` is false; ``missing``: runs an arm lacks.
 
     Args:
         units: what to learn and test on, all of one kind; names are unique.
@@ -126,9 +127,9 @@ def compare(
                     f"{clock.left(len(todo) - number - 1)}"
                 )
                 if all(folder.has(unit, arm, seed) for each, unit, arm in plan if each == seed):
-                    folder.write_summary(plan)
+                    folder.write_summary()
     finally:
-        summary = folder.write_summary(plan)
+        summary = folder.write_summary()
     return summary
 
 
@@ -197,6 +198,8 @@ class _Folder:
                 say(f"{name}: earlier runs are of other data, sources or parents, left out")
                 del self.results[name]
         shown = [arm for name, arm in known.items() if name in self.results]
+        run = {seed for cells in self.results.values() for _, seed in cells}
+        all_seeds = [seed for seed in all_seeds if seed in run or seed in seeds]
         self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
         files.write_json(self.path / "manifest.json", self.manifest)
         return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
@@ -248,11 +251,13 @@ class _Folder:
         files.write_json(self._run_path(unit, arm, seed), result)
         self.results[arm.name][unit.name, seed] = result
 
-    def write_summary(self, plan: Sequence[tuple[int, Unit, Arm]]) -> dict[str, Any]:
-        """Write and return ``comparison.json`` of the runs so far."""
-        missing = {(unit.name, seed) for seed, unit, arm in plan if not self.has(unit, arm, seed)}
+    def write_summary(self) -> dict[str, Any]:
+        """Write and return ``comparison.json`` of the pairs of unit and seed that all arms have."""
+        count = len(self.units) * len(self.manifest["seeds"])
+        shared = set.intersection(*map(set, self.results.values()))
+        missing = {arm: left for arm, c in self.results.items() if (left := count - len(c))}
         balanced = {
-            arm: {cell: found for cell, found in cells.items() if cell not in missing}
+            arm: {cell: found for cell, found in cells.items() if cell in shared}
             for arm, cells in self.results.items()
         }
         summary = summarise(
@@ -263,6 +268,7 @@ class _Folder:
             complete=not missing,
             groups=self._groups,
         )
+        summary["missing"] = missing
         self.manifest["settings"]["parent"] = self.parents.listed(self.units)
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
         if self._choices.made:

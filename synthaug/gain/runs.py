@@ -18,6 +18,7 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats.folder import mask_png
 from synthaug.gain.hardware import peak_memory_gb
+from synthaug.gain.leaks import refuse_leak
 from synthaug.mixing.arms import Arm, ArmStream
 from synthaug.mixing.source import Source, open_source_once, working_size
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, jf, mean_iou
@@ -80,7 +81,8 @@ def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, So
     """Open what an arm uses on a unit.
 
     Raises:
-        InputError: a source is missing, is none, or has classes that the unit has not.
+        InputError: a source is missing, is none, has classes that the unit has not, or has learned
+            from test pictures.
     """
     opened = {}
     for kind in arm.uses:
@@ -98,6 +100,7 @@ def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, So
                 f"{paths[kind]} shows class {strange[0]}, which the training masks of {unit.name} "
                 f"(classes {list(unit.classes.ids)}) do not: make it from this unit's masks"
             )
+        refuse_leak(unit, source)
         opened[kind] = source
     return opened
 
@@ -162,7 +165,8 @@ def measure(learner: Learner, unit: Unit, predictions: Path | None = None) -> di
     """Test a trained learner on all test images of a unit.
 
     Videos: J, F and J&F, means over the test frames (of the objects' means within a frame), as
-    the DAVIS benchmark defines them. All kinds: mIoU from one confusion matrix over all test
+    the DAVIS benchmark defines them; the last frame counts, which its semi-supervised evaluator
+    leaves out as it does the first. All kinds: mIoU from one confusion matrix over all test
     images, classes that are nowhere left out.
 
     Args:

@@ -37,7 +37,9 @@ def summarise(
     Gains are paired: an arm minus the baseline on the same unit with the same seed; runs whose
     partner is missing do not count towards gains. Intervals are those of
     `synthaug.statistics.bootstrap_interval` at 95 %; over several units they say what to expect
-    of another unit of the same sort, on a single unit what to expect of another seed.
+    of another unit of the same sort, on a single unit what to expect of another seed. The best of
+    several arms is picked, so an arm has a second verdict, ``among_all``: that of its interval at
+    100 - 5 / k %, k being the number of arms beside the baseline (Bonferroni).
 
     Args:
         results: finished runs.
@@ -54,6 +56,7 @@ def summarise(
     primary = measures[0]
     found = {arm: cells for arm, cells in results.items() if cells}
     against = found.get(baseline, {})
+    rivals = max(1, len(found.keys() - {baseline}))
     arms: dict[str, Any] = {}
     for arm, cells in found.items():
         gains = {name: paired(cells, against, name) for name in measures}
@@ -61,6 +64,7 @@ def summarise(
             "mean": {name: _mean_over_units(cells, name) for name in measures},
             "gain": {name: _interval(values) for name, values in gains.items()},
             "verdict": _verdict(gains[primary]),
+            "among_all": _verdict(gains[primary], 1 - 0.05 / rivals),
             "per_class": _per_class(cells),
             "seconds": round(_mean(run["seconds"]["train"] for run in cells.values()), 3),
             "runs": len(cells),
@@ -148,8 +152,8 @@ def _interval(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
     }
 
 
-def _verdict(values: Mapping[str, Sequence[float]]) -> str:
-    return verdict(bootstrap_interval(values)) if values else "no difference shown"
+def _verdict(values: Mapping[str, Sequence[float]], level: float = 0.95) -> str:
+    return verdict(bootstrap_interval(values, level=level)) if values else "no difference shown"
 
 
 def _mean_over_units(cells: Mapping[Cell, Mapping[str, Any]], measure: str) -> float:

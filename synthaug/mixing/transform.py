@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import cv2
@@ -31,6 +32,8 @@ from albumentations.core.type_definitions import Targets  # noqa: E402
 
 REFUSED = ("images", "keypoints", "volume", "volumes", "mask3d", "masks3d")
 LabelKind = Literal["name", "id", "index"]
+_started: Counter[tuple[int | str, ...]] = Counter()
+"""How many transforms of a worker began a stream, by its seed, their source and their seed."""
 
 
 def _as_path(value: Any) -> Any:
@@ -78,8 +81,8 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         - ``bboxes``: need `albumentations.Compose` with ``bbox_params`` for formats and labels.
           New class names extend the label field. Without label fields a fifth column, when there
           is one, gets the class id.
-        - In `DataLoader` workers it draws from the worker's seed and so differs per worker and
-          epoch by itself; pass ``worker_init_fn=seed_worker`` to mend its neighbours too.
+        - In `DataLoader` workers it draws from the worker's seed and so differs per worker, epoch
+          and transform by itself; pass ``worker_init_fn=seed_worker`` to mend its neighbours too.
         - `albumentations.from_dict` and ``load`` know the class once this module is imported.
 
     Raises:
@@ -153,10 +156,10 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             )
         worker = worker_seed()
         if worker is not None and worker != self._seeded_for and not self.replay_mode:
-            names = ("synth-augment", self.source, self.seed or 0)
-            self.set_random_state(
-                seeding.numpy_stream(worker, *names), seeding.python_stream(worker, *names)
-            )
+            shared = (worker, "synth-augment", self.source, self.seed or 0)
+            own = (*shared, _started[shared])  # numbered in the order of their first calls
+            _started[shared] += 1
+            self.set_random_state(seeding.numpy_stream(*own), seeding.python_stream(*own))
         result: dict[str, Any] = super().__call__(*args, force_apply=force_apply, **data)
         return result
 

@@ -149,7 +149,8 @@ def jf(target: NDArray[np.integer], prediction: NDArray[np.integer], num_classes
     """J and F of a frame with several objects: the mean over its objects.
 
     With equally many frames for every object, the mean over frames is the benchmark's figure of
-    a video (mean over frames of each object, then over objects).
+    a video (mean over frames of each object, then over objects), but that its semi-supervised
+    evaluator leaves out the last frame, too, which `synthaug.gain.runs.measure` counts.
 
     Args:
         target: (H, W) class channels, 0 = background, 1..N-1 = objects; a value outside [0, N) is

@@ -69,7 +69,11 @@ def read_comparison(path: str | Path) -> Comparison:
 
 
 def verdict_line(comparison: Comparison) -> str:
-    """Say in one line what came out: the best arm against the baseline, and which arms hurt."""
+    """Say in one line what came out: the best arm against the baseline, and which arms hurt.
+
+    The best of several arms helps only if its ``among_all`` says so, too, see
+    `synthaug.gain.summary.summarise`; folders written before there was one are taken at their word.
+    """
     result, measure = comparison.result, comparison.measure
     baseline = result["baseline"]
     measured = {a: v for a, v in result["arms"].items() if mean_of(v, measure) is not None}
@@ -82,11 +86,15 @@ def verdict_line(comparison: Comparison) -> str:
     else:
         entry = measured[best]
         begin = "Helps" if entry["verdict"] == "helps" else "No difference shown"
+        if begin == "Helps" and entry.get("among_all", "helps") != "helps":
+            rivals = len(measured) - 1
+            begin = f"No difference shown (one of {rivals} arms; its own interval lies above zero)"
         parts = [
             f"{begin}: the best arm, {best}, reaches {measure} {100 * entry['mean'][measure]:.1f} "
             f"against {base} with {baseline}, {gain_words(entry['gain'][measure])}"
         ]
-    phrases = [("helps", "also helps"), ("hurts", "hurts")]
+    single = "(single 95 % intervals)"
+    phrases = [("helps", f"also helps {single}"), ("hurts", f"hurts {single}")]
     if best == baseline:
         phrases.append(("no difference shown", "no difference shown"))
     for word, phrase in phrases:
@@ -192,7 +200,11 @@ def count_units(comparison: Comparison) -> str:
 def _repetitions(comparison: Comparison) -> str:
     seeds = len(comparison.manifest["seeds"])
     words = f"{count_units(comparison)}, {seeds} seed{'s' if seeds != 1 else ''}."
-    return words if comparison.result["complete"] else f"{words} Not all runs are done."
+    if comparison.result["complete"]:
+        return words
+    left = [f"{arm} {runs}" for arm, runs in comparison.result.get("missing", {}).items()]
+    missing = f": counted are those that all arms share, missing {_some(left)}" if left else ""
+    return f"{words} Not all runs are done{missing}."
 
 
 def mean_of(entry: Mapping[str, Any], measure: str) -> float | None:

@@ -99,7 +99,7 @@ class RegionProportionLearner:
         self._start = (means[1:], middle)
         frequency = share.sum(0) / share.sum()
         self._balance = 1 / frequency.clamp(min=_EPSILON)
-        losses = []
+        losses = torch.zeros(self.steps, device=self._features.device)
         parameters = [p.clone().requires_grad_() for p in self._start]
         optimiser = torch.optim.Adam(parameters, lr=self.lr)
         for step in range(self.steps):
@@ -107,11 +107,11 @@ class RegionProportionLearner:
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            losses.append(loss.item())
+            losses[step] = loss.detach()
             if progress is not None:
                 progress(step + 1, self.steps)
         self._start = (parameters[0].detach(), parameters[1].detach())
-        return losses
+        return losses.tolist()
 
     def segment(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int64]]:
         """Adapt to each image alone; returns class channels (H, W) int64 at its own size."""

@@ -183,7 +183,7 @@ def optimise(
     device = weights[0].device
     optimiser = torch.optim.AdamW(weights, lr=lr, weight_decay=1e-4)
     warmup = max(1, round(stream.steps * warmup_share))
-    losses = []
+    losses = torch.zeros(stream.steps, device=device)  # read once: reading waits for the device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "segmenter", "training"))
         model.train()
@@ -201,11 +201,11 @@ def optimise(
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-            losses.append(loss.item() if items else 0.0)
+                losses[step] = loss.detach()
             if progress is not None:
                 progress(step + 1, stream.steps)
     model.eval()
-    return losses
+    return losses.tolist()
 
 
 def train_segmenter(

@@ -169,6 +169,14 @@ class TestBadInput:
         line = refused(*own, "--arms", "synthetic", "--bank", tmp_path / "nothing")
         assert "no bank or generator manifest" in line
 
+    def test_a_bank_that_has_seen_the_test_pictures(self, refused, own, tmp_path):
+        pairs = [make_sample(number) for number in range(4)]
+        classes = ClassMap((0, 1, 2))
+        write_bank(tmp_path / "all", [(make_sample(5), {})], pairs, classes, {"generator": {}})
+        line = refused(*own, "--train", 1, "--bank", tmp_path / "all")
+        assert "has learned from 3 of the 3 pictures that own is tested on" in line
+        assert "--test-images" in line
+
     def test_value_out_of_range(self, refused, own):
         assert "compare.seeds" in refused(*own, "--seeds", 0)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,30 @@ def test_a_second_call_makes_nothing_again_and_adds(
     }
     assert list(more["arms"]) == ["standard", "none", "synthetic"]
     assert more["arms"]["none"]["mean"] == first["arms"]["none"]["mean"]
-    assert [more["arms"][arm]["runs"] for arm in more["arms"]] == [3, 2, 3]
+    assert [more["arms"][arm]["runs"] for arm in more["arms"]] == [2, 2, 2]
     again = compare(units, out, arms=["synthetic", "none"], seeds=2, **options)
     assert again == more  # the bank is remembered
+
+
+def test_arms_of_several_calls_are_compared_on_the_runs_that_they_share(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    first = compare(units, out, arms=["none"], seeds=1, steps=2)
+    assert (first["complete"], first["missing"]) == (True, {})
+    part = compare(units, out, arms=["standard"], seeds=3, steps=2)
+    assert (part["complete"], part["missing"]) == (False, {"none": 2})
+    assert part["arms"] == first["arms"]
+    assert (
+        "1 video, 3 seeds. Not all runs are done: counted are those that all arms share, "
+        "missing none 2."
+    ) in write_comparison_page(out).read_text()
+    whole = compare(units, out, arms=["none"], seeds=3, steps=2)
+    assert (whole["complete"], whole["missing"]) == (True, {})
+    assert [arm["runs"] for arm in whole["arms"].values()] == [3, 3]
+    apart = compare([make_unit(start=9)], out, arms=["none"], seeds=2, steps=2)
+    assert apart["complete"]  # seeds that only other data was run with do not count
+    assert read(out / "manifest.json")["seeds"] == [0, 1]
 
 
 def test_an_interrupted_comparison_is_balanced_and_goes_on(
@@ -352,6 +374,22 @@ def test_a_source_of_other_classes_is_refused(
             arms=["synthetic"],
             sources={"toy": {"synthetic": bank}},
         )
+
+
+def test_a_source_that_has_seen_the_test_pictures_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    bank, out = make_bank(), tmp_path / "out"  # it has learned from scene 0
+    options: dict[str, Any] = {"arms": ["synthetic"], "seeds": 1, "steps": 1}
+    options["sources"] = {"toy": {"synthetic": bank}}
+    said = "bank has learned from 1 of the 4 pictures that toy is tested on"
+    seen = make_unit()
+    leaking = replace(make_unit(start=9), test=[seen.training[0], *seen.test[1:]])
+    with pytest.raises(InputError, match=rf"{said} \(00000\): make it from the training"):
+        compare([leaking], out, **options)
+    assert not out.exists()
+    own = replace(seen, test=leaking.test)  # trains on the picture itself
+    assert compare([own], out, **options)["complete"]
 
 
 def test_a_folder_of_something_else_is_left_alone(

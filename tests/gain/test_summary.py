@@ -56,6 +56,16 @@ def test_gains_that_scatter_show_no_difference() -> None:
     assert found["gain"]["mIoU"]["low"] < 0 < found["gain"]["mIoU"]["high"]
 
 
+@pytest.mark.parametrize(("arms", "among_all"), [(1, "helps"), (7, "no difference shown")])
+def test_one_of_many_arms_needs_a_clearer_gain(arms: int, among_all: str) -> None:
+    base = {"a": [0.5, 0.5, 0.5]}
+    other = {"a": [0.58, 0.62, 0.66]}  # at 95 % above zero, at 99.3 % not
+    rivals = {f"arm {number}": cells(other) for number in range(arms)}
+    for entry in list(summary({"standard": cells(base), **rivals})["arms"].values())[1:]:
+        assert entry["gain"]["mIoU"]["low"] > 0
+        assert (entry["verdict"], entry["among_all"]) == ("helps", among_all)
+
+
 def test_what_is_missing_is_null() -> None:
     found = summary({"standard": cells({"a": [0.5]}), "mine": cells({"b": [0.5]}), "empty": {}})
     assert list(found["arms"]) == ["standard", "mine"]

@@ -87,6 +87,25 @@ def test_synthaugment_alone_differs_per_worker_and_epoch(bank: Bank, persistent:
     assert first != run(seed=4)
 
 
+class Both(Augmented):
+    """An item is what each of two pipelines made of the image."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.tensor([Augmented(one)[index] for one in self.pipeline])
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_two_synthaugments_over_one_bank_differ_and_repeat(bank: Bank, persistent: bool) -> None:
+    def run() -> list[list[Any]]:
+        pair = [A.Compose([SynthAugment(bank.path, p=0.8)]) for _ in range(2)]
+        return epochs(Both(pair), init=None, persistent_workers=persistent)
+
+    first = run()
+    for epoch in first:
+        assert all(np.not_equal(*np.transpose(batch)).any() for batch in epoch)
+    assert str(first) == str(run())
+
+
 def test_synthaugment_follows_the_stream_that_seed_worker_gave_its_pipeline(bank: Bank) -> None:
     dataset = Augmented(A.Compose([SynthAugment(bank.path, p=0.8), A.GaussNoise(p=1)]))
     first = epochs(dataset)

@@ -166,8 +166,8 @@ def test_page_needs_no_network_and_no_other_file(make_comparison):
 def test_verdict_names_the_best_arm_its_gain_and_what_hurts(make_comparison):
     assert verdict_of(make_comparison()) == (
         "Helps: the best arm, standard+copy-paste+synthetic, reaches J&F 83.1 against 80.0 with "
-        "standard, +3.1 points (95 % interval +1.1 to +5.2); hurts: synthetic (-2.1). "
-        "2 videos, 2 seeds."
+        "standard, +3.1 points (95 % interval +1.1 to +5.2); "
+        "hurts (single 95 % intervals): synthetic (-2.1). 2 videos, 2 seeds."
     )
 
 
@@ -184,11 +184,21 @@ def test_verdict_says_no_difference_when_the_best_arm_shows_none(make_comparison
     assert verdict_of(path).startswith("No difference shown: the best arm, standard+copy-paste+")
 
 
+def test_the_best_of_several_arms_helps_only_if_that_is_shown_among_all(make_comparison):
+    path = make_comparison()
+    change_arms(path, lambda arm: arm.update(among_all=arm["verdict"]))
+    assert verdict_of(path).startswith("Helps: the best arm")
+    change_arms(path, lambda arm: arm.update(among_all="no difference shown"))
+    begin = "No difference shown (one of 3 arms; its own interval lies above zero): the best arm, "
+    assert verdict_of(path).startswith(begin)
+
+
 def test_verdict_says_when_nothing_beats_the_baseline(make_comparison):
     path = make_comparison()
     change_arms(path, lambda arm: arm.update(mean={"J&F": 0.5}, verdict="hurts"))
     line = verdict_of(path)
-    assert line.startswith("No arm is better than standard, J&F 80.0; hurts: synthetic (-2.1), ")
+    begin = "No arm is better than standard, J&F 80.0; hurts (single 95 % intervals): synthetic"
+    assert line.startswith(f"{begin} (-2.1), ")
     change_arms(path, lambda arm: arm.update(verdict="no difference shown"))
     assert "; no difference shown: synthetic (-2.1), " in verdict_of(path)
 

@@ -1,0 +1,52 @@
+"""Whether a source has learned from the pictures that it would be tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from synthaug import files
+from synthaug.errors import InputError
+from synthaug.formats import folder
+from synthaug.mixing.source import Source
+
+if TYPE_CHECKING:
+    from synthaug.formats.splits import Unit
+
+MOST_NAMES = 3
+_tested: WeakKeyDictionary[Unit, Mapping[str, str]] = WeakKeyDictionary()
+_learned: WeakKeyDictionary[Source, frozenset[str]] = WeakKeyDictionary()
+
+
+def refuse_leak(unit: Unit, source: Source) -> None:
+    """Compare the pictures behind a source with the test pictures, pixel by pixel.
+
+    Test pictures that the unit trains on itself do not count: they are not the source's fault.
+
+    Args:
+        unit: its test pictures are read once.
+        source: those of a folder without training pairs pass.
+
+    Raises:
+        InputError: some are the same.
+    """
+    if unit not in _tested:
+        own = {files.sha256_bytes(sample.image.tobytes()) for sample in unit.training}
+        samples = (unit.test[index] for index in range(len(unit.test)))
+        found = {files.sha256_bytes(sample.image.tobytes()): sample.id for sample in samples}
+        _tested[unit] = {key: name for key, name in found.items() if key not in own}
+    if source not in _learned:
+        path = Path(source.path) / "pairs" / "images"
+        pictures = map(folder.read_image, folder.list_images(path) if path.is_dir() else [])
+        _learned[source] = frozenset(files.sha256_bytes(image.tobytes()) for image, _ in pictures)
+    seen = sorted(_tested[unit][key] for key in _learned[source] & _tested[unit].keys())
+    if seen:
+        names = ", ".join(seen[:MOST_NAMES]) + (", ..." if len(seen) > MOST_NAMES else "")
+        raise InputError(
+            f"{source.path} has learned from {len(seen)} of the {len(unit.test)} pictures that "
+            f"{unit.name} is tested on ({names}): make it from the training pictures alone and "
+            "name the test pictures with --test-images and --test-masks, or let synthaug run "
+            "split them and make it"
+        )
