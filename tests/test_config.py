@@ -122,6 +122,19 @@ def test_resolved_stage_reads_back_as_a_recipe(recipe_file):
     assert load_recipe(recipe_file(dump_stage("fit", config))).fit == config
 
 
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        (FitConfig(), "fit"),
+        (FitConfig(generator="transgan"), "fit"),
+        (FitConfig(generator="biggan"), "pretrain"),
+        (FitConfig(generator="biggan", source="other"), "fit"),
+    ],
+)
+def test_a_fit_is_gone_on_with_by_its_command(config, command):
+    assert config.resuming("my cats") == f"synthaug {command} --resume --out 'my cats'"
+
+
 def test_make_checks_keywords_of_an_api_call():
     assert make(GenerateConfig, {"n": 3}) == GenerateConfig(n=3)
     with pytest.raises(InputError, match="option n"):

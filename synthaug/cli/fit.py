@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from synthaug.errors import InputError
 
 
 def fit_command(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the generator.")],
     image: Annotated[Path | None, typer.Argument(help="The labelled photograph.")] = None,
     mask: Annotated[Path | None, typer.Argument(help="Its mask: an index PNG of ids.")] = None,
@@ -112,6 +114,8 @@ def fit_command(
             }
         },
     ).fit
+    if resume:
+        config = options.resumed(ctx, out)
     if dry_run:
         from synthaug.presets import check
 
@@ -142,7 +146,7 @@ def fit_command(
         config=config,
     )
     print(path)
-    print(f"next: synthaug generate {path} -n 100 --out BANK", file=sys.stderr)
+    print(f"next: synthaug generate {shlex.quote(str(path))} -n 100 --out BANK", file=sys.stderr)
 
 
 def _check_inputs(
