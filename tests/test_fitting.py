@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_nothing_to_resume(tmp_path):
-    with pytest.raises(InputError, match="generator manifest to resume"):
+    with pytest.raises(InputError, match="no generator manifest"):
         fit(out=tmp_path / "nowhere", resume=True)
 
 

@@ -229,6 +229,28 @@ def test_snapshot_of_other_networks_is_refused(fitted):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("gan", None),
+        ("gan", []),
+        ("config", None),
+        ("pairs", None),
+        ("pairs", [{"id": "scene"}]),
+        ("size", [40]),
+        ("grey", "no"),
+        ("snapshot", None),
+        ("snapshot_sha256", None),
+        ("classes", None),
+    ],
+)
+def test_damaged_generator_manifest_is_named(fitted, key, value):
+    manifest = json.loads((fitted / "manifest.json").read_text())
+    (fitted / "manifest.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(InputError, match=rf"generator .*fitted has a damaged manifest \({key}\)"):
+        load_generator(fitted)
+
+
 def test_open_source_tells_banks_from_generators(fitted, tmp_path):
     generate(fitted, tmp_path / "bank", n=1)
     assert isinstance(open_source(fitted), Generator)
