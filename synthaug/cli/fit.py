@@ -152,8 +152,10 @@ def fit_command(
 def _check_inputs(
     image: Path | None, mask: Path | None, images: Path | None, masks: Path | None, no_mask: bool
 ) -> None:
-    if (image is None) == (images is None):
+    if image is None and images is None:
         raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
+    if image is not None and images is not None:
+        raise InputError("IMAGE and --images are both given: give one or the other")
     if (mask is None and masks is None) != no_mask:
         raise InputError(
             "give --no-mask without a mask, not with one"

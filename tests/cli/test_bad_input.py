@@ -143,6 +143,8 @@ class TestFit:
             (("--plugin", "atopc"), "unknown plug-in atopc: did you mean atopk?"),
             (("--plugin", "ada", "--generator", "oasis"), "ada does not go with oasis"),
             (("--preset", "patch", "--plugin", "ada"), "patch trains nothing"),
+            (("--preset", "compose", "--iterations", 5), "trains nothing: leave out iterations"),
+            (("--preset", "patch", "--max-size", 64, "--batch-size", 2), "batch_size, max_size"),
             (("--preset", "small"), "osmis has no preset small"),
             (("--set", "fit.ablate=noise"), "ablate=noise goes with --generator oasis"),
         ],
@@ -157,7 +159,7 @@ class TestFit:
         [
             ((), "name what to learn from"),
             (("I",), "a mask is missing"),
-            (("I", "M", "--images", "d"), "name what to learn from"),
+            (("I", "M", "--images", "d", "--masks", "d"), "give one or the other"),
             (("I", "--masks", "d"), "do not mix them"),
             (("I", "M", "--no-mask"), "--no-mask without a mask"),
         ],
