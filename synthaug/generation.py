@@ -136,10 +136,9 @@ def generate(
         source = load_generator(source, accelerator=config.accelerator)
     if source.path.resolve().is_relative_to(Path(out).resolve()):
         raise InputError(f"{out} holds the generator: choose another folder for the bank")
-    if config.filter is not None and not source.classes.ids:
-        raise InputError(
-            f"{source.path} draws images without masks and the filter judges pairs: leave it out"
-        )
+    if not source.classes.ids and (config.filter is not None or config.coco):
+        what = "COCO tells of masks" if config.filter is None else "the filter judges pairs"
+        raise InputError(f"{source.path} draws images without masks and {what}: leave it out")
     source_hash = _source_hash(source.manifest["pairs"])
     manifest = {
         "config": asdict(config),

@@ -89,9 +89,10 @@ def test_generator_without_masks_marks_every_pixel_as_unlabelled(make_fit_folder
     assert (sample.mask == 255).all()
 
 
-def test_filter_needs_masks(make_fit_folder, tmp_path):
+@pytest.mark.parametrize("option", [{"filter": "sifid"}, {"coco": True}])
+def test_filter_and_coco_need_masks(make_fit_folder, tmp_path, option):
     with pytest.raises(InputError, match="images without masks"):
-        generate(make_fit_folder(masks=False), tmp_path / "bank", n=2, filter="sifid")
+        generate(make_fit_folder(masks=False), tmp_path / "bank", n=2, **option)
     assert not (tmp_path / "bank").exists()
 
 
