@@ -40,8 +40,8 @@ class Bank(Sequence[Sample]):
         include_dropped: also show samples that the filter dropped.
 
     Raises:
-        InputError: the folder is no bank or its manifest is damaged. Reading a sample whose file
-            is missing or changed raises it too and names the file.
+        InputError: the folder is no bank, its manifest is damaged, or a file of it is missing.
+            Reading a sample whose file has changed or gone since raises it too and names the file.
     """
 
     def __init__(self, path: str | Path, *, include_dropped: bool = False) -> None:
@@ -52,6 +52,9 @@ class Bank(Sequence[Sample]):
             raise InputError(f"{self.path} is not a bank: its manifest.json is of another kind")
         self.classes = ClassMap.from_dict(self.manifest.get("classes"), f"bank {self.path}")
         self.all_records = _read_lines(self.path / "samples.jsonl", self.manifest.get("samples"))
+        for file in (self.path / r[kind] for r in self.records for kind in ("image", "mask")):
+            if not file.is_file():
+                raise InputError(f"bank file {file} is missing: generate the bank again")
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
