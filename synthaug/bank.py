@@ -24,6 +24,7 @@ from synthaug.sample import ClassMap, Sample
 
 FORMAT = "synthaug-bank-1"
 GENERATOR_FORMAT = "synthaug-generator-1"
+_FILES = ("id", "image", "image_sha256", "mask", "mask_sha256")
 WRITERS = 2
 """Threads that encode and write samples."""
 
@@ -31,38 +32,42 @@ WRITERS = 2
 class Bank(Sequence[Sample]):
     """The kept samples of a bank folder, read from disk on access.
 
+    Attributes:
+        classes: classes of the masks.
+
     Args:
         path: the bank folder.
         include_dropped: also show samples that the filter dropped.
 
     Raises:
-        InputError: the folder is no bank or its manifest is damaged. Reading a sample whose file
-            is missing or changed raises it too and names the file.
+        InputError: the folder is no bank, its manifest is damaged, or a file of it is missing.
+            Reading a sample whose file has changed or gone since raises it too and names the file.
     """
 
     def __init__(self, path: str | Path, *, include_dropped: bool = False) -> None:
         self.path = Path(path)
         self.include_dropped = include_dropped
-        self.manifest: dict[str, Any] = files.read_json(
-            self.path / "manifest.json", "bank manifest"
-        )
+        self.manifest: dict[str, Any] = read_manifest(self.path, "bank")
         if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
             raise InputError(f"{self.path} is not a bank: its manifest.json is of another kind")
-        self.all_records = _read_lines(self.path / "samples.jsonl")
+        self.classes = ClassMap.from_dict(self.manifest.get("classes"), f"bank {self.path}")
+        self.all_records = _read_lines(self.path / "samples.jsonl", self.manifest.get("samples"))
+        for file in (self.path / r[kind] for r in self.records for kind in ("image", "mask")):
+            if not file.is_file():
+                raise InputError(f"bank file {file} is missing: generate the bank again")
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
         """Manifest lines of the samples that this view shows."""
         return [r for r in self.all_records if self.include_dropped or r.get("kept", True)]
 
-    @property
-    def classes(self) -> ClassMap:
-        """Classes of the masks."""
-        return ClassMap.from_dict(self.manifest["classes"])
-
     def pairs(self) -> list[Sample]:
         """Read the labelled pair(s) that the generator learned from."""
-        return folder.read_pairs(self.path / "pairs" / "images", self.path / "pairs" / "masks")
+        images, masks = self.path / "pairs" / "images", self.path / "pairs" / "masks"
+        for part in (images, masks):
+            if not part.is_dir():
+                raise InputError(f"bank folder {part} is missing: generate the bank again")
+        return folder.read_pairs(images, masks)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -94,9 +99,29 @@ class Bank(Sequence[Sample]):
         """Replace the sample lines and update manifest entries (scores, verdicts, settings)."""
         self.all_records = list(records)
         self.__dict__.pop("records", None)
-        self.manifest.update(manifest)
+        self.manifest.update(manifest, samples=len(self.all_records))
         files.write_text(self.path / "samples.jsonl", _lines(self.all_records))
         files.write_json(self.path / "manifest.json", self.manifest)
+
+
+def read_manifest(path: Path, what: str) -> Any:
+    """Read the ``manifest.json`` of a folder.
+
+    Args:
+        path: the folder.
+        what: what it should hold, for the error line ("bank").
+
+    Raises:
+        InputError: the path is a file, or the manifest is missing or damaged.
+    """
+    if path.is_file():
+        raise InputError(f"{path} is a file: name the folder of the {what}")
+    return files.read_json(path / "manifest.json", f"{what} manifest")
+
+
+def names_files(record: Any) -> bool:
+    """Whether a line says, as the writers do, what a pair is called and which its files are."""
+    return isinstance(record, dict) and all(isinstance(record.get(key), str) for key in _FILES)
 
 
 def write_bank(
@@ -133,6 +158,7 @@ def write_bank(
         header = {
             "format": FORMAT,
             "classes": {"ids": list(classes.ids), "names": list(classes.names)},
+            "samples": len(records),
             **manifest,
         }
         files.write_json(staging / "manifest.json", header)
@@ -166,12 +192,25 @@ def _lines(records: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def _read_lines(path: Path, count: int | None) -> list[dict[str, Any]]:
+    """Read the sample lines, ``count`` of them where the manifest says so."""
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         raise InputError(f"bank file {path} is missing: generate the bank again") from error
     except (OSError, ValueError) as error:
         raise InputError(
             f"bank file {path} is damaged ({error}): generate the bank again"
         ) from error
+    for number, record in enumerate(records, start=1):
+        if not names_files(record):
+            raise InputError(
+                f"bank file {path} is damaged (line {number} names no image and mask): "
+                "generate the bank again"
+            )
+    if count not in (None, len(records)):
+        raise InputError(
+            f"bank file {path} is damaged ({len(records)} of {count} lines): "
+            "generate the bank again"
+        )
+    return records

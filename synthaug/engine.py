@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import multiprocessing
 import signal
+import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +18,9 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from synthaug.errors import InputError
+
+# Its information, such as the precision it was asked for, would stand between our own lines.
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 class Engine:
@@ -38,6 +43,8 @@ class Engine:
     def __init__(
         self, accelerator: str = "auto", devices: int = 1, precision: str = "auto"
     ) -> None:
+        if not _is_here(accelerator):
+            raise InputError(f"no {accelerator} device here: use --accelerator cpu or auto")
         if precision == "auto":
             precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
         self.precision = precision
@@ -49,7 +56,7 @@ class Engine:
                 strategy="ddp_spawn" if devices > 1 else "auto",
             )
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = textwrap.shorten(str(error), 160, placeholder=" ...")
             raise InputError(
                 f"cannot train on {devices} x {accelerator} ({reason}): use --accelerator cpu"
             ) from error
@@ -169,6 +176,11 @@ def native_bf16(accelerator: str) -> bool:
         return False
     supports: Iterable[str] = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in supports)
+
+
+def _is_here(accelerator: str) -> bool:
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return {"cuda": cuda, "gpu": cuda or mps, "mps": mps}.get(accelerator, True)
 
 
 def _call(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...], _: Fabric) -> Any:

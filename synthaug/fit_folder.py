@@ -19,13 +19,15 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from synthaug import files
-from synthaug.bank import GENERATOR_FORMAT, Bank
+from synthaug.bank import GENERATOR_FORMAT, Bank, read_manifest
 from synthaug.composing import Composer
 from synthaug.composing.cutting import generated_backgrounds, harvest, is_scene, take_apart
 from synthaug.composing.parts import PARTS, write_parts
-from synthaug.config import FitConfig, versions
+from synthaug.config import FitConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.formats import folder
+from synthaug.generator_folder import check_manifest
+from synthaug.presets import UNTRAINED
 from synthaug.rendering import PatchGenerator
 from synthaug.rendering.generator import write_settings
 from synthaug.sample import ClassMap, Sample
@@ -77,12 +79,34 @@ class FitFolder:
         Raises:
             InputError: there is none, or it is not a generator's.
         """
-        manifest = files.read_json(self.path / "manifest.json", "generator manifest to resume")
-        if manifest.get("format") != GENERATOR_FORMAT:
+        manifest = read_manifest(self.path, "generator")
+        if not isinstance(manifest, dict) or manifest.get("format") != GENERATOR_FORMAT:
             raise InputError(
                 f"{self.path} is not a generator: its manifest.json is of another kind"
             )
-        return dict(manifest)
+        check_manifest(manifest, self.path)
+        return manifest
+
+    def read_config(self) -> FitConfig:
+        """Return the settings of an earlier run; raises `InputError` as `read_manifest` does."""
+        path = self.path / "manifest.json"
+        return make(
+            FitConfig, self.read_manifest()["config"], lambda name: f"{path}: option {name}"
+        )
+
+    def read_begun(self) -> tuple[dict[str, Any], FitConfig]:
+        """Return manifest and settings of an earlier run that can be gone on with.
+
+        Raises:
+            InputError: there is none, it trained nothing, or its checkpoint is damaged.
+        """
+        manifest, config = self.read_manifest(), self.read_config()
+        if config.preset in UNTRAINED:
+            raise InputError(
+                f"{self.path} needed no training and was finished in one go: fit again"
+            )
+        self.read_checkpoint()
+        return manifest, config
 
     def read_checkpoint(self) -> dict[str, Any]:
         """Load the resumable state.

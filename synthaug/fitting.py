@@ -108,8 +108,9 @@ def fit(
     """
     target = FitFolder(out)
     if resume:
-        manifest = target.read_manifest()
-        config = FitConfig(**manifest["config"])
+        if any(given is not None for given in (image, mask, images, masks, objects)):
+            raise InputError(f"a resumed fit has its pictures in {out}: name no others beside it")
+        manifest, config = target.read_begun()
         pairs, kinds = kept_pairs(target.path, manifest), manifest.get("crop_classes", [])
     else:
         config = config or FitConfig()
@@ -133,8 +134,6 @@ def fit(
         if classes is None:
             raise InputError("names are those of the masks' ids: give masks, or leave them out")
         classes = classes.named(read_names(config.names))
-    if resume and config.preset in presets.UNTRAINED:
-        raise InputError(f"{out} needed no training and was finished in one go: fit again")
     if config.preset == "compose":
         return _compose(target.path, pairs, classes, config, overwrite, progress, echo)
     if config.preset == "patch":
@@ -162,12 +161,13 @@ def fit(
             manifest |= keep_crops(target.path, pairs)
         if kinds:
             manifest["crop_classes"] = kinds
-    echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {plan.loop.iterations} steps")
+    steps = plan.loop.iterations
+    echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {steps} step{'s' * (steps > 1)}")
     run = _Run(target, manifest, pairs, classes, plan, config, resume)
     with engine.relay(progress) as report, target.saved_or_removed():
         interrupted = engine.launch(_run, run, report)
     if interrupted:
-        echo(f"stopped; the checkpoint is saved. Go on with: synthaug fit --resume --out {out}")
+        echo(f"stopped; the checkpoint is saved. Go on with: {config.resuming(out)}")
         raise KeyboardInterrupt
     if (diversity := target.read_diversity()) < COLLAPSED:
         echo(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synthaug import files
 from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
-from synthaug.bank import Bank, write_bank
+from synthaug.bank import Bank, read_manifest, write_bank
 from synthaug.composing import Composer
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
@@ -48,7 +48,7 @@ def load_generator(
     Raises:
         InputError: the folder is no generator, or a file of it is missing or damaged.
     """
-    manifest = files.read_json(Path(path) / "manifest.json", "generator manifest")
+    manifest = read_manifest(Path(path), "generator")
     if Composer.draws(manifest):
         return Composer(path)
     if PatchGenerator.draws(manifest):
@@ -64,7 +64,7 @@ def open_source(path: str | Path) -> Bank | Generator | Composer | PatchGenerato
     Raises:
         InputError: the folder is neither a bank nor a generator, or is damaged.
     """
-    manifest = files.read_json(Path(path) / "manifest.json", "bank or generator manifest")
+    manifest = read_manifest(Path(path), "bank or generator")
     kind = manifest.get("format") if isinstance(manifest, dict) else None
     if kind == BANK_FORMAT:
         return Bank(path)
@@ -135,10 +135,9 @@ def generate(
     files.check_output_folder(out, overwrite=overwrite, reads=(made_from, layouts))
     if not isinstance(source, GeneratorFolder):
         source = load_generator(source, accelerator=config.accelerator)
-    if config.filter is not None and not source.classes.ids:
-        raise InputError(
-            f"{source.path} draws images without masks and the filter judges pairs: leave it out"
-        )
+    if not source.classes.ids and (config.filter is not None or config.coco):
+        what = "COCO tells of masks" if config.filter is None else "the filter judges pairs"
+        raise InputError(f"{source.path} draws images without masks and {what}: leave it out")
     source_hash = _source_hash(source.manifest["pairs"])
     manifest = {
         "config": asdict(config),
@@ -248,7 +247,7 @@ def _layouts_at(path: Path, painter: MapGenerator, options: dict[str, Any]) -> t
 
     manifest = path / "manifest.json"
     written = files.read_json(manifest, "manifest") if manifest.is_file() else {}
-    if written.get("format") in (BANK_FORMAT, FORMAT):
+    if isinstance(written, dict) and written.get("format") in (BANK_FORMAT, FORMAT):
         opened = open_source(path)
         if isinstance(opened, Bank):
             maps = [fitted(sample.mask, f"bank {path}") for sample in opened]

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthaug import files
-from synthaug.bank import GENERATOR_FORMAT
+from synthaug.bank import GENERATOR_FORMAT, names_files, read_manifest
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.sample import ClassMap, Sample
+
+_WHOLE: dict[str, Callable[[Any], bool]] = {
+    "gan": lambda value: isinstance(value, dict),
+    "config": lambda value: isinstance(value, dict),
+    "pairs": lambda value: isinstance(value, list) and all(map(names_files, value)),
+    "size": lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(isinstance(n, int) for n in value)
+    ),
+    "grey": lambda value: isinstance(value, bool),
+    "snapshot": lambda value: isinstance(value, str),
+    "snapshot_sha256": lambda value: isinstance(value, str),
+}
+"""Entry of a manifest -> whether it is what fit writes."""
 
 
 class GeneratorFolder(ABC):
@@ -41,12 +54,11 @@ class GeneratorFolder(ABC):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.manifest: dict[str, Any] = files.read_json(
-            self.path / "manifest.json", "generator manifest"
-        )
+        self.manifest: dict[str, Any] = read_manifest(self.path, "generator")
         if not self.draws(self.manifest):
             raise InputError(self._OTHER.format(path=path))
-        self.classes = ClassMap.from_dict(self.manifest["classes"])
+        check_manifest(self.manifest, self.path)
+        self.classes = ClassMap.from_dict(self.manifest.get("classes"), f"generator {path}")
         self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
         self.grey: bool = self.manifest["grey"]
         self.hash: str = self.manifest["snapshot_sha256"]
@@ -57,7 +69,8 @@ class GeneratorFolder(ABC):
         """Whether a folder with this manifest is of the kind that this class draws from."""
         if not isinstance(manifest, dict) or manifest.get("format") != GENERATOR_FORMAT:
             return False
-        return cls._GANS is None or manifest.get("gan", {}).get("name") in cls._GANS
+        gan = manifest.get("gan")
+        return cls._GANS is None or (isinstance(gan, dict) and gan.get("name") in cls._GANS)
 
     @abstractmethod
     def sample(self, seed: int) -> Sample:
@@ -70,6 +83,17 @@ class GeneratorFolder(ABC):
         convolution depends on the batch size, so that a sample would depend on its neighbours.
         """
         return [self.sample(seed) for seed in seeds]
+
+
+def check_manifest(manifest: dict[str, Any], path: Path) -> None:
+    """Refuse a generator's manifest in which something is missing or no longer what fit wrote.
+
+    Raises:
+        InputError: the line names the entry.
+    """
+    for key, whole in _WHOLE.items():
+        if not whole(manifest.get(key)):
+            raise InputError(f"generator {path} has a damaged manifest ({key}): fit again")
 
 
 def read_written_pairs(root: Path, records: Sequence[dict[str, Any]]) -> list[Sample]:

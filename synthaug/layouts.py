@@ -114,6 +114,8 @@ class Layouts:
             if min(shares.values(), default=0) < 0 or sum(shares.values()) > 1 + 1e-9:
                 raise InputError(f"shares of rare classes must add up to at most 1: {dict(rare)}")
         elif "auto" in rare:
+            if len(rare) > 1:
+                raise InputError("rare classes are auto, which means all alike, or named: not both")
             held = [i for i in self._classes.ids if self._draw or self._pixels[:, i].any()]
             shares = dict.fromkeys(held, 1 / len(held))
         else:

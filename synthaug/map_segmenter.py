@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from synthaug import files, gans
+from synthaug import gans
+from synthaug.bank import read_manifest
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import OASIS
 from synthaug.generator import load_weights, pick_device
+from synthaug.generator_folder import check_manifest
 from synthaug.map_generator import MapGenerator, at_trained_scale
 from synthaug.sample import ClassMap
 
@@ -40,7 +42,7 @@ class MapSegmenter:
 
     def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
         self.path = Path(path)
-        manifest = files.read_json(self.path / "manifest.json", "generator manifest")
+        manifest = read_manifest(self.path, "generator")
         if not MapGenerator.draws(manifest):
             raise InputError(
                 f"{path} has no discriminator that segments: fit with --generator oasis"
@@ -49,7 +51,8 @@ class MapSegmenter:
             raise InputError(
                 f"{path} holds no discriminator: an earlier version of synthaug wrote it, fit again"
             )
-        self.classes = ClassMap.from_dict(manifest["classes"])
+        check_manifest(manifest, self.path)
+        self.classes = ClassMap.from_dict(manifest.get("classes"), f"generator {path}")
         self.hash: str = manifest["discriminator_sha256"]
         self._size: tuple[int, int] = (manifest["size"][0], manifest["size"][1])
         self._device = pick_device(accelerator)

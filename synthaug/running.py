@@ -53,7 +53,7 @@ def read_units(data: DataConfig) -> list[Unit]:
 
 
 def _read_units(data: DataConfig) -> list[Unit]:
-    if data.kind == "folders":
+    if data.kind == "folders" or (data.root is None and data.images is not None):
         if data.images is None or data.masks is None:
             raise InputError("name what to train on: folders of images and of their masks")
         unit = read_split(
@@ -67,7 +67,10 @@ def _read_units(data: DataConfig) -> list[Unit]:
         )
         return [unit]
     if data.root is None or not data.videos:
-        raise InputError("name what to train on: a DAVIS folder and at least one of its videos")
+        raise InputError(
+            "name what to train on: a DAVIS folder and at least one of its videos, or folders of "
+            "images and of their masks"
+        )
     return [read_video(data.root, video, every=data.every) for video in data.videos]
 
 
@@ -154,9 +157,10 @@ def compare_units(
         KeyboardInterrupt: Ctrl-C, after a page of the runs so far is written.
     """
     out = Path(out)
+    notes: list[str] = []
     if bank is None and config.arms == CompareConfig().arms:
         kept = tuple(arm for arm in config.arms if "synthetic" not in ARMS[arm].needs)
-        echo(f"no bank given: arms without synthetic items alone ({', '.join(kept)})")
+        notes = [f"no bank given: arms without synthetic items alone ({', '.join(kept)})"]
         config = replace(config, arms=kept)
     kinds = needed_kinds(config)
     given = {"synthetic": bank, "copy-paste": compose}
@@ -172,14 +176,20 @@ def compare_units(
         for unit in units
     }
 
+    def say(line: str) -> None:
+        for note in notes:  # before the first line of the comparison, once all is found well
+            echo(note)
+        notes.clear()
+        echo(line)
+
     def sources(unit: Unit) -> dict[str, Path]:
-        stages = UnitSources(out / "sources" / unit.name, unit, unit.name, progress, echo)
+        stages = UnitSources(out / "sources" / unit.name, unit, unit.name, progress, say)
         return {**found[unit.name], "copy-paste": stages.composed(FitConfig())}
 
     composing = "copy-paste" in kinds and compose is None
-    parents = _parents(units, out / "parents", config, progress, echo)
+    parents = _parents(units, out / "parents", config, progress, say)
     return _compare_and_report(
-        units, out, config, sources if composing else found, parents, reproduce, progress, echo
+        units, out, config, sources if composing else found, parents, reproduce, progress, say
     )
 
 
@@ -189,6 +199,8 @@ def needed_kinds(config: CompareConfig) -> list[str]:
     Raises:
         InputError: an arm is unknown or none is named.
     """
+    if not config.arms:
+        raise InputError(f"no arm is named: choose from {', '.join(ARMS)}")
     names = (*config.arms, config.baseline)
     for name in names:
         if name not in ARMS:

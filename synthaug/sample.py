@@ -98,9 +98,22 @@ class ClassMap:
         return cls(tuple(ids))
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> ClassMap:
-        """Read it from the ``classes`` of a manifest."""
-        return cls(tuple(value["ids"]), tuple(value["names"]))
+    def from_dict(cls, value: Any, where: str) -> ClassMap:
+        """Read it from the ``classes`` of a manifest.
+
+        Raises:
+            InputError: they are no ids with their names; ``where`` begins the line.
+        """
+        found = value if isinstance(value, dict) else {}
+        ids, names = found.get("ids"), found.get("names")
+        if not (
+            isinstance(ids, list)
+            and isinstance(names, list)
+            and len(ids) == len(names)
+            and all(isinstance(class_id, int) for class_id in ids)
+        ):
+            raise InputError(f"{where} has a damaged manifest (classes): make the folder again")
+        return cls(tuple(ids), tuple(names))
 
     def named(self, names: Mapping[int, str]) -> ClassMap:
         """Return the same ids with names; names of ids that are not there are left out.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,10 @@ def _sample(seed, name="scene"):
     mask = np.zeros((36, 44), np.uint8)
     mask[5 : 10 + seed, 8:20] = 3
     return Sample(rng.integers(0, 256, (36, 44, 3), dtype=np.uint8), mask, name)
+
+
+def _lines(bank):
+    return [json.dumps(record) + "\n" for record in bank.all_records]
 
 
 @pytest.fixture
@@ -68,15 +73,47 @@ def test_damaged_lines_and_manifest_are_named(bank):
     (bank.path / "samples.jsonl").write_text('{"id": ')
     with pytest.raises(InputError, match=r"samples.jsonl is damaged"):
         Bank(bank.path)
+    (bank.path / "samples.jsonl").write_text("".join(_lines(bank)[:2]))
+    with pytest.raises(InputError, match=r"samples.jsonl is damaged \(2 of 3 lines\)"):
+        Bank(bank.path)
+    for line in ('{"id": "00000"}', "[1, 2]"):
+        (bank.path / "samples.jsonl").write_text("".join([*_lines(bank)[:2], line]))
+        with pytest.raises(InputError, match=r"damaged \(line 3 names no image and mask\)"):
+            Bank(bank.path)
     (bank.path / "samples.jsonl").unlink()
     with pytest.raises(InputError, match=r"samples.jsonl is missing"):
         Bank(bank.path)
+    for classes in (None, [], {"ids": "x"}, {"ids": ["a"], "names": ["b"]}):
+        manifest = {**bank.manifest, "classes": classes}
+        (bank.path / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match=r"bank .* has a damaged manifest \(classes\)"):
+            Bank(bank.path)
     (bank.path / "manifest.json").write_text("{")
     with pytest.raises(InputError, match=r"damaged bank manifest"):
         Bank(bank.path)
-    (bank.path / "manifest.json").write_text(json.dumps({"format": "other"}))
-    with pytest.raises(InputError, match="is not a bank"):
-        Bank(bank.path)
+    for other in ({"format": "other"}, [1]):
+        (bank.path / "manifest.json").write_text(json.dumps(other))
+        with pytest.raises(InputError, match="is not a bank"):
+            Bank(bank.path)
+    with pytest.raises(InputError, match=r"manifest.json is a file: name the folder of the bank"):
+        Bank(bank.path / "manifest.json")
+
+
+def test_lost_pairs_are_named(bank):
+    shutil.rmtree(bank.path / "pairs")
+    with pytest.raises(InputError, match=r"pairs/images is missing: generate the bank again"):
+        Bank(bank.path).pairs()
+
+
+def test_a_bank_that_does_not_count_its_lines_still_opens(bank):
+    manifest = {key: value for key, value in bank.manifest.items() if key != "samples"}
+    (bank.path / "manifest.json").write_text(json.dumps(manifest))
+    assert len(Bank(bank.path)) == 3
+
+
+def test_fewer_lines_can_be_written(bank):
+    bank.rewrite(bank.all_records[:2])
+    assert len(Bank(bank.path)) == 2
 
 
 def test_lines_are_in_order_and_bytes_the_same_whoever_writes_them(tmp_path, monkeypatch):

@@ -78,6 +78,12 @@ def test_unknown_stage_names_the_nearest(recipe_file):
     [
         ("fit: {iterations: 0}", "option fit.iterations: .*greater than or equal to 1, got 0"),
         ("fit: {iterations: many}", "option fit.iterations: .*valid integer.*'many'"),
+        ("fit: {iterations: yes}", "option fit.iterations: give a number .*, got True"),
+        ("fit: {checkpoint_s: on}", "option fit.checkpoint_s: give a number"),
+        ("fit: {ignore: [true]}", "option fit.ignore: give a number"),
+        ("fit: {ignore: 5}", r"option fit.ignore: give a list, as \[5\]"),
+        ("compare: {arms: 'none,standard'}", r"arms: give a list, as \[none, standard\]"),
+        ("fit: {nope: 3}", "unknown option fit.nope: known are generator"),
         ("fit: {preset: slow}", "option fit.preset: .*'paper', 'compose' or 'patch'"),
         ("generate: {drop: 1.0}", "option generate.drop: .*less than 1"),
         ("filter: {rule: sifid-9}", "option filter.rule"),
@@ -120,6 +126,19 @@ def test_missing_or_binary_recipe(tmp_path):
 def test_resolved_stage_reads_back_as_a_recipe(recipe_file):
     config = FitConfig(preset="fast", iterations=7, flip=False)
     assert load_recipe(recipe_file(dump_stage("fit", config))).fit == config
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        (FitConfig(), "fit"),
+        (FitConfig(generator="transgan"), "fit"),
+        (FitConfig(generator="biggan"), "pretrain"),
+        (FitConfig(generator="biggan", source="other"), "fit"),
+    ],
+)
+def test_a_fit_is_gone_on_with_by_its_command(config, command):
+    assert config.resuming("my cats") == f"synthaug {command} --resume --out 'my cats'"
 
 
 def test_make_checks_keywords_of_an_api_call():

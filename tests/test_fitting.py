@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path = quick(tmp_path, iterations=1) / "checkpoint.pt"
 
     def resume():
-        fit(out=path.parent, resume=True, echo=lambda line: None)
+        fit(out=path.parent, resume=True, echo=pytest.fail)
 
     data = path.read_bytes()
     for damaged in (data[: len(data) // 2], data[:1000] + b"x" + data[1001:]):
@@ -173,8 +173,13 @@ def test_an_error_before_anything_is_saved_leaves_nothing(tmp_path, monkeypatch)
 
 
 def test_nothing_to_resume(tmp_path):
-    with pytest.raises(InputError, match="generator manifest to resume"):
+    with pytest.raises(InputError, match="no generator manifest"):
         fit(out=tmp_path / "nowhere", resume=True)
+
+
+def test_a_resumed_fit_takes_no_other_pictures(whole, tmp_path):
+    with pytest.raises(InputError, match="has its pictures in"):
+        fit(*write_pair(tmp_path), whole, resume=True)
 
 
 def test_grey_pictures_give_grey_samples(tmp_path):

@@ -89,9 +89,10 @@ def test_generator_without_masks_marks_every_pixel_as_unlabelled(make_fit_folder
     assert (sample.mask == 255).all()
 
 
-def test_filter_needs_masks(make_fit_folder, tmp_path):
+@pytest.mark.parametrize("option", [{"filter": "sifid"}, {"coco": True}])
+def test_filter_and_coco_need_masks(make_fit_folder, tmp_path, option):
     with pytest.raises(InputError, match="images without masks"):
-        generate(make_fit_folder(masks=False), tmp_path / "bank", n=2, filter="sifid")
+        generate(make_fit_folder(masks=False), tmp_path / "bank", n=2, **option)
     assert not (tmp_path / "bank").exists()
 
 
@@ -228,6 +229,28 @@ def test_snapshot_of_other_networks_is_refused(fitted):
     with pytest.raises(InputError, match="does not fit this version") as caught:
         load_generator(fitted)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("gan", None),
+        ("gan", []),
+        ("config", None),
+        ("pairs", None),
+        ("pairs", [{"id": "scene"}]),
+        ("size", [40]),
+        ("grey", "no"),
+        ("snapshot", None),
+        ("snapshot_sha256", None),
+        ("classes", None),
+    ],
+)
+def test_damaged_generator_manifest_is_named(fitted, key, value):
+    manifest = json.loads((fitted / "manifest.json").read_text())
+    (fitted / "manifest.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(InputError, match=rf"generator .*fitted has a damaged manifest \({key}\)"):
+        load_generator(fitted)
 
 
 def test_open_source_tells_banks_from_generators(fitted, tmp_path):

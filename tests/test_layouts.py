@@ -181,6 +181,8 @@ def test_impossible_layouts_are_refused(maps):
         Layouts(maps[:3], CLASSES, rare=("Sign",))
     with pytest.raises(InputError, match="at most 1"):
         Layouts(maps, CLASSES, rare={"Car": 0.7, "Road": 0.7})
+    with pytest.raises(InputError, match="auto, which means all alike, or named: not both"):
+        Layouts(maps, CLASSES, rare=("auto", "Car"))
     with pytest.raises(InputError, match="no map holds an object"):
         Layouts([scene()], CLASSES, kind="moved")
     with pytest.raises(InputError, match="no map has a label"):

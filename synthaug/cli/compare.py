@@ -103,7 +103,7 @@ def compare_command(
                 "names": names,
             },
             "compare": {
-                "arms": _names([arms]) if arms is not None else None,
+                "arms": None if arms is None else _names([arms]) or (),
                 "baseline": baseline,
                 "seeds": seeds,
                 "segmenter": segmenter,

@@ -93,12 +93,10 @@ def _evaluate_painter(
 
 def _refuse_generator(folder: Path) -> None:
     """Say how a generator is measured; what else is no bank, `Bank` refuses."""
-    from synthaug.bank import GENERATOR_FORMAT
+    from synthaug.bank import GENERATOR_FORMAT, read_manifest
     from synthaug.errors import InputError
-    from synthaug.files import read_json
 
-    path = folder / "manifest.json"
-    manifest = read_json(path, "bank manifest") if path.exists() else None
+    manifest = read_manifest(folder, "bank")
     if isinstance(manifest, dict) and manifest.get("format") == GENERATOR_FORMAT:
         raise InputError(
             f"{folder} is a generator: draw a bank with synthaug generate and name that, or, if "

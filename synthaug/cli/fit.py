@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from synthaug.errors import InputError
 
 
 def fit_command(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the generator.")],
     image: Annotated[Path | None, typer.Argument(help="The labelled photograph.")] = None,
     mask: Annotated[Path | None, typer.Argument(help="Its mask: an index PNG of ids.")] = None,
@@ -112,6 +114,8 @@ def fit_command(
             }
         },
     ).fit
+    if resume:
+        config = options.resumed(ctx, out)
     if dry_run:
         from synthaug.presets import check
 
@@ -142,14 +146,16 @@ def fit_command(
         config=config,
     )
     print(path)
-    print(f"next: synthaug generate {path} -n 100 --out BANK", file=sys.stderr)
+    print(f"next: synthaug generate {shlex.quote(str(path))} -n 100 --out BANK", file=sys.stderr)
 
 
 def _check_inputs(
     image: Path | None, mask: Path | None, images: Path | None, masks: Path | None, no_mask: bool
 ) -> None:
-    if (image is None) == (images is None):
+    if image is None and images is None:
         raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
+    if image is not None and images is not None:
+        raise InputError("IMAGE and --images are both given: give one or the other")
     if (mask is None and masks is None) != no_mask:
         raise InputError(
             "give --no-mask without a mask, not with one"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from synthaug.errors import InputError
+
+if TYPE_CHECKING:
+    from synthaug.config import FitConfig
 
 Recipe = Annotated[
     Path | None, typer.Option("--recipe", help="YAML file of options; flags override it.")
@@ -53,3 +58,29 @@ Names = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def resumed(ctx: typer.Context, out: Path) -> FitConfig:
+    """Return the settings that a command goes on with, those of its earlier run.
+
+    Raises:
+        InputError: more is given than the folder, which holds settings and pictures, or another
+            command has begun it.
+    """
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(param.name or "")
+        if source is None or source.name != "COMMANDLINE" or param.name in ("out", "resume"):
+            continue
+        name = param.opts[0] if param.param_type_name == "option" else (param.name or "").upper()
+        raise InputError(
+            f"--resume goes on with the settings and pictures that {out} keeps: leave out {name}, "
+            "or start anew without --resume"
+        )
+    from synthaug.fit_folder import FitFolder
+
+    config = FitFolder(out).read_config()
+    if config.command != ctx.info_name:
+        raise InputError(
+            f"synthaug {config.command} has begun {out}: go on with {config.resuming(out)}"
+        )
+    return config

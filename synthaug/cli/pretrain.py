@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from synthaug.errors import InputError
 
 
 def pretrain_command(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the source.")],
     images: Annotated[
         Path | None,
@@ -63,6 +65,8 @@ def pretrain_command(
             }
         },
     ).fit
+    if resume:
+        config = options.resumed(ctx, out)
     if config.generator not in ADAPTED:
         known = " or ".join(ADAPTED)
         raise InputError(f"no source for {config.generator}: pretrain {known}")
@@ -90,7 +94,7 @@ def pretrain_command(
     )
     print(path)
     print(
-        f"next: synthaug fit --generator {config.generator} --source {path} --images DIR "
-        "--out GENERATOR",
+        f"next: synthaug fit --generator {config.generator} --source {shlex.quote(str(path))} "
+        "--images DIR --out GENERATOR",
         file=sys.stderr,
     )

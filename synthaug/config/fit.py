@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -85,3 +87,12 @@ class FitConfig:
     background_share: Annotated[float, Ge(0), Le(1)] = 0.0
     shift: Literal["auto", "anywhere", "near"] = "auto"
     copies: Annotated[int, Ge(0), Le(10)] = 2
+
+    @property
+    def command(self) -> str:
+        """The command that fits so: ``pretrain`` makes a source to adapt, ``fit`` all else."""
+        return "pretrain" if self.generator in ADAPTED and self.source is None else "fit"
+
+    def resuming(self, out: str | Path) -> str:
+        """Return the command line that goes on with the fit in the folder ``out``."""
+        return f"synthaug {self.command} --resume --out {shlex.quote(str(out))}"

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from synthaug.config.fit import FitConfig
 from synthaug.config.stages import (
@@ -103,13 +103,24 @@ def make(cls: type[T], values: Mapping[str, Any], where: Any = None) -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    def refusal(option: str, words: str) -> InputError:
+        begin = where(option) if where is not None else f"option {option}"
+        return InputError(f"{begin}: {words}")
+
+    switches = {name for name, kind in get_type_hints(cls).items() if kind is bool}
+    for option, value in values.items():  # pydantic would take yes for 1
+        held = value if isinstance(value, list | tuple) else [value]
+        if option not in switches and any(isinstance(each, bool) for each in held):
+            raise refusal(option, f"give a number or a word, not yes or no, got {value!r}")
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        option = str(first["loc"][0]) if first["loc"] else ""
-        begin = where(option) if where is not None else f"option {option}"
-        raise InputError(f"{begin}: {first['msg']}, got {first['input']!r}") from error
+        option, given = str(first["loc"][0]) if first["loc"] else "", first["input"]
+        words = f"{first['msg']}, got {given!r}"
+        if first["type"] == "tuple_type":
+            words = f"give a list, as [{', '.join(str(given).replace(',', ' ').split())}]"
+        raise refusal(option, words) from error
 
 
 def dump_stage(stage: str, config: Any) -> str:
@@ -163,7 +174,7 @@ def _check_name(name: str, known: Iterable[str], what: str, origin: str) -> None
     known = list(known)
     if name in known:
         return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.65)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     label = f"{what}{name}" if what.endswith(".") else f"{what} {name}"
     raise InputError(f"{origin}: unknown {label}: {hint}")

@@ -69,7 +69,7 @@ class DataConfig:
 
     Attributes:
         kind: ``davis``: videos, the first frame labelled and the later ones tested; ``folders``:
-            one data set of images and masks.
+            one data set of images and masks, also where ``images`` is given and no ``root``.
         root: DAVIS' folder, with ``JPEGImages`` and ``Annotations``.
         videos: names of videos below it.
         every: test on every n-th of the later frames.

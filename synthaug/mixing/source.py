@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug import files
-from synthaug.bank import FORMAT, Bank
+from synthaug.bank import FORMAT, Bank, read_manifest
 from synthaug.composing import Composer
 from synthaug.errors import InputError
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
@@ -150,7 +149,7 @@ class Source:
 
 
 def _open_folder(path: str) -> Any:
-    manifest = files.read_json(Path(path) / "manifest.json", "bank or generator manifest")
+    manifest = read_manifest(Path(path), "bank or generator")
     if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
         return Bank(path)  # workers that only read a bank load no GAN code
     if Composer.draws(manifest):

@@ -99,10 +99,12 @@ def check_plugins(gan: str, names: Sequence[str], *, labelled: bool = True) -> N
                 f"the plug-in {name} looks at the objects of masks, and there are none: add masks, "
                 "or use medgan"
             )
-    kinds = [name.partition("-")[0] for name in names]
-    for kind in kinds:
-        if kinds.count(kind) > 1:
-            raise InputError(f"the plug-in {kind} is asked for twice: name it once")
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            if other == name:
+                raise InputError(f"the plug-in {name} is asked for twice: name it once")
+            if other.partition("-")[0] == name.partition("-")[0]:
+                raise InputError(f"the plug-ins {other} and {name} exclude each other: name one")
 
 
 def build_plugins(names: Sequence[str], settings: Settings) -> list[Plugin]:

@@ -24,6 +24,8 @@ GANS: dict[str, Presets] = {
 }
 UNTRAINED = ("compose", "patch")
 """Presets that train nothing."""
+_OF_TRAINING = ("iterations", "batch_size", "max_size", "sample_every")
+"""Options without effect there; None is not given."""
 
 
 def check(config: FitConfig, *, labelled: bool = True) -> None:
@@ -52,10 +54,11 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
         raise InputError(f"the generator {gan} has no preset {preset}: use {known}")
     if config.objects is not None and preset != "compose":
         raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
-    if config.plugins and preset in UNTRAINED:
-        raise InputError(
-            f"the preset {preset} trains nothing: leave out the plug-in {config.plugins[0]}"
-        )
+    if preset in UNTRAINED:
+        idle = [name for name in _OF_TRAINING if getattr(config, name) is not None]
+        if idle or config.plugins:
+            rest = ", ".join([*idle, *(f"the plug-in {name}" for name in config.plugins)])
+            raise InputError(f"the preset {preset} trains nothing: leave out {rest}")
     check_plugins(gan, config.plugins, labelled=labelled)
 
 

@@ -73,7 +73,7 @@ def _frame_row(
     scores: Mapping[str, float],
     frames: Frames,
 ) -> dict[str, Any]:
-    classes = ClassMap.from_dict(unit["classes"])
+    classes = ClassMap.from_dict(unit["classes"], f"comparison {comparison.path}")
     truth = frames(unit["name"], name)
     seed = comparison.manifest["seeds"][0]
     tiles = [] if truth is None else [("truth", "", _picture(truth, classes))]

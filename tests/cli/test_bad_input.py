@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 
 import numpy as np
@@ -142,6 +143,8 @@ class TestFit:
             (("--plugin", "atopc"), "unknown plug-in atopc: did you mean atopk?"),
             (("--plugin", "ada", "--generator", "oasis"), "ada does not go with oasis"),
             (("--preset", "patch", "--plugin", "ada"), "patch trains nothing"),
+            (("--preset", "compose", "--iterations", 5), "trains nothing: leave out iterations"),
+            (("--preset", "patch", "--max-size", 64, "--batch-size", 2), "batch_size, max_size"),
             (("--preset", "small"), "osmis has no preset small"),
             (("--set", "fit.ablate=noise"), "ablate=noise goes with --generator oasis"),
         ],
@@ -156,7 +159,7 @@ class TestFit:
         [
             ((), "name what to learn from"),
             (("I",), "a mask is missing"),
-            (("I", "M", "--images", "d"), "name what to learn from"),
+            (("I", "M", "--images", "d", "--masks", "d"), "give one or the other"),
             (("I", "--masks", "d"), "do not mix them"),
             (("I", "M", "--no-mask"), "--no-mask without a mask"),
         ],
@@ -178,6 +181,30 @@ class TestFit:
     def test_names_without_masks(self, refused, pair_files):
         words = (pair_files[0], "--no-mask", "--names", "table,coin", "--out", self.out)
         assert "give masks, or leave them out" in refused("fit", *words)
+
+    @pytest.mark.parametrize(
+        ("words", "name"),
+        [
+            (("I", "M"), "IMAGE"),
+            (("--iterations", 9), "--iterations"),
+            (("--no-flip",), "--flip"),
+            (("--set", "fit.seed=1"), "--set"),
+            (("--dry-run",), "--dry-run"),
+        ],
+    )
+    def test_nothing_stands_beside_resume(self, refused, pair_files, fitted, words, name):
+        given = {"I": pair_files[0], "M": pair_files[1]}
+        line = refused("fit", "--resume", "--out", fitted, *(given.get(w, w) for w in words))
+        assert f"{fitted} keeps: leave out {name}" in line
+
+    def test_a_fit_is_resumed_by_the_command_that_began_it(self, refused, fitted):
+        line = refused("pretrain", "--resume", "--out", fitted)
+        assert f"go on with synthaug fit --resume --out {fitted}" in line
+        manifest = json.loads((fitted / "manifest.json").read_text())
+        manifest["config"]["generator"] = "stylegan2"
+        (fitted / "manifest.json").write_text(json.dumps(manifest))
+        line = refused("fit", "--resume", "--out", fitted)
+        assert f"go on with synthaug pretrain --resume --out {fitted}" in line
 
     def test_full_disk(self, refused, pair_files, full_disk):
         line = refused("fit", *pair_files, "--out", self.out, "--iterations", 1)

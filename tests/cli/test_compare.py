@@ -113,7 +113,7 @@ def test_dry_run_prints_what_would_be_compared(tmp_path):
 
 def test_run_prints_the_result_of_a_recipe(own, tmp_path):
     recipe = tmp_path / "own.yaml"
-    data = {"kind": "folders", "images": str(own[1]), "masks": str(own[3])}
+    data = {"images": str(own[1]), "masks": str(own[3])}
     compare = {"arms": ["none", "standard"], "segmenter": "matching"}
     recipe.write_text(yaml.safe_dump({"data": data, "compare": compare}))
     lines = run_cli("run", recipe, "--smoke", "--out", tmp_path / "out").stdout.splitlines()
@@ -176,6 +176,29 @@ class TestBadInput:
         line = refused(*own, "--train", 1, "--bank", tmp_path / "all")
         assert "has learned from 3 of the 3 pictures that own is tested on" in line
         assert "--test-images" in line
+
+    @pytest.mark.parametrize(
+        ("words", "answer"),
+        [
+            (("--baseline", "nope"), "unknown arm 'nope'"),
+            (("--segmenter", "nope"), "unknown segmenter 'nope'"),
+            (("--segmenter", "nope:fn"), "cannot import 'nope'"),
+            (("--compose", "missing"), "no bank or generator manifest"),
+            (("--arms", ""), "no arm is named"),
+        ],
+    )
+    def test_the_error_is_all_that_is_said(self, refused, own, words, answer):
+        assert answer in refused(*own, *words)
+
+    def test_a_bank_that_lost_a_picture(self, refused, own, tmp_path):
+        (tmp_path / "bank" / "images" / "00001.png").unlink()
+        line = refused(*own, "--arms", "synthetic", "--bank", tmp_path / "bank", *QUICK)
+        assert "00001.png is missing" in line
+
+    def test_a_file_as_output_folder(self, own, tmp_path):
+        (tmp_path / "out").write_text("")
+        result = run_cli("compare", *own, *QUICK, "--out", tmp_path / "out", code=2)
+        assert result.stderr == f"error: {tmp_path / 'out'} is a file: name a folder with --out\n"
 
     def test_value_out_of_range(self, refused, own):
         assert "compare.seeds" in refused(*own, "--seeds", 0)

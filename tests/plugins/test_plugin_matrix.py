@@ -158,8 +158,10 @@ def test_unknown_and_double_names_are_refused():
         check_plugins("osmis", ["maskgan"])
     with pytest.raises(InputError, match="known are maskedgan"):
         check_plugins("osmis", ["zzz"])
-    with pytest.raises(InputError, match="maskedgan is asked for twice"):
-        check_plugins("osmis", ["maskedgan-spatial", "maskedgan-spectral"])
+    with pytest.raises(InputError, match="plug-in ada is asked for twice"):
+        check_plugins("osmis", ["ada", "ada"])
+    with pytest.raises(InputError, match="medgan and medgan-regions exclude each other"):
+        check_plugins("osmis", ["medgan", "ada", "medgan-regions"])
 
 
 def test_a_gan_without_scores_is_named():
