@@ -55,10 +55,10 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
     if config.objects is not None and preset != "compose":
         raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
     if preset in UNTRAINED:
-        idle = [name for name in _OF_TRAINING if getattr(config, name) is not None]
-        if idle or config.plugins:
-            rest = ", ".join([*idle, *(f"the plug-in {name}" for name in config.plugins)])
-            raise InputError(f"the preset {preset} trains nothing: leave out {rest}")
+        idle = [f"the plug-in {name}" for name in config.plugins]
+        idle += [name for name in _OF_TRAINING if getattr(config, name) is not None]
+        if idle:
+            raise InputError(f"the preset {preset} trains nothing: leave out {', '.join(idle)}")
     check_plugins(gan, config.plugins, labelled=labelled)
 
 
