@@ -154,9 +154,8 @@ def fit(
     if not resume:
         kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
         lines = target.create(kept, overwrite=overwrite)
-        manifest = manifest_header(
-            plan.gan, classes, lines, pairs[0], asdict(config), engine.precision
-        )
+        settings = {**asdict(config), "preset": plan.preset}  # auto may be another one elsewhere
+        manifest = manifest_header(plan.gan, classes, lines, pairs[0], settings, engine.precision)
         if _from_nothing(config):
             manifest |= keep_crops(target.path, pairs)
         if kinds:

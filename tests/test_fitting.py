@@ -172,6 +172,11 @@ def test_an_error_before_anything_is_saved_leaves_nothing(tmp_path, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_fit_keeps_the_preset_that_auto_stood_for(tmp_path):
+    out = quick(tmp_path, preset="auto", iterations=1)
+    assert json.loads((out / "manifest.json").read_text())["config"]["preset"] == "fast"
+
+
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(InputError, match="no generator manifest"):
         fit(out=tmp_path / "nowhere", resume=True)
