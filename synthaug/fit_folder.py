@@ -105,7 +105,7 @@ class FitFolder:
             raise InputError(
                 f"{self.path} needed no training and was finished in one go: fit again"
             )
-        self.read_checkpoint()
+        self._checked_checkpoint()
         return manifest, config
 
     def read_checkpoint(self) -> dict[str, Any]:
@@ -114,6 +114,11 @@ class FitFolder:
         Raises:
             InputError: the file is missing or damaged.
         """
+        data = io.BytesIO(self._checked_checkpoint())
+        state: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)
+        return state
+
+    def _checked_checkpoint(self) -> bytes:
         path = self.path / CHECKPOINT
         try:
             data = path.read_bytes()
@@ -124,8 +129,7 @@ class FitFolder:
             ) from error
         if files.sha256_bytes(data) not in expected:
             raise InputError(f"checkpoint {path} is damaged (hash differs): fit again")
-        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return state
+        return data
 
     def write_checkpoint(self, state: dict[str, Any]) -> None:
         """Save the resumable state beside its hash."""

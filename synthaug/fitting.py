@@ -6,15 +6,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from synthaug import gans, presets
 from synthaug.adaptation import read_source
@@ -22,17 +21,11 @@ from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.files import check_output_folder
-from synthaug.fit_folder import (
-    GRID_SAMPLES,
-    FitFolder,
-    manifest_header,
-    write_composition,
-    write_patches,
-)
+from synthaug.fit_folder import FitFolder, manifest_header, write_composition, write_patches
 from synthaug.formats.names import read_names
-from synthaug.generator import Generator
-from synthaug.monitoring import COLLAPSED, Monitor, Verdict
-from synthaug.presets import Plan, make_plan
+from synthaug.keeping import Keeper, Run
+from synthaug.monitoring import COLLAPSED, Monitor
+from synthaug.presets import make_plan
 from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState, train
@@ -47,7 +40,6 @@ from synthaug.training_pairs import (
     training_tensors,
 )
 
-LOG_EVERY = 10
 MOST_PAINTED = 255
 """Classes of a generator that paints masks: all that 8 bits hold beside the ignore id."""
 
@@ -162,7 +154,7 @@ def fit(
             manifest["crop_classes"] = kinds
     steps = plan.loop.iterations
     echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {steps} step{'s' * (steps > 1)}")
-    run = _Run(target, manifest, pairs, classes, plan, config, resume)
+    run = Run(target, manifest, pairs, classes, plan, config, resume)
     with engine.relay(progress) as report, target.saved_or_removed():
         interrupted = engine.launch(_run, run, report)
     if interrupted:
@@ -225,20 +217,7 @@ def _compose(
     return out
 
 
-@dataclass
-class _Run:
-    """What every process of a fit needs; the main process also writes."""
-
-    target: FitFolder
-    manifest: dict[str, Any]
-    pairs: Sequence[Sample]
-    classes: ClassMap | None
-    plan: Plan
-    config: FitConfig
-    resume: bool
-
-
-def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None) -> bool:
+def _run(engine: Engine, run: Run, progress: Callable[[Progress], None] | None) -> bool:
     """Train in one process; returns whether it was interrupted."""
     plan, main = run.plan, engine.rank == 0
     rng = torch.random.get_rng_state()
@@ -255,7 +234,7 @@ def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None)
     if engine.device.type == "cpu":
         gan.to(memory_format=gan.memory_format)
     state = TrainingState(gan, plan.plugins(), plan.loop)
-    keeper = _Keeper(run, state, Monitor(images, plan.size, run.config.seed)) if main else None
+    keeper = Keeper(run, state, Monitor(images, plan.size, run.config.seed)) if main else None
     if run.resume:
         checkpoint = run.target.read_checkpoint()
         state.load_state_dict(checkpoint["training"])
@@ -284,101 +263,6 @@ def _run(engine: Engine, run: _Run, progress: Callable[[Progress], None] | None)
     engine.barrier()
     torch.random.set_rng_state(rng)
     return state.step < plan.loop.iterations
-
-
-class _Keeper:
-    """Logs, draws, watches and saves, in the main process.
-
-    Saving happens between steps and draws nothing from the training's random stream, so that a
-    resumed run equals an uninterrupted one.
-    """
-
-    def __init__(self, run: _Run, state: TrainingState, monitor: Monitor) -> None:
-        self.run = run
-        self.state = state
-        self.monitor = monitor
-        self.best: Verdict | None = None
-        self.best_weights: dict[str, Tensor] = {}
-        self.best_step = 0
-        self.metrics: list[dict[str, Any]] = []
-        self.note = ""
-        self._terms: dict[str, Tensor] = {}
-        self._refreshed_at = -1
-        self._saved_at = time.monotonic()
-        self._started = time.monotonic()
-
-    def after_step(self, terms: dict[str, Tensor], *, last: bool, stop: bool) -> None:
-        """Do what is due after a step."""
-        step, plan = self.state.step, self.run.plan
-        self._terms |= terms  # some are due every few steps
-        if step % LOG_EVERY == 0 or last:
-            seconds = round(time.monotonic() - self._started, 3)
-            values = {name: round(float(term), 5) for name, term in self._terms.items()}
-            self._terms = {}
-            self.metrics.append({"step": step, "seconds": seconds, **values})
-        if (step % plan.watch_every == 0 and step > self.state.gan.pretrain_steps) or last:
-            self._watch()
-        if step % plan.sample_every == 0 or last:
-            self._draw()
-        if last or stop or time.monotonic() - self._saved_at > self.run.config.checkpoint_s:
-            self.save()
-
-    def save(self) -> None:
-        """Write metrics, the best snapshot so far, and the checkpoint."""
-        self.run.target.write_metrics(self.metrics)
-        weights = self.best_weights or self._averaged().state_dict()
-        chosen = asdict(self.best) if self.best is not None else {}
-        gan = self.state.gan
-        self.run.target.write_snapshot(
-            weights,
-            self.run.manifest,
-            self.best_step or self.state.step,
-            chosen,
-            gan.discriminator.state_dict() if gan.keeps_discriminator else None,
-        )
-        self.run.target.write_checkpoint(
-            {
-                "training": self.state.state_dict(),
-                "best": chosen,
-                "best_step": self.best_step,
-                "best_weights": self.best_weights,
-            }
-        )
-        self._saved_at = time.monotonic()
-
-    def load_state_dict(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what `save` wrote into the checkpoint."""
-        self.best = Verdict(**checkpoint["best"]) if checkpoint["best"] else None
-        self.best_step = int(checkpoint["best_step"])
-        self.best_weights = dict(checkpoint["best_weights"])
-        self.metrics = self.run.target.read_metrics(self.state.step)
-
-    def _averaged(self) -> nn.Module:
-        """The averaged generator, ready for use."""
-        if self._refreshed_at != self.state.step:
-            self.state.gan.refresh(self.state.ema)
-            self._refreshed_at = self.state.step
-        return self.state.ema
-
-    def _watch(self) -> None:
-        verdict = self.monitor.judge(self.state.gan, self._averaged())
-        self.metrics.append({"step": self.state.step, **asdict(verdict)})
-        self.note = f"quality {verdict.quality:.3f}, diversity {verdict.diversity:.2f}"
-        best = self.best is None or verdict.score < self.best.score
-        if self.run.plan.keep_best and best:
-            self.best, self.best_step = verdict, self.state.step
-            self.best_weights = {k: v.clone() for k, v in self.state.ema.state_dict().items()}
-
-    def _draw(self) -> None:
-        pair, ema = self.run.pairs[0], self._averaged()
-        ids = self.run.manifest["classes"]["ids"]
-        classes = ClassMap(tuple(ids)) if ids else None
-        grid = [(pair.image, pair.mask)]
-        for index in range(GRID_SAMPLES):
-            seed = derive_seed(self.run.config.seed, "grid", index)
-            sample = Generator.draw(self.state.gan, ema, seed, pair.size, classes, pair.grey)
-            grid.append((sample.image, sample.mask))
-        self.run.target.write_grid(grid, self.state.step)
 
 
 def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
