@@ -50,6 +50,17 @@ def test_the_object_is_where_the_mask_says_in_its_own_colours():
     assert (colours[outside] - GROUND).abs().max() < 0.2  # no ghost of the object is left
 
 
+def test_the_place_of_an_object_looks_like_what_is_around_it():
+    image, mask = scene([(14, 20, 16, 16, 1)])
+    grain = torch.rand(1, *SIZE, generator=torch.Generator().manual_seed(0)) - 0.5
+    textured = torch.where(mask[0] > 0, (image + 0.6 * grain).clamp(-1, 1), image)
+    ground = learned([(textured, mask)]).backgrounds[0]
+    place = (slice(None), slice(16, 28), slice(22, 34))
+    spread = [part.flatten(1).std(1) for part in (ground[:3][place], textured[:, 34:, :])]
+    assert (spread[0] > 0.7 * spread[1]).all()
+    assert ground[3:][place][0].min() == 1
+
+
 def test_training_in_mixed_precision_sees_what_sampling_draws():
     composition = learned([scene([(14, 20, 16, 16, 1)])])
     exact = draw(composition)

@@ -1,4 +1,4 @@
-"""Compositions of a labelled pair: its objects, moved, over its inpainted background.
+"""Compositions of a labelled pair: its objects, moved, over its completed background.
 
 The fast preset's generator starts from a coarse composition, as SinGAN starts from a coarse
 picture, and its discriminator accepts compositions as real layouts.
@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.composing.components import find_components
+from synthaug.composing.cutting import empty
 from synthaug.gans.precision import exact
 from synthaug.gans.warping import affine_places, sample_at
-from synthaug.inpainting import inpaint
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
 MAX_OBJECTS = 6
 BACKGROUND_DRAWS = 5
@@ -72,16 +73,8 @@ class Composition(nn.Module):
         image = F.interpolate(image[None], size, mode="area")[0]
         share = F.interpolate(mask[None], size, mode="area")[0]
         self.pictures[index] = image
-        labels = share.argmax(0)
-        objects = _components(labels, self.channels)
-        hole = torch.zeros(size, dtype=torch.bool)
-        ground = share.clone()
-        for label, component, _ in objects:
-            around = _grow(component, 3)
-            hole |= around
-            ground[label] *= ~around
-        ground[0] += (share.sum(0) - ground.sum(0)).clamp_min(0)
-        self.backgrounds[index] = torch.cat([inpaint(image, hole, avoid=labels > 0), ground])
+        objects = _components(share.argmax(0), self.channels)
+        self.backgrounds[index] = _emptied(image, share, [found[:2] for found in objects])
         for slot, (label, component, _) in enumerate(objects):
             self.classes[index, slot] = label
             self.alphas[index, slot] = share[label] * _grow(component, 1)
@@ -151,6 +144,22 @@ def _components(labels: Tensor, num_classes: int) -> list[tuple[int, Tensor, int
     """Return (class, (H, W) bool, pixels) of the movable objects, largest first."""
     found = find_components(labels.numpy(), num_classes, MAX_OBJECTS)
     return [(label, torch.from_numpy(component), pixels) for label, component, pixels in found]
+
+
+def _emptied(image: Tensor, share: Tensor, objects: list[tuple[int, Tensor]]) -> Tensor:
+    """Image (3, H, W) and shares of classes (N, H, W) without objects, as (3 + N, H, W)."""
+    if not objects:
+        return torch.cat([image, share])
+    known = share.sum(0)
+    labels = torch.where(known > 0.5, share.argmax(0), IGNORE_ID).byte().numpy()
+    pixels = ((image.permute(1, 2, 0) + 1) * 127.5).round().byte().contiguous().numpy()
+    parts = [(label, component.numpy()) for label, component in objects]
+    ground = empty(Sample(pixels, labels), parts, ClassMap(tuple(range(len(share)))))
+    filled = torch.from_numpy((ground.image != pixels).any(2) | (ground.mask != labels))
+    colours = torch.from_numpy(ground.image).permute(2, 0, 1) / 127.5 - 1
+    channels = torch.from_numpy(ground.mask).long().clamp_max(len(share) - 1)
+    one_hot = F.one_hot(channels, len(share)).permute(2, 0, 1) * known
+    return torch.where(filled, torch.cat([colours, one_hot]), torch.cat([image, share]))
 
 
 def _grow(component: Tensor, by: int) -> Tensor:

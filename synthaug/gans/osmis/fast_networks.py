@@ -17,11 +17,11 @@ from synthaug.gans.osmis.losses import Judgement
 
 GRID_PX = 8
 LAYOUT_PX = 4
+SHOWN_PX = 2
 AREA_PX = 128 * 224
 TEXTURE_DIM = 64
-LATENT_DIM = TEXTURE_DIM + DRAWS + 2
+LATENT_DIM = TEXTURE_DIM + DRAWS + 1
 TEXTURE_MAPS = 16
-FINE_SHARE = 0.75
 
 
 def fast_size(height: int, width: int, max_size: int | None = None) -> tuple[int, int]:
@@ -63,11 +63,10 @@ class PaintBlock(nn.Module):
 
 
 class FastGenerator(nn.Module):
-    """Paints compositions: latent (B, 107) -> pairs of one scale.
+    """Paints compositions: latent (B, 106) -> pairs of one scale.
 
-    A latent is 64 numbers of texture, those that place the parts, one that picks the pair, and
-    one for the detail that the painter is shown: three samples of four start from a composition
-    of 2 x 2 px cells and stay close to its parts, the others from 4 x 4 px cells and invent more.
+    A latent is 64 numbers of texture, those that place the parts, and one that picks the pair.
+    The painter is shown the composition in cells of 2 x 2 px, all that is finer is its own.
 
     Args:
         height: height of the samples in pixels, a multiple of 8.
@@ -98,7 +97,7 @@ class FastGenerator(nn.Module):
         self.texture_size = (height // GRID_PX, width // GRID_PX)
         N = num_classes or 1
         self.composition = Composition(2 * height, 2 * width, num_classes, num_pairs, flip=flip)
-        self.layout_in = nn.Conv2d(4 * (3 + N) + 3, widths[0], 3, padding=1)
+        self.layout_in = nn.Conv2d(4 * (3 + N) + 2, widths[0], 3, padding=1)
         self.texture = nn.Linear(TEXTURE_DIM, TEXTURE_MAPS * math.prod(self.texture_size))
         self.texture_in = nn.Conv2d(TEXTURE_MAPS, widths[0], 1)
         channels = (widths[0], *widths)
@@ -117,31 +116,25 @@ class FastGenerator(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def compose(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the composition of latents (B, 107) at twice the samples' size.
+        """Return the composition of latents (B, 106) at twice the samples' size.
 
         Returns:
             Image (B, 3, 2H, 2W) and mask (B, N, 2H, 2W).
         """
         with torch.no_grad():
-            choice = torch.special.ndtr(z[:, -2]) * self.num_pairs
+            choice = torch.special.ndtr(z[:, -1]) * self.num_pairs
             pair = choice.long().clamp(0, self.num_pairs - 1)
-            composed: tuple[Tensor, Tensor] = self.composition(z[:, TEXTURE_DIM:-2], pair)
+            composed: tuple[Tensor, Tensor] = self.composition(z[:, TEXTURE_DIM:-1], pair)
             return composed
 
     def forward(self, z: Tensor) -> PairBatch:
-        """Paint latents (B, 107); features are the blocks' outputs, layout the composition."""
+        """Paint latents (B, 106); features are the blocks' outputs, layout the composition."""
         B = len(z)
         image, mask = self.compose(z)
-        fine = F.avg_pool2d(torch.cat([image, mask], 1), LAYOUT_PX)  # (B, 3 + N, 2h, 2w)
-        coarse = F.interpolate(
-            F.avg_pool2d(fine, 2), scale_factor=2.0, mode="bilinear", align_corners=False
-        )
-        faithful = (torch.special.ndtr(z[:, -1]) < FINE_SHARE).to(fine.dtype)[:, None, None, None]
-        shown = coarse + faithful * (fine - coarse)
+        shown = F.avg_pool2d(torch.cat([image, mask], 1), 2 * SHOWN_PX)  # (B, 3 + N, 2h, 2w)
         base = F.interpolate(shown, self.size, mode="bilinear", align_corners=False)
-        level = faithful.expand(-1, 1, *self.coarse)
         position = self.position.expand(B, -1, -1, -1)
-        layout = torch.cat([F.pixel_unshuffle(shown, 2), level, position], 1)
+        layout = torch.cat([F.pixel_unshuffle(shown, 2), position], 1)
         texture = self.texture(z[:, :TEXTURE_DIM]).view(B, TEXTURE_MAPS, *self.texture_size)
         texture = self.texture_in(texture.contiguous(memory_format=torch.channels_last))
         x = self.layout_in(layout.contiguous(memory_format=torch.channels_last))
