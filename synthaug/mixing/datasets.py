@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
@@ -140,15 +141,26 @@ class SynthMix(Dataset[Any]):
             return f"synthetic/{self._sample_id(rank)}"
         return f"real/{self._real_index(rank)}"
 
-    def batch_sampler(self, batch_size: int, *, drop_last: bool = False) -> MixBatchSampler:
+    def batch_sampler(
+        self,
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> MixBatchSampler:
         """Return a batch sampler that keeps the ratio in every batch and counts the epochs.
 
         Args:
             batch_size: items per batch; the synthetic ones among them are ``batch_size * ratio``
                 where that is a whole number, else the next lower or higher one.
             drop_last: leave out the last batch when it is not full.
+            num_replicas: processes that train together, see `MixBatchSampler`.
+            rank: this process's number among them.
         """
-        return MixBatchSampler(self, batch_size, drop_last=drop_last)
+        return MixBatchSampler(
+            self, batch_size, drop_last=drop_last, num_replicas=num_replicas, rank=rank
+        )
 
     def _locate(self, index: int | Position) -> tuple[bool, int]:
         """Whether the item is synthetic, and its number among its kind since the first epoch."""
@@ -210,22 +222,46 @@ class SynthMix(Dataset[Any]):
 class MixBatchSampler(Sampler[list[Position]]):
     """Batches of (epoch, index) in the mix's own order; each pass is the next epoch.
 
+    Of processes that train together (DDP) each takes every ``num_replicas``-th batch; all have the
+    same number, so that none waits for another: the first batches come again where the last round
+    is not full, or that round is left out with ``drop_last``.
+
     Args:
         mix: the dataset to sample.
-        batch_size: items per batch.
+        batch_size: items per batch, of this process.
         drop_last: leave out the last batch when it is not full.
+        num_replicas: processes that train together; by default those of torch's process group, 1
+            without one.
+        rank: this process's number among them, from 0; by default that of the process group.
 
     Raises:
-        InputError: the batch size is not positive.
+        InputError: the batch size is not positive, or the rank not below ``num_replicas``.
     """
 
-    def __init__(self, mix: SynthMix, batch_size: int, *, drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        mix: SynthMix,
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: give at least 1")
+        grouped = dist.is_available() and dist.is_initialized()
+        if num_replicas is None:
+            num_replicas = dist.get_world_size() if grouped else 1
+        if rank is None:
+            rank = dist.get_rank() if grouped else 0
+        if not 0 <= rank < num_replicas:
+            raise InputError(f"rank is {rank}: give 0 to {num_replicas - 1}, below num_replicas")
         len(mix)  # a ratio of "auto" is chosen now, not by every worker
         self.mix = mix
         self.batch_size = batch_size
         self.drop_last = drop_last
+        self.num_replicas = num_replicas
+        self.rank = rank
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -233,15 +269,21 @@ class MixBatchSampler(Sampler[list[Position]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.mix), self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
+        rounds, rest = divmod(self._batches(), self.num_replicas)
+        return rounds + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[Position]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
-        for batch in range(len(self)):
+        for number in range(len(self)):
+            batch = (number * self.num_replicas + self.rank) % self._batches()
             start = batch * self.batch_size
             stop = min(start + self.batch_size, len(self.mix))
             yield [(epoch, index) for index in range(start, stop)]
+
+    def _batches(self) -> int:
+        """Batches of all processes together."""
+        full, rest = divmod(len(self.mix), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
 
 
 def _structure(item: Any) -> tuple[str, ...]:

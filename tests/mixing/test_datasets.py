@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from synthaug.bank import Bank
@@ -188,6 +189,34 @@ def test_the_last_batch_can_be_dropped_and_a_training_resumed(bank: Bank) -> Non
     sampler.set_epoch(7)
     assert next(iter(sampler))[0] == (7, 0)
     assert next(iter(sampler))[0] == (8, 0)
+
+
+@pytest.mark.parametrize(("drop_last", "counts"), [(False, [4, 4]), (True, [3, 3])])
+def test_processes_that_train_together_share_an_epoch(
+    bank: Bank, drop_last: bool, counts: list[int]
+) -> None:
+    mix = SynthMix(real_items(7), bank.path, 0.5, length=28)
+    samplers = [
+        mix.batch_sampler(4, drop_last=drop_last, num_replicas=2, rank=rank) for rank in (0, 1)
+    ]
+    ranks = [list(sampler) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [len(rank) for rank in ranks] == counts
+    together = [batch for turn in zip(*ranks, strict=True) for batch in turn]
+    alone = list(mix.batch_sampler(4))
+    assert together == (alone[:6] if drop_last else [*alone, alone[0]])
+    with pytest.raises(InputError, match="rank is 2: give 0 to 1"):
+        mix.batch_sampler(4, num_replicas=2, rank=2)
+
+
+def test_the_process_group_is_asked_for_the_rank(bank: Bank, tmp_path: Path) -> None:
+    mix = SynthMix(real_items(7), bank.path, 0.5)
+    file = (tmp_path / "group").as_uri()
+    dist.init_process_group("gloo", init_method=file, rank=0, world_size=1)
+    try:
+        sampler = mix.batch_sampler(4)
+    finally:
+        dist.destroy_process_group()
+    assert (sampler.rank, sampler.num_replicas) == (0, 1)
 
 
 def test_the_bank_is_opened_late_and_never_pickled(bank: Bank, tmp_path: Path) -> None:
