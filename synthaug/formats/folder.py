@@ -41,7 +41,7 @@ def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
             more pixels than Pillow takes, or holds several pictures.
     """
     picture = _open(path, "image")
-    if picture.mode.startswith("I") or picture.mode == "F":
+    if picture.mode.startswith("I") or picture.mode == "F" or _png_bits(path, picture) == 16:
         raise InputError(
             f"image {path} has more than 8 bits per channel (mode {picture.mode}): "
             "scale it to 0..255 and save it as an 8-bit PNG"
@@ -75,6 +75,9 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
             f"mask {path} is a {picture.format} file whose compression can change ids: "
             "export it as PNG"
         )
+    bits = _png_bits(path, picture)
+    if picture.mode == "L" and bits in (2, 4):  # Pillow spreads these ids over 0..255
+        return np.array(picture) // np.uint8(255 // (2**bits - 1))
     if picture.mode in ("L", "P"):
         return np.array(picture)
     if picture.mode == "1":
@@ -86,7 +89,7 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
                 f"mask {path} has ids up to {ids.max()}: renumber them into 0..254 (255 = ignore)"
             )
         return ids.astype(np.uint8)
-    if picture.mode in ("RGB", "RGBA"):
+    if picture.mode in ("RGB", "RGBA") and bits < 16:
         colours = np.array(picture.convert("RGB"))
         if (colours == colours[..., :1]).all():
             return np.ascontiguousarray(colours[..., 0])
@@ -97,7 +100,9 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
             f"{', '.join(str(tuple(colour)) for colour in common)}), not class ids: write ids "
             "0, 1, 2, ... in a grey or palette PNG, the same colour the same id in every file"
         )
-    raise InputError(f"mask {path} has mode {picture.mode}: save class ids as an 8-bit index PNG")
+    raise InputError(
+        f"mask {path} has mode {picture.mode}, {bits} bits: save class ids as an 8-bit index PNG"
+    )
 
 
 def read_pair(image_path: str | Path, mask_path: str | Path, sample_id: str = "") -> Sample:
@@ -216,6 +221,14 @@ def _open(path: str | Path, what: str) -> Image.Image:
     if pages > 1:
         raise InputError(f"{what} {path} holds {pages} pictures: save the one you mean as a PNG")
     return picture
+
+
+def _png_bits(path: str | Path, picture: Image.Image) -> int:
+    """Bits per channel that a PNG file states, which Pillow's mode hides; 8 for other files."""
+    if picture.format != "PNG":
+        return 8
+    with Path(path).open("rb") as file:
+        return file.read(25)[24]
 
 
 def _turn_upright(picture: Image.Image) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,6 +84,38 @@ def test_sixteen_bits_are_refused(tmp_path):
     path = _save(tmp_path / "deep.png", np.zeros((40, 50), np.uint16))
     with pytest.raises(InputError, match=r"deep.png has more than 8 bits .*8-bit PNG"):
         folder.read_image(path)
+
+
+def png(rows, bits, kind):
+    """Write a PNG by hand: bits per channel and colour type as given."""
+
+    def chunk(name, data):
+        check = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+
+    height, width = rows.shape[:2]
+    values = rows.reshape(height, -1)[..., None] >> np.arange(bits)[::-1] & 1
+    packed = np.packbits(values.astype(np.uint8).reshape(height, -1), axis=1)
+    data = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_sixteen_bits_of_colour_are_refused(tmp_path):
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(np.full((40, 50, 3), 3), 16, 2))
+    with pytest.raises(InputError, match=r"deep.png has more than 8 bits .*8-bit PNG"):
+        folder.read_image(path)
+    with pytest.raises(InputError, match=r"mask .*deep.png has mode RGB, 16 bits: save class"):
+        folder.read_mask(path)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_ids_of_few_bits_are_read_as_written(tmp_path, bits):
+    ids = np.arange(40 * 51).reshape(40, 51) % 2**bits
+    (tmp_path / "m.png").write_bytes(png(ids, bits, 0))
+    assert np.array_equal(folder.read_mask(tmp_path / "m.png"), ids)
 
 
 def test_small_picture_is_refused(tmp_path):
