@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from synthaug import files
 from synthaug.errors import InputError
@@ -72,7 +72,14 @@ class Bank(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Read a sample, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
         record = self.records[index]
         for kind in ("image", "mask"):
             path = self.path / record[kind]
@@ -99,6 +106,8 @@ class Bank(Sequence[Sample]):
         """Replace the sample lines and update manifest entries (scores, verdicts, settings)."""
         self.all_records = list(records)
         self.__dict__.pop("records", None)
+        if self.manifest.pop("filter", None) is not None:  # it must never stand beside other lines
+            files.write_json(self.path / "manifest.json", self.manifest)
         self.manifest.update(manifest, samples=len(self.all_records))
         files.write_text(self.path / "samples.jsonl", _lines(self.all_records))
         files.write_json(self.path / "manifest.json", self.manifest)
@@ -117,6 +126,23 @@ def read_manifest(path: Path, what: str) -> Any:
     if path.is_file():
         raise InputError(f"{path} is a file: name the folder of the {what}")
     return files.read_json(path / "manifest.json", f"{what} manifest")
+
+
+def require_masks(path: str | Path, classes: ClassMap) -> None:
+    """Refuse a bank or generator whose samples have no masks.
+
+    Args:
+        path: its folder, for the error line.
+        classes: its classes.
+
+    Raises:
+        InputError: there are none, because it has learned from pictures alone.
+    """
+    if not classes.ids:
+        raise InputError(
+            f"{path} has pictures without masks, masks are needed here: fit a generator on "
+            "labelled pictures"
+        )
 
 
 def names_files(record: Any) -> bool:

@@ -59,12 +59,15 @@ def evaluate(
         ``standard``); ``nearest_training_distance`` (``bank`` and ``standard``: mean and min);
         ``memorised`` (near copies among the samples looked at: ``bank`` and ``standard``; among
         all that the filter saw: ``filtered``, null without a filter; ``threshold``);
-        ``mask_agreement`` (see `mask_agreement`, null when left out); ``seconds`` per part.
+        ``mask_agreement`` (see `mask_agreement`, null when left out or without masks);
+        ``seconds`` per part.
 
     Raises:
         InputError: fewer than two kept samples, a damaged bank, or missing weights.
     """
     bank = Bank(bank.path if isinstance(bank, Bank) else bank)
+    if max_samples < 2:
+        raise InputError(f"max_samples is {max_samples}: give at least 2")
     count = min(len(bank), max_samples)
     if count < 2:
         raise InputError(
@@ -84,7 +87,7 @@ def evaluate(
         augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "both"))
         both = meter.measure(_augmented(islice(bank, count), augment), with_sifid=False)
     agreement = None
-    if agreement_steps:
+    if agreement_steps and bank.classes.ids:
         with _Clock("mask agreement", seconds, progress):
             agreement = mask_agreement(
                 islice(bank, count), pairs, bank.classes, steps=agreement_steps, seed=seed

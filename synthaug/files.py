@@ -141,11 +141,13 @@ def check_output_folder(
         reads: files and folders that the output is made from; None is none.
 
     Raises:
-        InputError: it is a file, below a file, or the current folder; or not empty and
+        InputError: it is a file, below a file, or the current folder or one above; or not empty and
             ``overwrite`` is off; or it holds something else than an earlier output (a
             ``manifest.json`` of ours) or what is read: these are never removed.
     """
     path = Path(path)
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise InputError(f"{path} is the current folder or holds it: name a new one with --out")
     file = next((p for p in (path, *path.parents) if p.is_file()), None)
     if file is not None:
         raise InputError(f"{file} is a file: name a folder with --out")

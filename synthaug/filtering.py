@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synthaug.bank import Bank
+from synthaug.bank import Bank, require_masks
 from synthaug.errors import InputError
 from synthaug.files import sha256_bytes
 from synthaug.quality.features import FeatureNet, Lite0Features, batch_size_for, load_feature_net
@@ -31,7 +31,7 @@ from synthaug.sample import ClassMap, Sample
 SIFID_KEYS = ("sifid-1", "sifid-2", "sifid-3", "sifid-4")
 RULES = ("sifid-1234", *SIFID_KEYS)
 NEAR_COPY = "near copy"
-_PROTOCOL = "1"
+_PROTOCOL = "2"
 _COMPONENT_COVERAGE = 0.99
 
 
@@ -117,6 +117,7 @@ def filter_bank(
     whole = Bank(path, include_dropped=True)
     if not whole.all_records:
         raise InputError(f"bank {path} holds no sample: generate some first")
+    require_masks(path, whole.classes)
     net = net or load_feature_net(network, weights)
     pairs = whole.pairs()
     key = _score_key(whole, pairs, net)
@@ -191,7 +192,7 @@ def judge(
     ranks = np.mean([np.searchsorted(np.sort(tap), tap) for tap in values.T], axis=0)
     for index, rank in zip(ranked, ranks, strict=True):
         scores[index]["rank"] = float(rank)
-    out = int(settings.drop * len(ranked) + 0.5)
+    out = min(int(settings.drop * len(ranked) + 0.5), max(len(ranked) - 1, 0))
     worst_first = np.argsort(-ranks, kind="stable")  # equal ranks: the earlier sample goes first
     for position in worst_first[:out]:
         reasons[ranked[position]].append(f"{settings.rule} rank")
@@ -218,6 +219,7 @@ def _score(
     classes = bank.classes
     shared = set.intersection(*({int(i) for i in np.unique(pair.mask)} for pair in pairs))
     expected = [i for i in classes.ids if i in shared]
+    alone = [held for pair in pairs if len(held := _present(pair.mask, classes)) == 1]
     components = {i: max(_main_components(p.mask == i) for p in pairs) for i in classes.ids}
     scores: list[dict[str, Any]] = []
     for batch in in_batches(bank):
@@ -232,7 +234,7 @@ def _score(
                     **dict(zip(SIFID_KEYS, sifid, strict=True)),
                     "rank": None,
                     "nearest_training_distance": distance,
-                    **_measure_mask(sample.mask, classes, expected, components),
+                    **_measure_mask(sample.mask, classes, expected, alone, components),
                 }
             )
         if progress is not None:
@@ -265,9 +267,10 @@ def _measure_mask(
     mask: NDArray[np.uint8],
     classes: ClassMap,
     expected: Sequence[int],
+    alone: Sequence[set[int]],
     components: dict[int, int],
 ) -> dict[str, Any]:
-    present = {int(i) for i in np.unique(mask)} - {classes.ignore_id}
+    present = _present(mask, classes)
     stray = labelled = 0
     for class_id in classes.ids[1:]:
         sizes = _component_sizes(mask == class_id)
@@ -277,8 +280,12 @@ def _measure_mask(
         "object_share": _object_share(mask, classes),
         "stray": stray / labelled if labelled else 0.0,
         "missing_classes": [i for i in expected if i not in present],
-        "full": len(present) < 2,
+        "full": len(present) < 2 and present not in alone,
     }
+
+
+def _present(mask: NDArray[np.uint8], classes: ClassMap) -> set[int]:
+    return {int(i) for i in np.unique(mask)} - {classes.ignore_id}
 
 
 def _object_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:

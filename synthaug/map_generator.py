@@ -197,6 +197,10 @@ class MapGenerator(Generator):
             raise InputError(f"the mask has no pixel of class {resample}: it holds ids {held}")
         return torch.from_numpy(where)
 
+    def is_unlabelled(self, mask: NDArray[Any]) -> bool:
+        """Whether a mask of ids shows nothing but unlabelled pixels."""
+        return bool(np.isin(mask, list(self._unlabelled)).all())
+
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that a mask is painted at: as much smaller as the training pictures were."""
         return at_trained_scale(

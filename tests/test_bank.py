@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from synthaug import files
 from synthaug.bank import Bank, write_bank
 from synthaug.errors import InputError
 from synthaug.sample import ClassMap, Sample
@@ -109,6 +110,30 @@ def test_a_bank_that_does_not_count_its_lines_still_opens(bank):
     manifest = {key: value for key, value in bank.manifest.items() if key != "samples"}
     (bank.path / "manifest.json").write_text(json.dumps(manifest))
     assert len(Bank(bank.path)) == 3
+
+
+def test_slices_are_lists_of_samples(bank):
+    assert [sample.id for sample in bank[1:]] == ["00001", "00002"]
+    assert bank[5:] == []
+
+
+def test_verdicts_never_stand_beside_lines_of_others(bank, monkeypatch):
+    bank.rewrite(bank.all_records, filter={"score_key": "a"})
+
+    def full_disk(path, content):
+        raise InputError("disk full")
+
+    real = files.write_json
+    written = []
+
+    def second_fails(path, content):
+        written.append(path)
+        (full_disk if len(written) == 2 else real)(path, content)
+
+    monkeypatch.setattr(files, "write_json", second_fails)
+    with pytest.raises(InputError, match="disk full"):
+        bank.rewrite(bank.all_records[:2], filter={"score_key": "b"})
+    assert "filter" not in json.loads((bank.path / "manifest.json").read_text())
 
 
 def test_fewer_lines_can_be_written(bank):

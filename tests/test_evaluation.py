@@ -129,3 +129,17 @@ def test_mild_augmentation_moves_image_and_mask_together() -> None:
     unchanged = sum(np.array_equal(out.mask, mask) for out in seen)
     assert 8 <= unchanged <= 28
     assert np.array_equal(sample.mask, pair().mask)
+
+
+def test_pictures_alone_are_measured_without_mask_agreement(tmp_path: Path) -> None:
+    image = cv2.resize(data.coffee(), (96, 64), interpolation=cv2.INTER_AREA)
+    unlabelled = np.full((64, 96), 255, np.uint8)
+    samples = [(Sample(np.roll(image, 9 * i, 1), unlabelled), {}) for i in range(3)]
+    bank = write_bank(
+        tmp_path / "bank", samples, [Sample(image, unlabelled)], ClassMap(()), {"seed": 0}
+    )
+    result = evaluate(bank)
+    assert result["mask_agreement"] is None
+    assert result["samples"] == 3
+    with pytest.raises(InputError, match="max_samples is 1: give at least 2"):
+        evaluate(bank, max_samples=1)

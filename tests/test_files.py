@@ -133,9 +133,14 @@ def test_an_output_below_a_file_is_refused_before_any_work(tmp_path):
             files.check_output_folder(tmp_path / below, overwrite=False)
 
 
-def test_the_current_folder_can_be_filled(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with files.new_directory(".") as staging:
-        (staging / "a").write_text("1")
-    assert (tmp_path / "a").read_text() == "1"
-    assert [p.name for p in tmp_path.parent.iterdir() if p.name.startswith(".partial")] == []
+@pytest.mark.parametrize("name", [".", "..", "../here"])
+def test_the_current_folder_is_refused(tmp_path, monkeypatch, name):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with (
+        pytest.raises(InputError, match="is the current folder or holds it: name a new one"),
+        files.new_directory(name, overwrite=True),
+    ):
+        pytest.fail("work was begun")
+    assert [p.name for p in tmp_path.iterdir()] == ["here"]

@@ -132,6 +132,28 @@ def test_broken_masks_are_rejected_with_reasons(tmp_path: Path) -> None:
     assert summary["max_stray"] == 0.1
 
 
+def test_empty_pictures_stay_where_a_pair_is_empty(tmp_path: Path) -> None:
+    good = moved(pair(), 0)
+    empty = with_mask(good, good.mask * 0)
+    full = with_mask(moved(pair(), 1), good.mask * 0 + 1)
+    pairs = [pair(), with_mask(pair(), pair().mask * 0)]
+    pairs[1] = Sample(pairs[1].image[:, ::-1].copy(), pairs[1].mask, "empty")
+    make_bank(tmp_path / "bank", [good, empty, full], pairs)
+    filter_bank(tmp_path / "bank", net=NET, drop=0)
+    reasons = [line["reasons"] for line in lines(tmp_path / "bank")]
+    assert reasons == [[], [], ["one class fills the mask", "object too large"]]
+
+
+def test_a_bank_without_masks_is_refused_and_one_sample_stays(tmp_path: Path) -> None:
+    alone = with_mask(pair(), np.full((100, 150), 255))
+    bank = write_bank(tmp_path / "alone", [(alone, {})], [alone], ClassMap(()), {})
+    with pytest.raises(InputError, match="pictures without masks"):
+        filter_bank(bank, net=NET)
+    assert "filter" not in Bank(bank.path).manifest
+    make_bank(tmp_path / "bank", [moved(pair(), seed) for seed in range(3)])
+    assert len(filter_bank(tmp_path / "bank", net=NET, drop=0.85)) == 1
+
+
 def test_a_class_of_every_pair_must_be_there(tmp_path: Path) -> None:
     two = pair()
     two.mask[5:15, 5:25] = 7

@@ -75,6 +75,11 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
             f"mask {path} is a {picture.format} file whose compression can change ids: "
             "export it as PNG"
         )
+    if picture.format == "TIFF" and not _stores_ids(picture):
+        raise InputError(
+            f"mask {path} is a TIFF file of few bits or inverted grey, whose ids Pillow changes: "
+            "export it as PNG"
+        )
     bits = _png_bits(path, picture)
     if picture.mode == "L" and bits in (2, 4):  # Pillow spreads these ids over 0..255
         return np.array(picture) // np.uint8(255 // (2**bits - 1))
@@ -229,6 +234,13 @@ def _png_bits(path: str | Path, picture: Image.Image) -> int:
         return 8
     with Path(path).open("rb") as file:
         return file.read(25)[24]
+
+
+def _stores_ids(tiff: Image.Image) -> bool:
+    """Whether Pillow gives a TIFF's values as they are: 8 or more bits, and 0 is black."""
+    tags = getattr(tiff, "tag_v2", {})
+    bits, photometric = tags.get(258, (1,)), tags.get(262, 1)
+    return photometric != 0 and (min(bits) >= 8 or tiff.mode in ("1", "P"))
 
 
 def _turn_upright(picture: Image.Image) -> None:

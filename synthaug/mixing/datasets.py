@@ -194,6 +194,7 @@ class SynthMix(Dataset[Any]):
 
     def _source(self) -> Source:
         source = open_source_once(self.bank)
+        source.require_masks()
         if not source.ids:
             raise InputError(f"{self.bank} is a generator: make a bank of it with generate first")
         return source
@@ -298,9 +299,24 @@ def _structure(item: Any) -> tuple[str, ...]:
             f"the dataset's items ({what}) are neither (image, mask) nor a dict of image and mask: "
             "pass SynthMix(adapt=...), a function from a Sample to such an item"
         )
-    if not all(isinstance(part, np.ndarray) for part in parts):
+    image, mask = (item["image"], item["mask"]) if keys else parts
+    if not _is_like_a_sample(image, mask):
         raise InputError(
-            f"the dataset yields {type(parts[0]).__name__} images, a bank yields NumPy arrays: "
+            f"the dataset yields {_described(image)} images and {_described(mask)} masks, a bank "
+            "(H, W, 3) uint8 and (H, W) integer arrays: "
             "pass SynthMix(adapt=...), a function from a Sample to an item like the dataset's"
         )
     return keys
+
+
+def _is_like_a_sample(image: Any, mask: Any) -> bool:
+    if not (isinstance(image, np.ndarray) and isinstance(mask, np.ndarray)):
+        return False
+    coloured = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    return coloured and mask.ndim == 2 and np.issubdtype(mask.dtype, np.integer)
+
+
+def _described(part: Any) -> str:
+    shape, dtype = getattr(part, "shape", None), getattr(part, "dtype", None)
+    kind = type(part).__name__
+    return kind if shape is None else f"{tuple(shape)} {dtype} {kind}"

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.bank import FORMAT, Bank, read_manifest
+from synthaug.bank import FORMAT, Bank, read_manifest, require_masks
 from synthaug.composing import Composer
 from synthaug.errors import InputError
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
@@ -72,10 +72,18 @@ class Source:
         """The composer, where pairs are composed live."""
         return self._opened if isinstance(self._opened, Composer) else None
 
+    def require_masks(self) -> None:
+        """Refuse a source of pictures alone; see `synthaug.bank.require_masks`."""
+        require_masks(self.path, self.classes)
+
     @property
     def paints_masks(self) -> bool:
         """Whether it makes new pictures for masks that are given."""
         return bool(getattr(self._opened, "paints_masks", False))
+
+    def sees_label(self, mask: NDArray[Any]) -> bool:
+        """Whether a mask of ids holds anything that can be painted."""
+        return not self._opened.is_unlabelled(mask)
 
     def repaint(self, mask: NDArray[Any] | None, choice: dict[str, Any]) -> NDArray[np.uint8]:
         """Paint a pipeline's own mask; the same choice gives the same picture.

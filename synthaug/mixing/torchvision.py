@@ -64,6 +64,8 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         if torch.rand(()) >= self.p:
             return structure
         source = open_source_once(self.source)
+        if _leaves(structure, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
+            source.require_masks()
         choice = source.draw(lambda n: int(torch.randint(n, ())))
         height, width = images[0].shape[-2:]
         sample = resized(source.fetch(choice), height, width)
@@ -71,7 +73,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         return _replace(structure, "", sample, objects)
 
 
-def _leaves(value: Any, kind: type) -> list[Any]:
+def _leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:
     if isinstance(value, kind):
         return [value]
     children = value.values() if isinstance(value, dict) else value
@@ -90,16 +92,23 @@ def _replace(value: Any, key: str, sample: Sample, objects: list[SegmentedObject
             for k, v in value.items()
         }
     if isinstance(value, (tuple, list)):
-        return type(value)(_replace(v, "", sample, objects) for v in value)
+        parts = [_replace(v, "", sample, objects) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, tv_tensors.Image):
         return _image(value, sample)
     if isinstance(value, tv_tensors.Mask):
         return _mask(value, key, sample, objects)
-    if isinstance(value, tv_tensors.BoundingBoxes):
+    if isinstance(value, tv_tensors.BoundingBoxes) and value.shape[-1] == 4:
         boxes = torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(-1, 4)
         corners = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=sample.size)
         converted = v2.functional.convert_bounding_box_format(corners, new_format=value.format)
         return tv_tensors.wrap(converted.to(value.dtype), like=converted)
+    if isinstance(value, tv_tensors.TVTensor):
+        form = f" of shape {tuple(value.shape)}" if value.ndim else ""
+        raise InputError(
+            f"SynthReplace cannot replace {type(value).__name__}{form}: a bank holds images and "
+            "masks; pass Image, Mask and upright BoundingBoxes only"
+        )
     return value
 
 
@@ -122,9 +131,9 @@ def _refuse_stale(target: dict[str, Any]) -> None:
 
 def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-    if value.shape[-3] == 1:
+    if value.ndim == 3 and value.shape[0] == 1:
         image = v2.functional.rgb_to_grayscale(image)
-    elif value.shape[-3] != 3 or value.ndim != 3:
+    elif value.ndim != 3 or value.shape[0] != 3:
         raise InputError(f"SynthReplace got an image of shape {tuple(value.shape)}: pass (3, H, W)")
     return tv_tensors.Image(v2.functional.to_dtype(image, value.dtype, scale=True))
 

@@ -181,9 +181,13 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             raise InputError("SynthAugment replaces image and labels together: pass image=...")
         source = open_source_once(self.source)
         if source.paints_masks:
+            if data.get("mask") is not None and not source.sees_label(data["mask"]):
+                return data  # a crop that shows nothing labelled
             picture = source.repaint(data.get("mask"), params)
             painted = Sample(picture, picture[..., 0])
             return data | {"image": self.apply(data["image"], sample=painted)}
+        if any(data.get(key) is not None for key in ("mask", "masks", "bboxes")):
+            source.require_masks()
         sample = source.fetch(params)
         if self.resize:
             sample = resized(sample, *data["image"].shape[:2])
@@ -297,4 +301,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         if kind != "name" and known is not None and not known.is_numerical:
             values = [str(value) for value in values]
         column: NDArray[Any] = processor.label_manager.process_field("bboxes", field, values)
+        stored = getattr(known, "dtype", None)
+        if stored is not None and np.issubdtype(stored, np.str_):  # else longer names are cut
+            known.dtype = np.result_type(stored, np.array([str(value) for value in values]))
         return column

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,35 @@ from synthaug import seeding
 from synthaug.errors import InputError
 
 MAX_CONTAINER = 256
-"""Longer lists and dicts are taken for data and not searched for pipelines."""
+"""Longer lists and dicts of plain values are taken for data and not searched for pipelines."""
+MAX_OBJECTS = 10_000
+"""Longer ones of other objects, such as data sets, are not searched either."""
+_LIBRARIES = ("abc", "builtins", "numpy", "torch", "typing")
+_MAKES_ITEMS = ("__getitem__", "__getitems__", "__iter__", "__call__")
+_PLAIN = (str, bytes, int, float, complex, tuple, list, dict, np.ndarray, os.PathLike, type(None))
 
 
 def worker_seed() -> int | None:
-    """Return the seed that PyTorch gave this `DataLoader` worker and epoch, None elsewhere."""
+    """Return the seed of this `DataLoader` worker and epoch, None elsewhere.
+
+    It is PyTorch's, and in distributed training another on every rank: the processes of one
+    training are usually seeded alike.
+    """
     data = sys.modules.get("torch.utils.data")
     info = data.get_worker_info() if data is not None else None
-    return None if info is None else int(info.seed)
+    if info is None:
+        return None
+    rank = _rank()
+    return seeding.derive_seed(info.seed, "rank", rank) if rank else int(info.seed)
+
+
+def _rank() -> int:
+    """This process's number in a distributed training; workers that were spawned have the name."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank())
+    named = os.environ.get("RANK", "")
+    return int(named) if named.isdecimal() else 0
 
 
 def seed_worker(worker_id: int) -> None:
@@ -35,10 +58,12 @@ def seed_worker(worker_id: int) -> None:
     once and their streams simply run on, so epochs differ too. The whole run repeats exactly
     when the loader gets a seeded ``generator``.
 
-    The dataset is searched through attributes, wrapped datasets (``Subset``, ``ConcatDataset``,
-    `SynthMix`), lists, dicts, partials, bound methods and closures. A pipeline inside the
-    ``collate_fn`` cannot be reached from here. Python's and NumPy's global generators, which
-    code of your own dataset may use, are seeded from the same seed.
+    The dataset is searched through attributes, its own and its classes', wrapped datasets
+    (``Subset``, ``ConcatDataset``, `SynthMix`), lists, dicts, partials, bound methods, closures,
+    defaults of functions, and what its ``__getitem__`` or ``__iter__`` takes from its module. A
+    pipeline inside the ``collate_fn``, or in a function that these call, cannot be reached.
+    Python's and NumPy's global generators, which code of your own dataset may use, are seeded from
+    the same seed. In distributed training the streams differ per rank as well.
 
     Args:
         worker_id: given by the loader, unused: the seed already tells the workers apart.
@@ -70,9 +95,9 @@ def find_pipelines(root: Any) -> list[Any]:
     if albumentations is None:
         return []
     kinds = (albumentations.BaseCompose, albumentations.BasicTransform)
-    found, seen, waiting = [], {id(root)}, [root]
+    found, seen, waiting = [], {id(root)}, deque([root])
     while waiting:
-        value = waiting.pop(0)
+        value = waiting.popleft()
         if isinstance(value, kinds):
             found.append(value)
             continue
@@ -84,12 +109,15 @@ def find_pipelines(root: Any) -> list[Any]:
 
 
 def _children(value: Any) -> Iterator[Any]:
-    if isinstance(value, (str, bytes, int, float, np.ndarray, type, types.ModuleType)):
+    if isinstance(value, (str, bytes, int, float, np.ndarray, types.ModuleType)):
+        return
+    if isinstance(value, type):
+        yield from _of_class(value)
         return
     if isinstance(value, Mapping):
-        yield from value.values() if len(value) <= MAX_CONTAINER else ()
-    elif isinstance(value, (list, tuple)):
-        yield from value if len(value) <= MAX_CONTAINER else ()
+        yield from () if _is_data(value.values()) else value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from () if _is_data(value) else value
     elif isinstance(value, functools.partial):
         yield from (value.func, *value.args, *value.keywords.values())
     elif isinstance(value, types.MethodType):
@@ -100,5 +128,31 @@ def _children(value: Any) -> Iterator[Any]:
                 yield cell.cell_contents
             except ValueError:  # a name that is not bound yet
                 continue
+        yield from value.__defaults__ or ()
+        yield from (value.__kwdefaults__ or {}).values()
+        named = (value.__globals__.get(name) for name in value.__code__.co_names)
+        yield from (found for found in named if not isinstance(found, types.FunctionType))
     else:
         yield from getattr(value, "__dict__", {}).values()
+        for base in type(value).__mro__[:-1]:
+            slots = vars(base).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                yield getattr(value, name, None)
+        yield type(value)
+
+
+def _of_class(kind: type) -> Iterator[Any]:
+    """What a class holds for its instances, and what they make items with."""
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] in _LIBRARIES:
+            continue
+        for name, attribute in vars(base).items():
+            pipeline = hasattr(attribute, "set_random_state")
+            if pipeline or name in _MAKES_ITEMS or not callable(attribute):
+                yield attribute
+
+
+def _is_data(values: Collection[Any]) -> bool:
+    if len(values) <= MAX_CONTAINER:
+        return False
+    return len(values) > MAX_OBJECTS or isinstance(next(iter(values)), _PLAIN)

@@ -118,6 +118,17 @@ def test_ids_of_few_bits_are_read_as_written(tmp_path, bits):
     assert np.array_equal(folder.read_mask(tmp_path / "m.png"), ids)
 
 
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_tiff_masks_are_read_as_written_or_refused(tmp_path, ids, photometric):
+    path = tmp_path / "m.tif"
+    Image.fromarray(ids).save(path, tiffinfo={262: photometric})
+    if photometric:
+        assert np.array_equal(folder.read_mask(path), ids)
+    else:
+        with pytest.raises(InputError, match=r"inverted grey.*export it as PNG"):
+            folder.read_mask(path)
+
+
 def test_small_picture_is_refused(tmp_path):
     path = _save(tmp_path / "small.png", _noise(31, 60, 3))
     with pytest.raises(InputError, match=r"small.png is 60x31 px: at least 32"):

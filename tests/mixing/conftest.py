@@ -45,3 +45,12 @@ def empty_bank(tmp_path: Path) -> Bank:
     )
     made.rewrite([{**r, "kept": False} for r in made.all_records])
     return made
+
+
+@pytest.fixture(scope="session")
+def maskless(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """A bank of pictures alone."""
+    path = tmp_path_factory.mktemp("banks") / "maskless"
+    unlabelled = np.full(SIZE, 255, np.uint8)
+    samples = [(Sample(make_sample(i).image, unlabelled, f"s{i}"), {}) for i in range(3)]
+    return write_bank(path, samples, [samples[0][0]], ClassMap(()), {})

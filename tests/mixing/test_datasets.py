@@ -122,7 +122,7 @@ def test_adapt_imitates_any_other_item(bank: Bank) -> None:
     real = Tensors([(torch.zeros(3, *SIZE), torch.zeros(SIZE), "caption")] * 4)
     with pytest.raises(InputError, match="adapt"):
         list(SynthMix(real, bank.path, 0.5))
-    with pytest.raises(InputError, match="yields Tensor images"):
+    with pytest.raises(InputError, match=r"yields .*float32 Tensor images"):
         list(SynthMix([real[0][:2]], bank.path, 0.5))
     with pytest.raises(InputError, match="adapt"):
         list(SynthMix([{"image": SIZE, "label": 3}], bank.path, 0.5))
@@ -246,6 +246,27 @@ def test_bad_settings_get_one_line(bank: Bank, settings: dict[str, Any], message
         SynthMix(**{"dataset": real_items(2), "bank": bank.path, **settings})
     with pytest.raises(InputError, match="batch_size is 0"):
         SynthMix(real_items(2), bank.path).batch_sampler(0)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "what"),
+    [
+        (np.zeros((*SIZE, 3), np.float32), np.zeros(SIZE, np.int64), r"\(36, 48, 3\) float32"),
+        (np.zeros((3, *SIZE), np.uint8), np.zeros(SIZE, np.uint8), r"\(3, 36, 48\) uint8"),
+        (np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8), r"\(36, 48\) uint8"),
+        (np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, bool), r"\(36, 48\) bool"),
+        (np.zeros((*SIZE, 3), np.uint8), np.zeros((*SIZE, 1), np.uint8), r"\(36, 48, 1\) uint8"),
+    ],
+)
+def test_items_unlike_the_banks_need_adapt(bank: Bank, image: Any, mask: Any, what: str) -> None:
+    for item in ((image, mask), {"mask": mask, "image": image}):
+        with pytest.raises(InputError, match=rf"yields .*{what} .*adapt"):
+            list(SynthMix([item] * 4, bank.path, 0.5))
+
+
+def test_a_bank_without_masks_is_refused(maskless: Bank) -> None:
+    with pytest.raises(InputError, match="pictures without masks"):
+        list(SynthMix(real_items(4), maskless.path, 0.5))
 
 
 def test_a_bank_without_kept_samples_is_refused(empty_bank: Bank) -> None:

@@ -89,6 +89,15 @@ def test_crops_and_float_images_are_painted_as_they_come(painter):
     assert result["mask"] is mask or np.array_equal(result["mask"], mask)
 
 
+def test_a_crop_without_a_label_stays_as_it_is(painter):
+    transform = SynthAugment(painter, p=1.0)
+    image = np.full((20, 27, 3), 90, np.uint8)
+    for mask in (np.full((20, 27), 255, np.uint8), np.full((20, 27, 1), 11, np.int64)):
+        result = transform(image=image, mask=mask)
+        assert np.array_equal(result["image"], image)
+        assert np.array_equal(result["mask"], mask)
+
+
 def test_what_cannot_be_painted_is_refused(painter):
     transform = SynthAugment(painter, p=1.0)
     image = np.zeros((32, 48, 3), np.uint8)

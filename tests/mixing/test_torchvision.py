@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -86,6 +86,33 @@ def test_dtype_channels_and_size_follow_the_image(bank: Bank) -> None:
     result = transform(large)
     assert result["image"].shape == (3, 60, 80)
     assert result["name"] == "x"
+
+
+def test_other_parts_and_banks_without_masks_are_refused(bank: Bank, maskless: Bank) -> None:
+    transform = SynthReplace(bank.path, p=1.0)
+    points = tv_tensors.KeyPoints(torch.ones((2, 2)), canvas_size=(H, W))
+    with pytest.raises(InputError, match="cannot replace KeyPoints"):
+        transform({"image": picture(), "points": points})
+    turned = tv_tensors.BoundingBoxes(torch.ones((1, 5)), format="XYWHR", canvas_size=(H, W))
+    with pytest.raises(InputError, match=r"cannot replace BoundingBoxes of shape \(1, 5\)"):
+        transform({"image": picture(), "boxes": turned})
+    with pytest.raises(InputError, match="shape"):
+        transform(tv_tensors.Image(torch.zeros((4, 1, H, W), dtype=torch.uint8)))
+    alone = SynthReplace(maskless.path, p=1.0)
+    assert alone(picture()).max() > 1
+    with pytest.raises(InputError, match="pictures without masks"):
+        alone(picture(), target())
+
+
+def test_named_tuples_stay_such(bank: Bank) -> None:
+    class Item(NamedTuple):
+        image: Any
+        name: str
+
+    result = SynthReplace(bank.path, p=1.0)(Item(picture(), "x"))
+    assert isinstance(result, Item)
+    assert result.image.max() > 1
+    assert result.name == "x"
 
 
 def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:

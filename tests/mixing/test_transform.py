@@ -209,6 +209,20 @@ def test_each_of_several_label_fields_gets_its_own(bank: Bank) -> None:
         A.Compose([always(bank, labels={"what": "name"})], params)(**real_pair(), **fields)
 
 
+def test_class_names_longer_than_the_given_ones_are_not_cut(bank: Bank) -> None:
+    pipeline = A.Compose([always(bank)], bbox_params=pipeline_params("pascal_voc"))
+    result = pipeline(**real_pair(), bboxes=np.array([[1.0, 1, 5, 5]]), label=np.array(["a"]))
+    assert set(result["label"]) <= {"cat", "dog"}
+    assert len(result["label"])
+
+
+def test_a_bank_without_masks_replaces_pictures_alone(maskless: Bank) -> None:
+    pair = real_pair()
+    assert not np.array_equal(always(maskless)(image=pair["image"])["image"], pair["image"])
+    with pytest.raises(InputError, match="pictures without masks"):
+        always(maskless)(**pair)
+
+
 def test_class_names_into_a_number_field_are_refused(bank: Bank) -> None:
     pipeline = A.Compose([always(bank)], bbox_params=pipeline_params("coco"))
     with pytest.raises(InputError, match="set labels='id'"):

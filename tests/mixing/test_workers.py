@@ -157,6 +157,48 @@ def test_pipelines_are_found_wherever_datasets_keep_them(bank: Bank) -> None:
     assert {id(p) for p in found} == {id(p) for p in [*made, single]}
 
 
+PIPELINE = neighbour()
+
+
+def test_pipelines_of_classes_modules_slots_and_long_lists_are_found() -> None:
+    made = [neighbour() for _ in range(4)]
+
+    class OfClass(Augmented):
+        shared = made[0]
+
+        def __init__(self) -> None:
+            pass
+
+    class OfModule(OfClass):
+        def __getitem__(self, index: int) -> int:
+            return int(PIPELINE(image=np.zeros((36, 48, 3), np.uint8))["image"].sum())
+
+    class Slots:
+        __slots__ = ("kept", "unset")
+
+        def __init__(self) -> None:
+            self.kept = {neighbour: made[1]}
+
+    def default(*, pipeline: Any = made[2], **data: Any) -> Any:
+        return pipeline(**data)
+
+    many = [Augmented(None) for _ in range(300)] + [Augmented(made[3])]
+    found = find_pipelines([OfModule(), Slots(), default, ConcatDataset(many)])
+    assert {id(p) for p in found} == {id(p) for p in [*made, PIPELINE]}
+    assert len(found) == 5
+
+
+def test_every_rank_of_a_training_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    for rank in ("0", "1", "", "1"):
+        monkeypatch.setenv("RANK", rank)
+        drawn.append(epochs(Augmented(neighbour()), count=1))
+    assert drawn[0] == drawn[2]
+    assert drawn[1] == drawn[3]
+    first, second = ({b for epoch in run for b in epoch} for run in drawn[:2])
+    assert not first & second
+
+
 def test_outside_a_worker_it_says_how_to_use_it() -> None:
     with pytest.raises(InputError, match="worker_init_fn=seed_worker"):
         seed_worker(0)
