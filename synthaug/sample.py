@@ -51,6 +51,12 @@ class Sample:
         return self.mask.shape[0], self.mask.shape[1]
 
 
+def usual_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Return the median height and width of (height, width) in pixels, rounded."""
+    height, width = np.median(list(sizes), axis=0)
+    return round(height), round(width)
+
+
 @dataclass(frozen=True)
 class ClassMap:
     """The ids found in the masks, in order; their position is the network's channel.
@@ -74,7 +80,7 @@ class ClassMap:
 
     @classmethod
     def from_masks(
-        cls, masks: list[NDArray[np.uint8]], where: str = "mask", most: int = MAX_CLASSES
+        cls, masks: Iterable[NDArray[np.uint8]], where: str = "mask", most: int = MAX_CLASSES
     ) -> ClassMap:
         """Collect the classes of (H, W) uint8 masks.
 

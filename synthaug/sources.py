@@ -11,6 +11,7 @@ from typing import Any
 from synthaug import files
 from synthaug.bank import Bank
 from synthaug.config import FitConfig, Recipe
+from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
@@ -53,10 +54,17 @@ class UnitSources:
 
     def synthetic(self, recipe: Recipe) -> Path:
         """Fit a generator, draw a bank and filter it; compose with its objects if asked to."""
+        if recipe.generate.filter is not None:
+            raise InputError(
+                "generate.filter is for generate alone: a recipe filters by filter.rule and "
+                "filter.drop"
+            )
+        find = self.unit.classes.find
+        rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
         generator, bank = self.path / "generator", self.path / "bank"
         usual = {name: getattr(FitConfig(), name) for name in _COMPOSE_OPTIONS}
         key = self._fitted("generator", replace(recipe.fit, objects=None, **usual))
-        drawing = replace(recipe.generate, filter=None)
+        drawing = replace(recipe.generate, rare=rare)
 
         def draw(_: bool) -> None:
             generate(
@@ -70,6 +78,7 @@ class UnitSources:
                 accelerator=drawing.accelerator,
                 layouts=drawing.layouts,
                 rare=drawing.rare,
+                coco=drawing.coco,
             )
 
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
@@ -77,6 +86,10 @@ class UnitSources:
             settings["render"] = drawing.render
         if drawing.layouts is not None or drawing.rare:
             settings |= {"layouts": drawing.layouts, "rare": list(drawing.rare)}
+        if drawing.layouts is not None and Path(drawing.layouts).exists():
+            settings["layouts_sha256"] = _content_hash(Path(drawing.layouts))
+        if drawing.coco:
+            settings["coco"] = True
         if recipe.filter.rule is None:
             settings["whole"] = True  # one that a filter has marked is drawn again
         key = self._stage("bank", settings, draw)
@@ -169,6 +182,15 @@ class UnitSources:
         for sample in self.unit.training:
             folder.write_pair(target, sample.id, sample)
         return target
+
+
+def _content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of what lies in a folder: names and contents."""
+    if path.is_file():
+        return files.sha256_file(path)
+    held = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    lines = [f"{file.relative_to(path)} {files.sha256_file(file)}" for file in held]
+    return files.sha256_bytes("\n".join(lines).encode())
 
 
 def _is_filtered(bank: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from synthaug import sources
+from synthaug import files, sources
 from synthaug.bank import Bank
 from synthaug.config import CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
 from synthaug.errors import InputError
@@ -139,6 +139,57 @@ def test_only_needed_stages_run(recipe, tmp_path, lines):
     recipe = replace(recipe, compare=replace(recipe.compare, arms=("none", "standard")))
     run(recipe, tmp_path / "out", lines)
     assert not (tmp_path / "out" / "units").exists()
+
+
+@pytest.fixture
+def stages_alone(monkeypatch):
+    """Let fit and generate note what they are given and write their manifests alone."""
+    calls = []
+
+    def fit(*, out, **options):
+        calls.append(("fit", options))
+        files.write_json(out / "manifest.json", {})
+
+    def generate(generator, out, n, seed, **options):
+        calls.append(("generate", options))
+        files.write_json(out / "manifest.json", {})
+
+    monkeypatch.setattr(sources, "fit", fit)
+    monkeypatch.setattr(sources, "generate", generate)
+    return calls
+
+
+def synthetic(recipe, out):
+    unit = read_units(recipe.data)[0]
+    sources.UnitSources(out, unit, "", None, lambda line: None).synthetic(recipe)
+
+
+def test_changed_layouts_and_names_of_rare_classes_make_a_new_bank(recipe, tmp_path, stages_alone):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    (maps / "a.png").write_bytes(b"1")
+    drawing = GenerateConfig(layouts=str(maps), rare=("dog",), coco=True)
+    recipe = replace(recipe, generate=drawing, filter=replace(recipe.filter, rule=None))
+    named = [
+        replace(recipe, data=replace(recipe.data, names=("0=ground", f"1={name}")))
+        for name in ("dog", "cat")
+    ]
+    for _ in range(2):
+        synthetic(named[0], tmp_path / "unit")
+    assert [what for what, _ in stages_alone] == ["fit", "generate"]
+    options = stages_alone[1][1]
+    assert (options["rare"], options["coco"], options["layouts"]) == (("1",), True, str(maps))
+    (maps / "a.png").write_bytes(b"2")
+    synthetic(named[0], tmp_path / "unit")
+    assert [what for what, _ in stages_alone] == ["fit", "generate", "generate"]
+    with pytest.raises(InputError, match="dog"):
+        synthetic(named[1], tmp_path / "unit")
+
+
+def test_a_recipe_filters_by_its_own_stage(recipe, tmp_path, stages_alone):
+    with pytest.raises(InputError, match=r"generate.filter is for generate alone"):
+        synthetic(replace(recipe, generate=GenerateConfig(filter="sifid")), tmp_path / "unit")
+    assert not stages_alone
 
 
 def test_bank_stays_whole_without_a_filter_rule(recipe, again, lines):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, overload
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from synthaug.errors import InputError
 from synthaug.formats.folder import match_pairs, read_mask, read_pair
-from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
+from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table, usual_size
 from synthaug.seeding import numpy_stream
 
 PathPair = tuple[Path, Path]
@@ -55,7 +57,7 @@ class Unit:
 
     Attributes:
         name: unique among the units of a comparison, usable as a folder's name.
-        training: labelled pairs to learn from.
+        training: labelled pairs to learn from, read when indexed; sizes may differ.
         test: pairs to be measured on, read when indexed; sizes may differ. Pixels of ids that
             ``classes`` lacks are not counted.
         classes: of the training masks.
@@ -63,10 +65,15 @@ class Unit:
     """
 
     name: str
-    training: list[Sample]
+    training: Sequence[Sample]
     test: Sequence[Sample]
     classes: ClassMap
     kind: Literal["video", "images"]
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width that most training images are near, px: see `usual_size`."""
+        return usual_size(sample.size for sample in self.training)
 
 
 def read_split(
@@ -140,8 +147,8 @@ def read_split(
         if count < len(paths):
             training, _ = _draw(paths, count, seed, labels, least=1)
         test = list(match_pairs(test_images, test_masks))
-    samples = list(LazyPairs(training, labels.read_pair))
-    classes = ClassMap.from_masks([sample.mask for sample in samples], str(masks))
+    samples = LazyPairs(training, labels.read_pair)
+    classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))
     _warn_of_unknown(classes, test, labels)
     default = Path(images).resolve().parent.name or Path(images).resolve().name
     return Unit(name or default, samples, LazyPairs(test, labels.read_pair), classes, "images")
@@ -150,7 +157,7 @@ def read_split(
 def _count(train: int | float, available: int) -> int:
     if isinstance(train, float) and 0 < train < 1:
         return max(1, round(train * available))
-    if train < 1 or train != int(train):
+    if not math.isfinite(train) or train < 1 or train != int(train):
         raise InputError(
             f"cannot train on {train} of {available} images: give a whole number or a share "
             "between 0 and 1"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from synthaug import files
 from synthaug.config import versions
 from synthaug.errors import InputError
+from synthaug.gain.checks import check, warn_of_repeats
 from synthaug.gain.choosing import Choices
 from synthaug.gain.clock import Clock
 from synthaug.gain.groups import class_groups
@@ -22,7 +23,6 @@ from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
 from synthaug.gain.summary import Cell, summarise
 from synthaug.mixing.arms import ARMS, Arm
-from synthaug.mixing.source import working_size
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
 
 if TYPE_CHECKING:
@@ -100,8 +100,10 @@ def compare(
     settings = Settings(segmenter, steps, batch_size, side_px, lr, encoder)
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     parents = Parents(parent)
-    _check(units, chosen, settings, parents)
+    check(units, chosen, settings, parents)
     folder = _Folder(Path(out), units, settings, sources, parents)
+    for unit in units:
+        warn_of_repeats(unit, say)
     plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
     todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
     if len(todo) < len(plan):
@@ -195,7 +197,8 @@ class _Folder:
             found = {(unit.name, seed): self._read(unit, arm, seed) for unit, seed in cells}
             self.results[name] = {cell: run for cell, run in found.items() if run is not None}
             if name not in arms and not self.results[name]:
-                say(f"{name}: earlier runs are of other data, sources or parents, left out")
+                if any((self.path / "runs" / u.name / name).is_dir() for u in self.units):
+                    say(f"{name}: earlier runs are of other data, sources or parents, left out")
                 del self.results[name]
         shown = [arm for name, arm in known.items() if name in self.results]
         run = {seed for cells in self.results.values() for _, seed in cells}
@@ -254,11 +257,12 @@ class _Folder:
     def write_summary(self) -> dict[str, Any]:
         """Write and return ``comparison.json`` of the pairs of unit and seed that all arms have."""
         count = len(self.units) * len(self.manifest["seeds"])
-        shared = set.intersection(*map(set, self.results.values()))
+        begun = {arm: cells for arm, cells in self.results.items() if cells}
+        shared = set.intersection(*map(set, begun.values())) if begun else set()
         missing = {arm: left for arm, c in self.results.items() if (left := count - len(c))}
         balanced = {
             arm: {cell: found for cell, found in cells.items() if cell in shared}
-            for arm, cells in self.results.items()
+            for arm, cells in begun.items()
         }
         summary = summarise(
             balanced,
@@ -269,6 +273,9 @@ class _Folder:
             groups=self._groups,
         )
         summary["missing"] = missing
+        summary["runs"] = {
+            arm: sorted([unit, seed] for unit, seed in cells) for arm, cells in self.results.items()
+        }
         self.manifest["settings"]["parent"] = self.parents.listed(self.units)
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
         if self._choices.made:
@@ -357,35 +364,6 @@ def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm])
             raise InputError(f"arm {arm.name!r} is given twice: give one of them another name")
         found[arm.name] = arm
     return found
-
-
-def _check(
-    units: Sequence[Unit], seeds: Sequence[int], settings: Settings, parents: Parents
-) -> None:
-    names = [unit.name for unit in units]
-    if not units:
-        raise InputError("there is nothing to compare on: give at least one video or data set")
-    for name in names:
-        if not name or set(name) & set("/\\") or name.startswith(".") or names.count(name) > 1:
-            raise InputError(f"unit name {name!r} is no folder name or not unique: rename it")
-    for unit in units:
-        if not len(unit.test) or not unit.training:
-            raise InputError(f"{unit.name} needs at least one labelled image to learn and to test")
-    if len({unit.kind for unit in units}) > 1:
-        raise InputError("videos and sets of images have different measures: compare them apart")
-    if not seeds or min(seeds) < 0:
-        raise InputError("there is no seed to compare with: give at least one, 0 or larger")
-    least = {"steps": 1, "batch_size": 1, "side_px": 32}
-    for name, value in least.items():
-        if getattr(settings, name) < value:
-            raise InputError(f"{name} is {getattr(settings, name)}: give at least {value}")
-    if not settings.lr > 0:
-        raise InputError(f"lr is {settings.lr}: give a positive learning rate")
-    parents.check(units)
-    first = units[0]  # a segmenter that cannot be built is found before anything else is done
-    if not parents.on_demand:
-        settings = parents.into(settings, first)
-    settings.build(len(first.classes), working_size(first.training[0].size, settings.side_px), 0)
 
 
 def _old_manifest(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from synthaug import files
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 RUN_FORMAT = "synthaug-run-1"
 """Raised when equal ingredients give another result than before."""
+_REVISIONS = {"matching": 2, "repri": 2}
+"""The same of one segmenter: 2 takes items evenly from large batches, and pictures one by one."""
 
 
 def run_key(
@@ -50,6 +53,8 @@ def unit_hash(unit: Unit) -> str:
     for part in (unit.training, unit.test):
         add_samples(digest, part)
         digest.update(b"/")
+    if any(sample.size != unit.size for sample in unit.training):
+        digest.update(b"usual size")  # where it was that of the first
     return digest.hexdigest()
 
 
@@ -70,12 +75,41 @@ def source_hashes(path: Any) -> list[str]:
     return [files.sha256_file(file) for file in listed if file.is_file()]
 
 
-def code_hashes(settings: Settings) -> dict[str, str]:
-    """SHA-256 of the user's own module, once it is imported."""
+def code_hashes(settings: Settings) -> dict[str, Any]:
+    """What else decides a segmenter's results: SHA-256 of the user's own modules, our revision.
+
+    Counted are the module that is named, once it is imported, and those of its folder that it
+    takes anything from, and so on.
+    """
+    found: dict[str, Any] = {}
+    if settings.segmenter in _REVISIONS:
+        found["revision"] = _REVISIONS[settings.segmenter]
+    name = settings.segmenter.split(":")[0] if ":" in settings.segmenter else ""
+    module = sys.modules.get(name)
+    if module is None or module.__file__ is None:
+        return found
+    digests = {n: files.sha256_file(file) for n, file in sorted(_own_files(module).items())}
+    found["segmenter_sha256"] = digests.pop(module.__name__)
+    if digests:
+        found["modules_sha256"] = digests
+    return found
+
+
+def _own_files(module: ModuleType) -> dict[str, str]:
+    """Name and file of a module and of those below its folder that it refers to."""
+    assert module.__file__ is not None
+    root = Path(module.__file__).resolve().parent
     found: dict[str, str] = {}
-    module = (
-        sys.modules.get(settings.segmenter.split(":")[0]) if ":" in settings.segmenter else None
-    )
-    if module is not None and module.__file__ is not None:
-        found["segmenter_sha256"] = files.sha256_file(module.__file__)
+    waiting = [module]
+    while waiting:
+        own = waiting.pop()
+        file = getattr(own, "__file__", None)
+        if file is None or own.__name__ in found or not Path(file).resolve().is_relative_to(root):
+            continue
+        found[own.__name__] = file
+        if root.name in ("site-packages", "dist-packages"):
+            break
+        for value in list(vars(own).values()):
+            home = sys.modules.get(str(getattr(value, "__module__", None)))
+            waiting += [other for other in (value, home) if isinstance(other, ModuleType)]
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 MOST_NAMES = 3
 _tested: WeakKeyDictionary[Unit, Mapping[str, str]] = WeakKeyDictionary()
 _learned: WeakKeyDictionary[Source, frozenset[str]] = WeakKeyDictionary()
+
+
+def trained_on(unit: Unit) -> list[str]:
+    """Return the ids of test pictures that are among the training pictures, pixel by pixel."""
+    own = {files.sha256_bytes(sample.image.tobytes()) for sample in unit.training}
+    samples = (unit.test[index] for index in range(len(unit.test)))
+    return [s.id for s in samples if files.sha256_bytes(s.image.tobytes()) in own]
+
+
+def named(ids: Sequence[str]) -> str:
+    """Return the first few ids as text."""
+    return ", ".join(ids[:MOST_NAMES]) + (", ..." if len(ids) > MOST_NAMES else "")
 
 
 def refuse_leak(unit: Unit, source: Source) -> None:
@@ -43,10 +55,9 @@ def refuse_leak(unit: Unit, source: Source) -> None:
         _learned[source] = frozenset(files.sha256_bytes(image.tobytes()) for image, _ in pictures)
     seen = sorted(_tested[unit][key] for key in _learned[source] & _tested[unit].keys())
     if seen:
-        names = ", ".join(seen[:MOST_NAMES]) + (", ..." if len(seen) > MOST_NAMES else "")
         raise InputError(
             f"{source.path} has learned from {len(seen)} of the {len(unit.test)} pictures that "
-            f"{unit.name} is tested on ({names}): make it from the training pictures alone and "
-            "name the test pictures with --test-images and --test-masks, or let synthaug run "
+            f"{unit.name} is tested on ({named(seen)}): make it from the training pictures alone "
+            "and name the test pictures with --test-images and --test-masks, or let synthaug run "
             "split them and make it"
         )

@@ -36,6 +36,8 @@ MEASURES = {"video": ("J&F", "J", "F", "mIoU"), "images": ("mIoU",)}
 KEPT_IMAGES = 8
 KEPT_SAMPLES = 4
 _CHUNK = 16
+_ALONE = "matching"
+"""The segmenter that takes the pictures of one call for frames of one video."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Settings:
         segmenter: name of the learner, see `synthaug.segmenters.build_learner`.
         steps: training steps.
         batch_size: items per step.
-        side_px: longer side in training and testing, px; smaller images keep their size.
+        side_px: longer side in training and testing, px; smaller images keep their size. Images of
+            several sizes are stretched to that of the middle one.
         lr: highest learning rate.
         encoder: encoder of the network.
         parent: file of a parent network; None = without.
@@ -133,9 +136,9 @@ def run(
         ``measures``, ``per_class``, ``per_image``, ``seconds`` and ``peak_memory_gb``.
 
     Raises:
-        InputError: no pixel of the test masks is labelled.
+        InputError: the training diverged, or no pixel of the test masks is labelled.
     """
-    size = working_size(unit.training[0].size, settings.side_px)
+    size = working_size(unit.size, settings.side_px)
     names = ("gain", unit.name)
     learner = settings.build(len(unit.classes), size, derive_seed(seed, *names, "weights"))
     stream = ArmStream(
@@ -150,18 +153,27 @@ def run(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    learner.learn(
+    losses = learner.learn(
         stream, unit.classes, seed=derive_seed(seed, *names, "training"), progress=progress
     )
+    if not np.isfinite(losses).all():
+        raise InputError(
+            f"training {arm.name} on {unit.name} (seed {seed}) diverged, its loss is not finite: "
+            f"take a lower learning rate than {settings.lr:g} (compare.lr)"
+        )
     trained = time.perf_counter()
-    result = measure(learner, unit, predictions)
+    result = measure(
+        learner, unit, predictions, chunk=1 if settings.segmenter == _ALONE else _CHUNK
+    )
     tested = time.perf_counter()
     result["seconds"] = {"train": round(trained - start, 3), "test": round(tested - trained, 3)}
     result["peak_memory_gb"] = peak_memory_gb()
     return result
 
 
-def measure(learner: Learner, unit: Unit, predictions: Path | None = None) -> dict[str, Any]:
+def measure(
+    learner: Learner, unit: Unit, predictions: Path | None = None, *, chunk: int = _CHUNK
+) -> dict[str, Any]:
     """Test a trained learner on all test images of a unit.
 
     Videos: J, F and J&F, means over the test frames (of the objects' means within a frame), as
@@ -173,6 +185,7 @@ def measure(learner: Learner, unit: Unit, predictions: Path | None = None) -> di
         learner: trained.
         unit: its test images are segmented in order; those of a video in one call.
         predictions: folder for at most `KEPT_IMAGES` evenly spread index PNGs.
+        chunk: how many test images that are no video are segmented in one call.
 
     Returns:
         ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where absent) and
@@ -186,7 +199,7 @@ def measure(learner: Learner, unit: Unit, predictions: Path | None = None) -> di
     kept = kept_indices(len(unit.test))
     confusion = np.zeros((count, count), np.int64)
     frames, per_image = [], []
-    for index, sample, channels in _segmented(learner, unit):
+    for index, sample, channels in _segmented(learner, unit, chunk):
         target = classes.encode(sample.mask)
         single = confusion_matrix(target, channels, count)
         confusion += single
@@ -228,8 +241,11 @@ def keep_pictures(unit: Unit, sources: Mapping[str, Source], folder: Path) -> No
             shown.setdefault(sample.id, sample)
             if len(shown) == KEPT_SAMPLES:
                 break
+        target = folder / "samples" / unit.name / kind
+        for old in target.glob("*"):  # of an earlier source
+            old.unlink()
         for sample in shown.values():
-            _write_pair(folder / "samples" / unit.name / kind, sample)
+            _write_pair(target, sample)
 
 
 def kept_indices(count: int) -> set[int]:
@@ -238,14 +254,14 @@ def kept_indices(count: int) -> set[int]:
     return {round(i * (count - 1) / max(1, number - 1)) for i in range(number)}
 
 
-def _segmented(learner: Learner, unit: Unit) -> Iterator[tuple[int, Sample, Any]]:
+def _segmented(learner: Learner, unit: Unit, chunk: int) -> Iterator[tuple[int, Sample, Any]]:
     """(index, sample, (H, W) channels); a video goes to the learner as a whole."""
-    size = len(unit.test) if unit.kind == "video" else _CHUNK
+    size = len(unit.test) if unit.kind == "video" else chunk
     samples = iter(range(len(unit.test)))
-    while chunk := list(islice(samples, size)):
-        shown: Sequence[Sample] = [unit.test[index] for index in chunk]
+    while indices := list(islice(samples, size)):
+        shown: Sequence[Sample] = [unit.test[index] for index in indices]
         maps = learner.segment([sample.image for sample in shown])
-        yield from zip(chunk, shown, maps, strict=True)
+        yield from zip(indices, shown, maps, strict=True)
 
 
 def _write_pair(folder: Path, sample: Sample) -> None:

@@ -21,7 +21,7 @@ from synthaug.mixing.folds import FoldSources
 from synthaug.mixing.source import open_source_once, resized, working_size
 from synthaug.mixing.views import held_out_views
 from synthaug.quality.overlap import confusion_matrix, mean_iou
-from synthaug.sample import ClassMap, Sample
+from synthaug.sample import ClassMap, Sample, usual_size
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters import build_learner
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
@@ -149,7 +149,7 @@ def choose_mix(
     if len(arms) == 1:
         why = "standard augmentation alone: there is nothing to mix in"
         return MixChoice(arms[0], {}, why + left_out)
-    size = working_size(training[0].size, side_px)
+    size = working_size(usual_size(sample.size for sample in training), side_px)
     images = [resized(sample, *size) for sample in training]
     trials = list(_trials(images, sources, classes, seed))
     shared = set.intersection(*(set(trial.sources) for trial in trials))

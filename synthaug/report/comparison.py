@@ -95,7 +95,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _progress(comparison: Comparison) -> str:
-    done = sum(1 for _ in comparison.path.glob("runs/*/*/[0-9]*.json"))
+    done = sum(map(len, comparison.runs.values()))
     manifest = comparison.manifest
     total = len(manifest["units"]) * len(manifest["arms"]) * len(manifest["seeds"])
     return f"{done} of {total} runs"

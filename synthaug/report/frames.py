@@ -49,7 +49,7 @@ def most_different(comparison: Comparison, frames: Frames) -> list[dict[str, Any
         scores: dict[str, dict[str, float]] = {}
         for arm in comparison.arms:
             path = comparison.path / "runs" / unit["name"] / arm / f"{seed}.json"
-            if path.is_file():
+            if [unit["name"], seed] in comparison.runs.get(arm, ()) and path.is_file():
                 for line in files.read_json(path, "run").get("per_image", ()):
                     if line.get(measure) is not None:
                         scores.setdefault(str(line["id"]), {})[arm] = line[measure]

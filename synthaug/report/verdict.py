@@ -53,6 +53,17 @@ class Comparison:
         """Units in the order given."""
         return [unit["name"] for unit in self.manifest["units"]]
 
+    @property
+    def runs(self) -> dict[str, list[list[Any]]]:
+        """[unit, seed] of the runs of each arm that count; files of earlier settings do not."""
+        if "runs" in self.result:
+            return dict(self.result["runs"])
+        found: dict[str, list[list[Any]]] = {}  # in folders written before they were listed
+        for file in sorted(self.path.glob("runs/*/*/[0-9]*.json")):
+            unit, arm = file.parent.parent.name, file.parent.name
+            found.setdefault(arm, []).append([unit, int(file.stem)])
+        return found
+
 
 def read_comparison(path: str | Path) -> Comparison:
     """Open a comparison's folder.

@@ -66,7 +66,7 @@ def build_network(
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError, SyntaxError) as error:
+    except (ImportError, TypeError, ValueError, SyntaxError) as error:
         raise InputError(
             f"cannot import {module_name!r} of segmenter {name}: {error}; name it as "
             "package.module:function and start in the folder that holds it"

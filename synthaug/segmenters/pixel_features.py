@@ -85,12 +85,17 @@ def enlarged(rows: Tensor, grid: tuple[int, int], image: NDArray[np.uint8]) -> T
 
 
 def distinct_items(stream: Stream, batches: int, limit: int) -> list[Item]:
-    """Return the items of the first batches that have a weight, equal ones once, in order."""
+    """Return the items of the first batches that have a weight, equal ones once, in order.
+
+    Every batch has an equal part in the limit. Of a larger one items are taken evenly from its
+    first to its last: real items come first in a batch, what is mixed in last.
+    """
     found: dict[tuple[bytes, bytes], Item] = {}
-    for step in range(min(batches, stream.steps)):
-        for item in stream.batch(step):
-            if item.weight > 0:
-                found.setdefault((item.image.tobytes(), item.mask.tobytes()), item)
-            if len(found) == limit:
-                return list(found.values())
+    batches = min(batches, stream.steps)
+    each = max(1, limit // max(1, batches))
+    for step in range(batches):
+        items = [item for item in stream.batch(step) if item.weight > 0]
+        count = min(each, len(items))
+        for item in (items[index * len(items) // count] for index in range(count)):
+            found.setdefault((item.image.tobytes(), item.mask.tobytes()), item)
     return list(found.values())

@@ -177,6 +177,10 @@ class TestBadInput:
         assert "has learned from 3 of the 3 pictures that own is tested on" in line
         assert "--test-images" in line
 
+    def test_numbers_that_are_none(self, refused, own):
+        assert "train" in refused(*own, "--train", "inf")
+        assert "lr is inf: give a positive" in refused(*own, "--set", "compare.lr=.inf")
+
     @pytest.mark.parametrize(
         ("words", "answer"),
         [

@@ -1,3 +1,4 @@
+import pickle
 import warnings
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_drawn_split_is_whole_disjoint_and_repeats(write):
     folders = write("rocks", [(0, 1)] * 10)
     unit = read_split(*folders, train=3, seed=1)
     assert len(unit.training) == 3
-    assert sorted(_ids(unit.training) + _ids(unit.test)) == [f"{i:02}" for i in range(10)]
+    assert sorted([*_ids(unit.training), *_ids(unit.test)]) == [f"{i:02}" for i in range(10)]
     assert _ids(unit.training) == sorted(_ids(unit.training))
     assert _ids(read_split(*folders, train=3, seed=1).training) == _ids(unit.training)
     others = {tuple(_ids(read_split(*folders, train=3, seed=s).training)) for s in range(6)}
@@ -51,6 +52,14 @@ def test_drawn_split_is_whole_disjoint_and_repeats(write):
 def test_number_or_share(write, train, count):
     unit = read_split(*write("rocks", [(0, 1)] * 10), train=train)
     assert (len(unit.training), len(unit.test)) == (count, 10 - count)
+
+
+def test_training_images_are_not_held_and_their_usual_size_is_the_units(write):
+    unit = read_split(*write("rocks", [(0, 1)] * 10), train=0.9)
+    assert unit.training[0] is not unit.training[0]
+    heights = sorted(sample.size[0] for sample in unit.training)
+    assert unit.size == (heights[4], 50)
+    assert len(pickle.dumps(unit)) < 5000
 
 
 def test_test_frames_are_read_when_indexed_at_their_own_size(write):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,13 @@ from synthaug.errors import InputError
 from synthaug.formats.folder import read_mask
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
+from synthaug.gain.keys import code_hashes
+from synthaug.gain.runs import Settings
 from synthaug.mixing.arms import ARMS, Arm
 from synthaug.mixing.auto import MixChoice
 from synthaug.report.comparison import write_comparison_page
 from synthaug.sample import ClassMap
+from synthaug.segmenters import build_learner
 
 MakeUnit = Callable[..., Unit]
 MakeBank = Callable[..., Path]
@@ -281,6 +285,95 @@ def test_what_decides_a_run_is_in_its_key(
     assert made([make_unit(start=7)], steps=3, arms=["standard", own]) == 1
     assert made([make_unit(start=7)], steps=3, arms=["standard", own], seeds=[1]) == 2
     assert read(out / "manifest.json")["seeds"] == [0, 1]
+
+
+def test_a_new_arm_without_a_run_hides_nothing(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out, lines = [make_unit()], tmp_path / "out", []
+    first = compare(units, out, arms=["none"], seeds=2, steps=2)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(units, out, arms=[TWICE], seeds=2, steps=2, progress=interrupt)
+    part = read(out / "comparison.json")
+    assert part["arms"] == first["arms"]
+    assert (part["complete"], part["missing"]) == (False, {"again": 2})
+    assert "4 of 6 runs" in write_comparison_page(out).read_text()
+    assert compare(units, out, arms=["none"], seeds=2, steps=2, echo=lines.append)["complete"]
+    assert lines[0] == "4 of 4 runs are there already"
+
+
+def test_the_page_leaves_out_runs_of_earlier_settings(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    compare(units, out, arms=["none"], seeds=2, steps=2)
+    assert "Where the arms differ" in write_comparison_page(out).read_text()
+
+    def interrupt(line: str) -> None:
+        if line.startswith("[1/4]"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(units, out, arms=["none"], seeds=2, steps=5, echo=interrupt)
+    page = write_comparison_page(out).read_text()
+    assert "1 of 4 runs" in page
+    assert "Where the arms differ" not in page
+
+
+def test_pictures_of_an_earlier_bank_go(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    for start in (500, 900):
+        bank = make_bank(f"bank{start}", start=start)
+        sources = {"toy": {"synthetic": bank}}
+        compare(
+            [make_unit()], tmp_path / "out", arms=["synthetic"], seeds=1, steps=1, sources=sources
+        )
+        kept = {
+            path.read_bytes() for path in (tmp_path / "out/samples/toy/synthetic").glob("*.png")
+        }
+        assert len(kept) == 4
+        assert kept <= {path.read_bytes() for path in (bank / "masks").iterdir()}
+
+
+def test_training_images_among_the_test_images_are_told(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    lines: list[str] = []
+    unit = make_unit()
+    both = replace(unit, test=[*unit.test, unit.training[0]])
+    compare([both], tmp_path / "out", arms=["none"], seeds=1, steps=1, echo=lines.append)
+    assert lines[0].startswith("warning: 1 of the 5 test images of toy are training images, too")
+    assert "00000" in lines[0]
+    compare([unit], tmp_path / "apart", arms=["none"], seeds=1, steps=1, echo=lines.append)
+    assert sum("warning" in line for line in lines) == 1
+
+
+def test_all_files_of_a_users_segmenter_count(
+    tmp_path: Path, make_unit: MakeUnit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "split_layers.py").write_text("KERNEL = 1\n")
+    (tmp_path / "split_net.py").write_text(
+        "from torch import nn\n\nimport split_layers\n\n\n"
+        "def net(num_classes):\n"
+        "    return nn.Conv2d(3, num_classes, split_layers.KERNEL, padding='same')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    settings = Settings("split_net:net")
+    found = []
+    for kernel in (1, 5):
+        (tmp_path / "split_layers.py").write_text(f"KERNEL = {kernel}\n")
+        build_learner("split_net:net", 2)
+        found.append(code_hashes(settings))
+    monkeypatch.delitem(sys.modules, "split_net")
+    monkeypatch.delitem(sys.modules, "split_layers")
+    assert found[0] != found[1]
+    assert list(found[0]["modules_sha256"]) == ["split_layers"]
 
 
 def test_earlier_arms_on_other_data_are_left_out_and_named(

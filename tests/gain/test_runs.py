@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from synthaug.errors import InputError
 from synthaug.formats.splits import Unit
-from synthaug.gain.runs import kept_indices, measure
+from synthaug.gain import runs
+from synthaug.gain.runs import Settings, kept_indices, measure, run
+from synthaug.mixing.arms import ARMS
 from synthaug.mixing.source import working_size
 from synthaug.quality.overlap import jf
 from synthaug.sample import ClassMap, Sample
@@ -73,6 +78,27 @@ def test_images_come_in_chunks_and_miou_is_of_the_whole_set() -> None:
         "12": None,
     }
     assert result["measures"] == {"mIoU": pytest.approx(np.mean(list(ious.values())))}
+
+
+def test_pictures_that_are_no_video_do_not_influence_each_other(
+    make_unit: Callable[..., Unit],
+) -> None:
+    unit = make_unit(kind="images", tests=5)
+    settings = Settings("matching", steps=1, batch_size=2, side_px=64)
+    scores = []
+    for test in (unit.test, unit.test[::-1]):
+        found = run(replace(unit, test=test), ARMS["none"], 0, {}, settings)
+        scores.append({line["id"]: line["mIoU"] for line in found["per_image"]})
+    assert scores[0] == scores[1]
+
+
+def test_a_training_that_diverged_is_no_result(
+    make_unit: Callable[..., Unit], monkeypatch: pytest.MonkeyPatch, quick: list[int]
+) -> None:
+    learner = runs.build_learner("x", 2)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(learner), "learn", lambda self, *_, **__: [0.7, float("nan")])
+    with pytest.raises(InputError, match=r"training none on toy \(seed 3\) diverged.* than 0.5"):
+        run(make_unit(), ARMS["none"], 3, {}, Settings(steps=2, lr=0.5))
 
 
 def test_a_test_set_without_labels_is_refused() -> None:

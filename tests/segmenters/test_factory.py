@@ -82,6 +82,7 @@ def test_users_network_learns() -> None:
         ("users_none:linear", "cannot import 'users_none'"),
         ("users_typo:linear", "cannot import 'users_typo'"),
         (":linear", "cannot import ''"),
+        ("..users_typo:linear", "cannot import '..users_typo'"),
         ("users_nets:missing", "no function 'missing'"),
         ("users_nets:value", "no function 'value'"),
         ("users_nets:nothing", "failed"),
