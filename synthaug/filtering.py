@@ -217,9 +217,9 @@ def _score(
     space = PerceptualSpace(*pairs[0].size, net if isinstance(net, Lite0Features) else None)
     training = TrainingSet(reals, space)
     classes = bank.classes
-    shared = set.intersection(*({int(i) for i in np.unique(pair.mask)} for pair in pairs))
-    expected = [i for i in classes.ids if i in shared]
-    alone = [held for pair in pairs if len(held := _present(pair.mask, classes)) == 1]
+    shown = [_present(pair.mask, classes) for pair in pairs]
+    expected = [i for i in classes.ids if i in set.intersection(*shown)]
+    alone = [held for held in shown if len(held) == 1]
     components = {i: max(_main_components(p.mask == i) for p in pairs) for i in classes.ids}
     scores: list[dict[str, Any]] = []
     for batch in in_batches(bank):

@@ -199,7 +199,7 @@ class MapGenerator(Generator):
 
     def is_unlabelled(self, mask: NDArray[Any]) -> bool:
         """Whether a mask of ids shows nothing but unlabelled pixels."""
-        return bool(np.isin(mask, list(self._unlabelled)).all())
+        return bool(np.isin(mask, self._unlabelled).all())
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that a mask is painted at: as much smaller as the training pictures were."""

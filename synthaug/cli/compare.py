@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -84,7 +83,7 @@ def compare_command(
     from synthaug.config import dump_stage, load_recipe
 
     _check_inputs(images, masks, davis, video)
-    whole = train is not None and math.isfinite(train) and train >= 1 and train == int(train)
+    whole = train is not None and train >= 1 and float(train).is_integer()
     loaded = load_recipe(
         recipe,
         overrides or (),

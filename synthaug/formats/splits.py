@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -71,9 +70,14 @@ class Unit:
     kind: Literal["video", "images"]
 
     @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of every training image, px."""
+        return [sample.size for sample in self.training]
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width that most training images are near, px: see `usual_size`."""
-        return usual_size(sample.size for sample in self.training)
+        return usual_size(self.sizes)
 
 
 def read_split(
@@ -157,7 +161,7 @@ def read_split(
 def _count(train: int | float, available: int) -> int:
     if isinstance(train, float) and 0 < train < 1:
         return max(1, round(train * available))
-    if not math.isfinite(train) or train < 1 or train != int(train):
+    if train < 1 or not float(train).is_integer():
         raise InputError(
             f"cannot train on {train} of {available} images: give a whole number or a share "
             "between 0 and 1"

@@ -53,7 +53,7 @@ def unit_hash(unit: Unit) -> str:
     for part in (unit.training, unit.test):
         add_samples(digest, part)
         digest.update(b"/")
-    if any(sample.size != unit.size for sample in unit.training):
+    if set(unit.sizes) != {unit.size}:
         digest.update(b"usual size")  # where it was that of the first
     return digest.hexdigest()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
 
 MOST_NAMES = 3
-_tested: WeakKeyDictionary[Unit, Mapping[str, str]] = WeakKeyDictionary()
+_pictures: WeakKeyDictionary[Unit, tuple[set[str], list[tuple[str, str]]]] = WeakKeyDictionary()
 _learned: WeakKeyDictionary[Source, frozenset[str]] = WeakKeyDictionary()
 
 
 def trained_on(unit: Unit) -> list[str]:
     """Return the ids of test pictures that are among the training pictures, pixel by pixel."""
-    own = {files.sha256_bytes(sample.image.tobytes()) for sample in unit.training}
-    samples = (unit.test[index] for index in range(len(unit.test)))
-    return [s.id for s in samples if files.sha256_bytes(s.image.tobytes()) in own]
+    own, tested = _hashed(unit)
+    return [name for key, name in tested if key in own]
 
 
 def named(ids: Sequence[str]) -> str:
@@ -44,16 +43,13 @@ def refuse_leak(unit: Unit, source: Source) -> None:
     Raises:
         InputError: some are the same.
     """
-    if unit not in _tested:
-        own = {files.sha256_bytes(sample.image.tobytes()) for sample in unit.training}
-        samples = (unit.test[index] for index in range(len(unit.test)))
-        found = {files.sha256_bytes(sample.image.tobytes()): sample.id for sample in samples}
-        _tested[unit] = {key: name for key, name in found.items() if key not in own}
+    own, hashes = _hashed(unit)
+    tested = {key: name for key, name in hashes if key not in own}
     if source not in _learned:
         path = Path(source.path) / "pairs" / "images"
         pictures = map(folder.read_image, folder.list_images(path) if path.is_dir() else [])
         _learned[source] = frozenset(files.sha256_bytes(image.tobytes()) for image, _ in pictures)
-    seen = sorted(_tested[unit][key] for key in _learned[source] & _tested[unit].keys())
+    seen = sorted(tested[key] for key in _learned[source] & tested.keys())
     if seen:
         raise InputError(
             f"{source.path} has learned from {len(seen)} of the {len(unit.test)} pictures that "
@@ -61,3 +57,12 @@ def refuse_leak(unit: Unit, source: Source) -> None:
             "and name the test pictures with --test-images and --test-masks, or let synthaug run "
             "split them and make it"
         )
+
+
+def _hashed(unit: Unit) -> tuple[set[str], list[tuple[str, str]]]:
+    """SHA-256 of the training pictures; SHA-256 and id of each test picture. Read once."""
+    if unit not in _pictures:
+        own = {files.sha256_bytes(sample.image.tobytes()) for sample in unit.training}
+        samples = (unit.test[index] for index in range(len(unit.test)))
+        _pictures[unit] = own, [(files.sha256_bytes(s.image.tobytes()), s.id) for s in samples]
+    return _pictures[unit]
