@@ -40,7 +40,7 @@ def group_runs(
     Args:
         cells: (unit, seed) -> run.
         unit: its name.
-        ids: classes of the group; those that are in neither map of a run do not count in it.
+        ids: classes of the group; those that no test mask of a run holds do not count in it.
 
     Returns:
         (unit, seed) -> ``measures`` with the group's mIoU, in [0, 1]; runs without any of the

@@ -188,7 +188,8 @@ def measure(
         chunk: how many test images that are no video are segmented in one call.
 
     Returns:
-        ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where absent) and
+        ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where no test mask holds
+        the class: whether it is learned cannot show; predicted there, it counts 0 in mIoU) and
         ``per_image`` (``id`` and the primary measure of each).
 
     Raises:
@@ -217,7 +218,8 @@ def measure(
         raise InputError(f"no test image of {unit.name} has a labelled pixel: check its masks")
     values = [*np.mean(frames, axis=0).tolist()] if frames else []
     measures = dict(zip(MEASURES[unit.kind], [*values, mean_iou(confusion)], strict=True))
-    per_class = zip(classes.ids, iou_per_class(confusion).tolist(), strict=True)
+    tested = np.where(confusion.sum(1) > 0, iou_per_class(confusion), np.nan)
+    per_class = zip(classes.ids, tested.tolist(), strict=True)
     return {
         "measures": measures,
         "per_class": {str(i): _finite(value) for i, value in per_class},

@@ -80,6 +80,18 @@ def test_images_come_in_chunks_and_miou_is_of_the_whole_set() -> None:
     assert result["measures"] == {"mIoU": pytest.approx(np.mean(list(ious.values())))}
 
 
+def test_a_class_that_no_test_mask_holds_has_no_iou_even_where_it_is_predicted() -> None:
+    """Else it would be called hardly learned, which nobody can know."""
+    mask = np.zeros((40, 50), np.uint8)
+    mask[:20] = 4
+    predicted = np.zeros((40, 50), np.int64)
+    predicted[:20], predicted[30:] = 1, 2  # channel 2 is class 9
+    unit = unit_of([mask], "images", (0, 4, 9))
+    result = measure(Recorded([predicted]), unit)  # type: ignore[arg-type]
+    assert result["per_class"] == {"0": 0.5, "4": 1.0, "9": None}
+    assert result["measures"]["mIoU"] == 0.5  # there it counts as wrong
+
+
 def test_pictures_that_are_no_video_do_not_influence_each_other(
     make_unit: Callable[..., Unit],
 ) -> None:
