@@ -9,8 +9,11 @@ of the others, some of each class are labelled. ``--photos`` takes a folder of o
 Rows: the classifier alone on the labelled tiles; the game of three players; with the mask embedding
 in the discriminator; with the regularisers (consistency, contrast, identification) as well, as in
 the paper's table 2 (FID on CIFAR-10: 13.7, 9.1, 6.9). Told of each: the classifier's error on the
-held-out tiles; FID of 512 samples against them, through the bundled network's last layer; the share
-of samples that a classifier trained on all labels takes for the class asked for.
+held-out tiles; FID of 512 samples against them, through the bundled network's last layer; how
+varied samples of one class are, perceptually, beside the held-out tiles of one class (1: as
+varied); the share of samples that a classifier trained on all labels takes for the class asked for.
+Generator and discriminator learn at rates of their own: at one rate for all, the published way, the
+discriminator tells nothing apart in so short a training, and samples of a class become all alike.
 
 Hardware and result to expect: some ten minutes of one CPU core a run (estimated), a run for each
 row and seed. Not measured yet. OUT/table.md is written after each run, OUT/runs holds each run's
@@ -45,9 +48,11 @@ from synthaug.gans.medgan.networks import (
 from synthaug.gans.medgan.training import Players, Settings, train
 from synthaug.quality.features import Lite0Features
 from synthaug.quality.frechet import fid
+from synthaug.quality.perceptual import PerceptualSpace, pairwise_diversity
 from synthaug.seeding import derive_seed, torch_stream
 
-BATCH, SAMPLES, WIDTH, LATENT, LR = 16, 512, 16, 64, 2e-4
+BATCH, SAMPLES, WIDTH, LATENT = 16, 512, 16, 64
+LR, LR_GENERATOR, LR_DISCRIMINATOR = 2e-4, 5e-5, 4e-4
 SUPERVISED_STEPS = 100
 PLAIN = Weights().without_regularisers()
 ROWS = {
@@ -116,13 +121,21 @@ class Judge:
         self.net = Lite0Features()
         self.reference = describe(held_out[0], self.net)
         self.reader = train_classifier(training, self.classes, steps, seed=0)
+        self.space = PerceptualSpace(TILE_PX, TILE_PX, self.net)
 
     def score(self, images: Tensor, asked: Tensor) -> dict[str, float]:
         """Score generated tiles that were asked for as classes (n,)."""
         return {
             "fid": fid(describe(images, self.net), self.reference),
+            "variety": self._variety((images, asked)) / self._variety(self.held_out),
             "class_percent": 100 - error_percent(self.reader, (images, asked)),
         }
+
+    def _variety(self, data: Tiles) -> float:
+        """Mean perceptual distance between tiles of one class, over the classes."""
+        images, labels = data
+        classes = [(images[labels == k] + 1) / 2 for k in range(self.classes)]
+        return mean(pairwise_diversity(one, self.space) for one in classes)
 
 
 def run(
@@ -146,7 +159,16 @@ def run(
         LATENT,
         K,
     )
-    settings = Settings(steps, BATCH, LR, weights=weights, supervised_steps=first, seed=seed)
+    settings = Settings(
+        steps,
+        BATCH,
+        LR,
+        LR_GENERATOR,
+        LR_DISCRIMINATOR,
+        weights=weights,
+        supervised_steps=first,
+        seed=seed,
+    )
     train(players, labelled, unlabelled, settings)
     seconds = time.process_time() - start
     z = torch.randn(SAMPLES, LATENT, generator=torch_stream(seed, "crops", "samples"))
@@ -169,17 +191,18 @@ def sheet(images: Tensor, classes: int, columns: int = 12) -> Image.Image:
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
     """Write the results so far as a table, mean over the seeds ± their standard deviation."""
-    columns = ("error_percent", "fid", "class_percent", "cpu_s")
+    columns = {"error_percent": 1, "fid": 1, "variety": 2, "class_percent": 1, "cpu_s": 0}
     lines = [
-        "| row | seeds | classifier error % | FID | samples of the class asked for % | CPU s |",
-        "|---|---|---|---|---|---|",
+        "| row | seeds | classifier error % | FID | variety within a class / held-out tiles' "
+        "| samples of the class asked for % | CPU s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row, runs in results.items():
         cells = []
-        for name in columns:
+        for name, digits in columns.items():
             values = [one[name] for one in runs if name in one]
-            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{mean(values):.1f}{spread}" if values else "")
+            spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+            cells.append(f"{mean(values):.{digits}f}{spread}" if values else "")
         lines.append(f"| {row} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -251,7 +251,7 @@ class TestNetworks:
         verdict = D(x, mask, y)
         expected = x * (1 + D.embed_mask(mask, (4, 4)))
         assert torch.allclose(verdict.features, expected)
-        pooled = expected.mean((2, 3)) * (1 + D.embed_label.weight[y])
+        pooled = expected.sum((2, 3)) * (1 + D.embed_label.weight[y])
         assert torch.allclose(verdict.logits, D.head(pooled)[:, 0])
         without = MedDiscriminator(nn.Identity(), 3, 2, embed_masks=False)
         assert torch.equal(without(x, mask, y).features, x)
@@ -268,6 +268,17 @@ class TestNetworks:
 
 
 class TestTraining:
+    def test_players_have_rates_of_their_own(self):
+        players = image_players()
+        nets = players.generator, players.discriminator, players.classifier
+        before = [[p.detach().clone() for p in net.parameters()] for net in nets]
+        train(players, *few_images(), Settings(2, 4, lr_generator=0.0, lr_discriminator=0.0))
+        moved = [
+            any(not torch.equal(a, b) for a, b in zip(net.parameters(), old, strict=True))
+            for net, old in zip(nets, before, strict=True)
+        ]
+        assert moved == [False, False, True]
+
     def test_every_player_learns_and_the_same_seed_gives_the_same_weights(self):
         ends = []
         for _ in range(2):

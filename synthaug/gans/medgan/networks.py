@@ -27,7 +27,8 @@ class MedDiscriminator(nn.Module):
     """Judges samples of a class, with more attention to the inside of a box.
 
     Features of the trunk are weighted by 1 + A_mask(m) (eq. 2), pooled, weighted by 1 + A_label(y)
-    (eq. 3), and become one logit.
+    (eq. 3), and become one logit. Pooling is the sum over places, as in BigGAN (the paper leaves it
+    open): the mean of features under spectral norm hardly tells anything apart.
 
     Args:
         trunk: D_f, any module from samples to (B, C, h, w), or (B, C) where there are no places.
@@ -57,7 +58,7 @@ class MedDiscriminator(nn.Module):
         if self.embed_mask is not None and mask is not None:
             size = (features.shape[2], features.shape[3])
             features = features * (1 + self.embed_mask(mask, size))
-        pooled = features.mean((2, 3)) if features.ndim == 4 else features
+        pooled = features.sum((2, 3)) if features.ndim == 4 else features
         logits: Tensor = self.head(pooled * (1 + self.embed_label(y)))
         return Verdict(logits[:, 0], features)
 

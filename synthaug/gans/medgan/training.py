@@ -51,7 +51,10 @@ class Settings:
         steps: one step of each player.
         batch_size: labelled, unlabelled and generated samples per step, as many of each
             (published: 50, 16 and 32).
-        lr: Adam's learning rate of all players.
+        lr: Adam's learning rate of the classifier, and of the others unless they have their own.
+        lr_generator: of the generator; None = ``lr``, as published.
+        lr_discriminator: of the discriminator; None = ``lr``, as published. On few images it has to
+            learn faster than the generator, or samples of a class become all alike.
         betas: Adam's betas.
         weights: of the losses.
         supervised_steps: steps at the start in which the classifier learns from labelled samples
@@ -62,6 +65,8 @@ class Settings:
     steps: int
     batch_size: int = 50
     lr: float = 2e-4
+    lr_generator: float | None = None
+    lr_discriminator: float | None = None
     betas: tuple[float, float] = (0.0, 0.999)
     weights: Weights = field(default_factory=Weights)
     supervised_steps: int = 0
@@ -97,9 +102,15 @@ def train(
     if int(labels.min()) < 0 or int(labels.max()) >= players.classes:
         raise InputError(f"MED-GAN: classes must be 0 to {players.classes - 1}")
     G, D, C = players.generator, players.discriminator, players.classifier
+    rates = (settings.lr_generator, settings.lr_discriminator, settings.lr)
     of_g, of_d, of_c = (
-        torch.optim.Adam(net.parameters(), lr=settings.lr, betas=settings.betas, fused=True)
-        for net in (G, D, C)
+        torch.optim.Adam(
+            net.parameters(),
+            lr=settings.lr if rate is None else rate,
+            betas=settings.betas,
+            fused=True,
+        )
+        for net, rate in zip((G, D, C), rates, strict=True)
     )
     B, device = settings.batch_size, samples.device
     G.train()
