@@ -32,6 +32,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 from photograph_tiles import TILE_PX, describe, photographs, tiles
 from torch import Tensor
@@ -54,7 +55,7 @@ from synthaug.quality.frechet import fid
 from synthaug.seeding import derive_seed, torch_stream
 from synthaug.training import LoopSettings, TrainingState, train
 
-BATCH, SAMPLES, LOOKS, CURVE_EVERY = 8, 512, 8, 25
+BATCH, SAMPLES, LOOKS, CURVE_EVERY, CURVE_POINTS = 8, 512, 8, 25, 6
 CHANNELS, R1 = [64, 64, 32, 16], 1.0
 GANS: dict[str, tuple[Callable[[], GAN], float, float]] = {
     "stylegan2": (
@@ -187,6 +188,23 @@ def table(results: dict[tuple[str, float], list[dict[str, Any]]]) -> str:
         gap = cell([run["score_gaps"][-1] for run in runs])
         best, last, cpu = map(cell, values)
         lines.append(f"| {share:.0%} | {row} | {len(runs)} | {best} | {last} | {gap} | {cpu} |")
+    return "\n".join(lines) + "\n\n" + curves(results)
+
+
+def curves(results: dict[tuple[str, float], list[dict[str, Any]]]) -> str:
+    """Write D(x) - D(G(z)) along the trainings as a table, means over the seeds."""
+    points = min(
+        CURVE_POINTS, *(len(run["score_gaps"]) for runs in results.values() for run in runs)
+    )
+    parts = [f"{100 * part / points:.0f} %" for part in range(1, points + 1)]
+    lines = [
+        f"| share | row | D(x) - D(G(z)) after {' | '.join(parts)} of the steps |",
+        "|---|---|" + "---|" * points,
+    ]
+    for (row, share), runs in results.items():
+        curve = np.mean([run["score_gaps"] for run in runs], 0)
+        values = [f"{part[-1]:.1f}" for part in np.array_split(curve, points)]
+        lines.append(f"| {share:.0%} | {row} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -52,6 +52,7 @@ def test_a_run_is_kept_and_not_repeated(script, photos, tmp_path, monkeypatch, c
     script.main(command)
     first = capsys.readouterr().out
     assert "| 50% | both+atopk | 1 |" in first
+    assert first.count("| 50% | both+atopk |") == 2  # the numbers, and the curve
     runs = {path.name: json.loads(path.read_text()) for path in (out / "runs").iterdir()}
     assert len(runs) == 2
     for run in runs.values():
