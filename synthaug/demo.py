@@ -23,7 +23,7 @@ from PIL import Image
 
 from synthaug import files
 from synthaug.bank import Bank
-from synthaug.config import FitConfig
+from synthaug.config import FitConfig, versions
 from synthaug.evaluation import evaluate
 from synthaug.filtering import filter_bank
 from synthaug.fitting import fit
@@ -39,6 +39,7 @@ from synthaug.segmenters.semantic import build_segmenter, predict, train_segment
 from synthaug.statistics import student_quantile
 
 FIRST_TRAINING_COLUMN = 186
+FORMAT = "synthaug-demo-1"
 CLASSES = ClassMap((0, 1), ("background", "coin"))
 SAMPLES = 80
 DROP = 0.15
@@ -103,7 +104,8 @@ def demo(
     """Fit, generate, filter, evaluate, train with and without the bank, and write the page.
 
     Args:
-        out: folder for everything: ``pair/ generator/ bank/ samples.png index.html``.
+        out: folder for everything: ``manifest.json pair/ generator/ bank/ samples.png
+            index.html``.
         seed: every random draw follows from it.
         overwrite: replace a non-empty folder.
         echo: takes each line of progress and the closing line about the gain.
@@ -119,6 +121,9 @@ def demo(
     """
     out = Path(out)
     files.check_output_folder(out, overwrite=overwrite)
+    files.write_json(
+        out / "manifest.json", {"format": FORMAT, "seed": seed, "versions": versions()}
+    )
     quick = iterations is not None and iterations < 100
     steps = STEPS if iterations is None else min(STEPS, iterations)
     rules = _LENIENT if quick else {}

@@ -56,9 +56,10 @@ def evaluate(
         Plain JSON values: ``samples``; ``network``; ``sifid`` (``bank`` and ``standard``: means at
         the four depths); ``diversity`` (mean pairwise perceptual distance of ``bank``,
         ``standard``, ``bank_and_standard``, and ``ratio`` and ``combined_ratio``, both relative to
-        ``standard``); ``nearest_training_distance`` (``bank`` and ``standard``: mean and min);
-        ``memorised`` (near copies among the samples looked at: ``bank`` and ``standard``; among
-        all that the filter saw: ``filtered``, null without a filter; ``threshold``);
+        ``standard``, null where that is 0); ``nearest_training_distance`` (``bank`` and
+        ``standard``: mean and min); ``memorised`` (near copies among the samples looked at:
+        ``bank`` and ``standard``; among all that the filter saw: ``filtered``, null without a
+        filter; ``threshold``);
         ``mask_agreement`` (see `mask_agreement`, null when left out or without masks);
         ``seconds`` per part.
 
@@ -101,8 +102,8 @@ def evaluate(
             "bank": ours.diversity,
             "standard": standard.diversity,
             "bank_and_standard": both.diversity,
-            "ratio": ours.diversity / standard.diversity,
-            "combined_ratio": both.diversity / standard.diversity,
+            "ratio": _ratio(ours.diversity, standard.diversity),
+            "combined_ratio": _ratio(both.diversity, standard.diversity),
         },
         "nearest_training_distance": {
             name: {"mean": float(np.mean(m.nearest)), "min": float(np.min(m.nearest))}
@@ -117,6 +118,10 @@ def evaluate(
         "mask_agreement": agreement,
         "seconds": seconds,
     }
+
+
+def _ratio(value: float, reference: float) -> float | None:
+    return value / reference if reference else None
 
 
 def mask_agreement(

@@ -13,12 +13,16 @@ from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.sample import ClassMap, Sample
 
+SMALLEST_PX = 16
+"""No generator was ever fitted to pictures with a side below."""
 _WHOLE: dict[str, Callable[[Any], bool]] = {
     "gan": lambda value: isinstance(value, dict),
     "config": lambda value: isinstance(value, dict),
     "pairs": lambda value: isinstance(value, list) and all(map(names_files, value)),
     "size": lambda value: (
-        isinstance(value, list) and len(value) == 2 and all(isinstance(n, int) for n in value)
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(n, int) and n >= SMALLEST_PX for n in value)
     ),
     "grey": lambda value: isinstance(value, bool),
     "snapshot": lambda value: isinstance(value, str),
@@ -50,6 +54,8 @@ class GeneratorFolder(ABC):
     paints_masks = False
     _GANS: tuple[str, ...] | None = None
     """Names, in the manifest, of what the class draws with; None takes any."""
+    _NEEDS: tuple[str, ...] = ()
+    """Further entries of the manifest that the class reads; ``gan.KEY``: of its ``gan``."""
     _OTHER = "{path} is not a generator: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path) -> None:
@@ -57,7 +63,7 @@ class GeneratorFolder(ABC):
         self.manifest: dict[str, Any] = read_manifest(self.path, "generator")
         if not self.draws(self.manifest):
             raise InputError(self._OTHER.format(path=path))
-        check_manifest(self.manifest, self.path)
+        check_manifest(self.manifest, self.path, self._NEEDS)
         self.classes = ClassMap.from_dict(self.manifest.get("classes"), f"generator {path}")
         self.size: tuple[int, int] = (self.manifest["size"][0], self.manifest["size"][1])
         self.grey: bool = self.manifest["grey"]
@@ -85,8 +91,13 @@ class GeneratorFolder(ABC):
         return [self.sample(seed) for seed in seeds]
 
 
-def check_manifest(manifest: dict[str, Any], path: Path) -> None:
+def check_manifest(manifest: dict[str, Any], path: Path, needs: Sequence[str] = ()) -> None:
     """Refuse a generator's manifest in which something is missing or no longer what fit wrote.
+
+    Args:
+        manifest: its content.
+        path: folder of the generator.
+        needs: further entries that must be there; ``gan.KEY`` is one of the GAN's.
 
     Raises:
         InputError: the line names the entry.
@@ -94,6 +105,10 @@ def check_manifest(manifest: dict[str, Any], path: Path) -> None:
     for key, whole in _WHOLE.items():
         if not whole(manifest.get(key)):
             raise InputError(f"generator {path} has a damaged manifest ({key}): fit again")
+    for name in needs:
+        part, _, key = name.rpartition(".")
+        if key not in (manifest[part] if part else manifest):
+            raise InputError(f"generator {path} has a damaged manifest ({name}): fit again")
 
 
 def read_written_pairs(root: Path, records: Sequence[dict[str, Any]]) -> list[Sample]:

@@ -39,6 +39,8 @@ def inpaint(image: Tensor, hole: Tensor, avoid: Tensor | None = None) -> Tensor:
     for octave in reversed(range(OCTAVES)):
         size = [max(PATCH_PX + 1, side >> octave) for side in hole.shape]
         unknown = F.interpolate(1 - known, size, mode="area")[0, 0] > 0.01
+        if filled is None and unknown.all():
+            continue  # too little is known to be seen at this octave
         weight = F.interpolate(known, size, mode="area")[0].clamp_min(1e-3)
         start = F.interpolate((image * known[0])[None], size, mode="area")[0] / weight
         if filled is None:
@@ -70,7 +72,8 @@ def _vote(image: Tensor, unknown: Tensor, shun: Tensor, rounds: int) -> Tensor:
     if len(sources) == 0:
         return image
     if len(sources) > MAX_SOURCES:
-        sources = sources[torch.linspace(0, len(sources) - 1, MAX_SOURCES).long()]
+        even = torch.linspace(0, len(sources) - 1, MAX_SOURCES, dtype=torch.float64)
+        sources = sources[even.long()]  # float32 would round past the end of 2^24 places
     count = torch.zeros(PATCH_PX**2, h * w)
     count[:, targets] = 1
     votes = F.fold(count[None], (h, w), PATCH_PX, padding=radius)[0].clamp_min(1)

@@ -287,9 +287,12 @@ def _without(mask: Mask, leaving: Sequence[Flags], objects: Sequence[Flags]) -> 
 def _visible(objects: Objects) -> list[tuple[int, Flags]]:
     """What later objects leave to see of earlier ones."""
     seen: list[tuple[int, Flags]] = []
+    if not objects:
+        return []
+    covered = np.zeros_like(objects[0][1])
     for class_id, flags in reversed(objects):
-        covered = np.logical_or.reduce([other for _, other in seen], initial=False)
         left = flags & ~covered
+        covered |= flags
         if left.any():
             seen.append((class_id, left))
     return seen[::-1]

@@ -51,7 +51,7 @@ class MapSegmenter:
             raise InputError(
                 f"{path} holds no discriminator: an earlier version of synthaug wrote it, fit again"
             )
-        check_manifest(manifest, self.path)
+        check_manifest(manifest, self.path, ["discriminator_sha256"])
         self.classes = ClassMap.from_dict(manifest.get("classes"), f"generator {path}")
         self.hash: str = manifest["discriminator_sha256"]
         self._size: tuple[int, int] = (manifest["size"][0], manifest["size"][1])

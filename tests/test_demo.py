@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from synthaug import demo
+from synthaug import demo, files
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.report import Arm, HeldOut
@@ -85,3 +85,4 @@ def test_demo_runs_from_the_photograph_to_the_page(tmp_path):
     assert "SIFID-4" in html
     assert "synthaug demo --seed 1" in html
     assert (tmp_path / "demo" / "samples.png").stat().st_size < 400_000
+    files.check_output_folder(tmp_path / "demo", overwrite=True)  # its own may be replaced

@@ -143,3 +143,12 @@ def test_pictures_alone_are_measured_without_mask_agreement(tmp_path: Path) -> N
     assert result["samples"] == 3
     with pytest.raises(InputError, match="max_samples is 1: give at least 2"):
         evaluate(bank, max_samples=1)
+
+
+def test_pictures_of_one_colour_have_no_ratio(tmp_path: Path) -> None:
+    black = Sample(np.zeros((64, 48, 3), np.uint8), pair().mask[:, :48], "black")
+    write_bank(tmp_path / "bank", [(black, {})] * 4, [black], CLASSES, {})
+    figures = evaluate(tmp_path / "bank", agreement_steps=0)
+    assert figures["diversity"]["standard"] == 0
+    assert figures["diversity"]["ratio"] is None
+    assert figures["diversity"]["combined_ratio"] is None

@@ -88,3 +88,10 @@ def test_patches_of_what_is_to_be_avoided_are_not_copied():
     hole[6:26, 6:26] = True
     filled = inpaint(image, hole, avoid=image[0] > 0)
     assert filled[:, hole].max() < 0
+
+
+def test_next_to_nothing_known_fills_the_rest_with_it():
+    image = torch.full((3, 64, 96), 0.6)
+    hole = ~box((64, 96), 30, 40, 3, 5)
+    filled = inpaint(torch.where(hole, -1.0, image), hole)
+    assert filled[:, hole].mean() == pytest.approx(0.6, abs=0.1)

@@ -10,6 +10,7 @@ remaining steps in brightness out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -111,8 +112,9 @@ def _candidates(image: NDArray[np.uint8], source: Flags, hole: Flags) -> Ints:
         inside = (y >= 0) & (y < hole.shape[0]) & (x >= 0) & (x < hole.shape[1])
         return float(source[y[inside], x[inside]].sum()) / len(rows)
 
-    typical = [o for o in _typical_offsets(image, source, hole) if reach(o) > 0.05]
-    chosen = typical[: MAX_OFFSETS - len(fixed)] + [o for o in fixed if reach(o) > 0.02]
+    typical = (o for o in _typical_offsets(image, source, hole) if reach(o) > 0.05)
+    chosen = list(islice(typical, MAX_OFFSETS - len(fixed)))
+    chosen += [o for o in fixed if reach(o) > 0.02]
     return np.array(chosen, np.int64).reshape(-1, 2)
 
 

@@ -29,15 +29,15 @@ def find_components(
         (channel, (H, W) bool, pixels) per object.
     """
     found = []
+    least, most = MIN_OBJECT_AREA * labels.size, MAX_OBJECT_AREA * labels.size
     reach = max(1, round(MAX_GAP / 2 * max(labels.shape)))
     for label in range(1, num_classes):
         of_class = labels == label
         count, numbered = cv2.connectedComponents(grow(of_class, reach).astype(np.uint8))
-        for number in range(1, count):
-            component = (numbered == number) & of_class
-            pixels = int(component.sum())
-            if MIN_OBJECT_AREA * labels.size <= pixels <= MAX_OBJECT_AREA * labels.size:
-                found.append((label, component, pixels))
+        areas = np.bincount(numbered[of_class], minlength=count)
+        fitting = (areas >= least) & (areas <= most)
+        for number in np.flatnonzero(fitting[1:]) + 1:
+            found.append((label, (numbered == number) & of_class, int(areas[number])))
     return sorted(found, key=lambda item: -item[2])[:limit]
 
 

@@ -49,6 +49,7 @@ class Composer(GeneratorFolder):
     """
 
     _GANS = (NAME,)
+    _NEEDS = ("gan.flip", "gan.shift", "gan.copies", "gan.generated_share", "gan.background_share")
     _OTHER = "{path} holds no compositions: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path) -> None:

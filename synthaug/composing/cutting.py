@@ -92,6 +92,8 @@ def empty(pair: Sample, objects: Sequence[tuple[int, Flags]], classes: ClassMap)
     reach = max(3, round(0.01 * max(pair.size)))
     below = np.ones((2 * reach + 1, 1), np.uint8)
     hole = cv2.dilate(grow(taken, reach).astype(np.uint8), below, anchor=(0, 2 * reach)) > 0
+    if hole.all():  # small objects all over a small picture
+        hole = taken
     moving = [IGNORE_ID, *(classes.ids[channel] for channel, _ in objects)]
     image, mask = complete(pair.image, pair.mask, hole, np.isin(pair.mask, moving))
     mask[pair.mask == IGNORE_ID] = IGNORE_ID
@@ -189,7 +191,8 @@ class _Limits:
 def _limits(real: Sequence[Cutout]) -> dict[int, _Limits]:
     limits = {}
     for class_id in {cutout.class_id for cutout in real}:
-        objects = [cutout.rgba[..., 3] >= 128 for cutout in real if cutout.class_id == class_id]
+        inside = slice(MARGIN_PX, -MARGIN_PX)  # beyond the frame a cut object is continued
+        objects = [c.rgba[inside, inside, 3] >= 128 for c in real if c.class_id == class_id]
         areas = [int(o.sum()) for o in objects]
         unity, solidity = min(map(_unity, objects)), min(map(_solidity, objects))
         limits[class_id] = _Limits(

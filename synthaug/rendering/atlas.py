@@ -119,14 +119,16 @@ def halve(picture: Tensor) -> Tensor:
 def _principal_directions(sheet: Tensor, places: Tensor) -> Tensor:
     C, _, w = sheet.shape[1:]
     if len(places) > BASIS_PATCHES:
-        places = places[torch.linspace(0, len(places) - 1, BASIS_PATCHES).long()]
+        even = torch.linspace(0, len(places) - 1, BASIS_PATCHES, dtype=torch.float64)
+        places = places[even.long()]  # float32 would round past the end of 2^24 places
     reach = torch.arange(-RADIUS, RADIUS + 1)
     offsets = (reach[:, None] * w + reach).flatten()
     around = (places[:, None] + offsets).flatten()
     rows = sheet[0].flatten(1)[:, around].view(C, len(places), -1)  # (C, n, 25)
     rows = rows.permute(1, 0, 2).flatten(1).double()
     rows = rows - rows.mean(0)
-    _, vectors = torch.linalg.eigh(rows.T @ rows)
+    values, vectors = torch.linalg.eigh(rows.T @ rows)
+    vectors[:, values <= 1e-9 * values[-1]] = 0  # without content, and so without an order
     whole: Tensor = (vectors[:, -DESCRIPTOR_DIM:].T * BASIS_SCALE).round()
     return whole.float().view(-1, C, PATCH_PX, PATCH_PX)
 

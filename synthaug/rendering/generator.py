@@ -42,6 +42,7 @@ class PatchGenerator(GeneratorFolder):
     """
 
     _GANS = (NAME,)
+    _NEEDS = ("gan.flip", "seed")
     _OTHER = "{path} holds no patch generator: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path, *, device: str | torch.device = "cpu") -> None:

@@ -72,6 +72,9 @@ class PatchRenderer:
             classes = ClassMap.from_masks([pair.mask for pair in pairs])
         self.classes = classes if classes is not None and classes.ids else None
         self.octave = octave_of(self.size, COARSE_PX)
+        largest = max(min(pair.size) for pair in pairs)
+        while self.octave and largest >> self.octave < MIN_SIDE_PX:  # no whole patch is left
+            self.octave -= 1
         self._strays = None if self.classes is None else StrayRemover(pairs, self.classes)
         self._synthesis = Synthesis(
             pairs,

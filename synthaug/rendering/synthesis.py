@@ -130,8 +130,11 @@ def to_picture(samples: Sequence[Sample], classes: ClassMap | None) -> Tensor:
     if classes is None:
         return images
     index = torch.from_numpy(np.stack([classes.encode(sample.mask) for sample in samples]))
-    one_hot = F.one_hot(index.clamp_min(0), len(classes)) * (index >= 0)[..., None]
-    return torch.cat([images, CLASS_WEIGHT * one_hot.permute(0, 3, 1, 2)], 1)
+    B, _, H, W = images.shape
+    picture = torch.cat([images, torch.zeros(B, len(classes), H, W)], 1)
+    labelled = CLASS_WEIGHT * (index >= 0).float()
+    picture[:, 3:].scatter_(1, index.clamp_min(0)[:, None], labelled[:, None])
+    return picture
 
 
 def to_size(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -319,6 +319,23 @@ def test_damaged_files_are_named(one, tmp_path, name):
         load_generator(tmp_path / "copy")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (r"gan\.flip", lambda manifest: manifest["gan"].pop("flip")),
+        ("size", lambda manifest: manifest.update(size=[0, 0])),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(one, tmp_path, name, change):
+    shutil.copytree(one.path, tmp_path / "copy")
+    path = tmp_path / "copy" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=rf"damaged manifest \({name}\)"):
+        load_generator(tmp_path / "copy")
+
+
 def test_a_bank_is_generated_from_it(one, tmp_path):
     composer = one
     bank = generate(composer.path, tmp_path / "bank", n=3, seed=1, coco=True)

@@ -6,6 +6,7 @@ import pytest
 
 from synthaug.bank import write_bank
 from synthaug.composing.cutting import (
+    _limits,
     cut_out,
     empty,
     generated_backgrounds,
@@ -169,3 +170,23 @@ def test_generated_backgrounds_have_no_objects(bank):
     last = backgrounds[-1].sample
     assert np.abs(last.image.astype(int) - (90, 80, 200)).max() < 4
     assert last.mask.max() == 0
+
+
+def test_small_objects_all_over_a_small_picture_leave_their_ground():
+    """With the margins around them they cover it all, and nothing was left to copy from."""
+    image, mask = np.full((40, 40, 3), GROUND, np.uint8), np.full((40, 40), 5, np.uint8)
+    for top in range(1, 40, 8):
+        for left in range(1, 40, 8):
+            image[top : top + 4, left : left + 4] = RED
+            mask[top : top + 4, left : left + 4] = 8
+    pair, classes = Sample(image, mask, "dots"), ClassMap((5, 8))
+    emptied = empty(pair, movable_objects(mask, classes), classes)
+    assert (emptied.mask == 5).all()
+    assert np.abs(emptied.image.astype(int) - GROUND).mean() < 10
+
+
+def test_an_object_that_the_frame_cuts_lies_within_its_own_limits():
+    pair = scene((0, 0, 30, 4, 5))
+    ((channel, component),) = movable_objects(pair.mask, CLASSES)
+    real = cut_out(pair.image, component, CLASSES.ids[channel], 0)
+    assert _limits([real])[5].hold(component)

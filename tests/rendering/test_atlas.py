@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synthaug.rendering.atlas import NOWHERE, build_atlas
+from synthaug.rendering.atlas import NOWHERE, _principal_directions, build_atlas
 
 SIZES = [(40, 48), (33, 61), (16, 20)]
 
@@ -42,3 +42,12 @@ def test_a_patch_has_the_descriptor_of_its_place(atlas):
     described = finest.describe(picture).flatten(0, 2)
     rows = torch.arange(2, SIZES[0][0] - 2)[:, None] * w + torch.arange(2, SIZES[0][1] - 2)
     assert torch.equal(described, finest.descriptors[rows.flatten()])
+
+
+def test_more_places_than_float32_counts_are_in_reach():
+    """Photographs of 12 megapixels ended in an index out of bounds."""
+    sheet = torch.randint(0, 256, (1, 3, 20, 20), generator=torch.Generator().manual_seed(0))
+    places = torch.full((2**24 + 4,), 10 * 20 + 10)
+    found = _principal_directions(sheet.float(), places)
+    assert found.shape == (16, 3, 5, 5)
+    assert not found.any()  # one patch has no directions

@@ -169,6 +169,13 @@ def test_a_larger_picture_can_be_asked_for():
     assert detail(found.image) > 0.7 * detail(PAIR.image)
 
 
+def test_a_picture_far_larger_than_its_pairs_can_be_asked_for():
+    pair = pair_of((32, 48))
+    (found,) = PatchRenderer([pair], size=(480, 640)).render([pair])
+    assert found.size == (480, 640)
+    assert set(np.unique(found.mask)) <= {2, 7}
+
+
 def test_every_class_keeps_its_id():
     pair = pair_of(ids=(0, 3, 200))
     moved = shifted(pair, 29)
