@@ -19,7 +19,7 @@ from synthaug.errors import InputError
 from synthaug.gans.biggan import BigGAN
 from synthaug.gans.contract import GAN
 from synthaug.gans.stylegan2 import StyleGAN2
-from synthaug.generator_folder import read_verified
+from synthaug.generator_folder import check_manifest, read_verified
 
 SMOOTHNESS = 5.0
 """Weight of smoothness similarity (published)."""
@@ -108,7 +108,8 @@ def read_source(folder: str | Path, gan: str) -> Source:
     folder = Path(folder)
     manifest = files.read_json(folder / "manifest.json", "source to adapt")
     kind = manifest.get("format") if isinstance(manifest, Mapping) else None
-    if kind not in (WEIGHTS_FORMAT, GENERATOR_FORMAT) or manifest.get("gan", {}).get("name") != gan:
+    own_gan = manifest.get("gan") if kind in (WEIGHTS_FORMAT, GENERATOR_FORMAT) else None
+    if not isinstance(own_gan, Mapping) or own_gan.get("name") != gan:
         raise InputError(
             f"{folder} holds no {NAMES[gan]}: make a source with synthaug pretrain, or convert one"
         )
@@ -116,6 +117,7 @@ def read_source(folder: str | Path, gan: str) -> Source:
     if kind == WEIGHTS_FORMAT:
         _, states = load_converted(folder)
     else:
+        check_manifest(manifest, folder, ["discriminator", "discriminator_sha256"])
         states = {
             name: _weights(folder / manifest[file], manifest[f"{file}_sha256"])
             for name, file in (("generator", "snapshot"), ("discriminator", "discriminator"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from synthaug import files
@@ -20,6 +20,7 @@ from synthaug.gans.stylegan2.checkpoints import StyleWeights, from_nvidia, from_
 from synthaug.unpickling import is_archive, load_persistent_pickle, load_weights
 
 WEIGHTS_FORMAT = "synthaug-weights-1"
+_ENTRIES: dict[str, type] = {"gan": dict, "networks": list, "weights_sha256": str}
 WEIGHTS_FILE = "weights.safetensors"
 
 
@@ -61,7 +62,7 @@ def convert(source: str | Path, out: str | Path, *, overwrite: bool = False) -> 
         "versions": versions(),
     }
     with files.new_directory(out, overwrite=overwrite) as staging:
-        files.write_with(staging / WEIGHTS_FILE, lambda path: save_file(tensors, path))
+        files.write_bytes(staging / WEIGHTS_FILE, save(tensors))
         manifest["weights_sha256"] = files.sha256_file(staging / WEIGHTS_FILE)
         files.write_json(staging / "manifest.json", manifest)
     return manifest
@@ -80,6 +81,9 @@ def load_converted(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[s
     manifest = files.read_json(folder / "manifest.json", "manifest of converted weights")
     if not isinstance(manifest, Mapping) or manifest.get("format") != WEIGHTS_FORMAT:
         raise InputError(f"{folder} holds no converted weights: run synthaug convert on the source")
+    for key, kind in _ENTRIES.items():
+        if not isinstance(manifest.get(key), kind):
+            raise InputError(f"{folder} has a damaged manifest ({key}): convert again")
     path = folder / WEIGHTS_FILE
     try:
         intact = files.sha256_file(path) == manifest["weights_sha256"]
@@ -91,7 +95,7 @@ def load_converted(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[s
     states: dict[str, dict[str, Tensor]] = {name: {} for name in manifest["networks"]}
     for key, tensor in tensors.items():
         name, _, rest = key.partition(".")
-        states[name][rest] = tensor
+        states.setdefault(name, {})[rest] = tensor
     return dict(manifest["gan"]), states
 
 

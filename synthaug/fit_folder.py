@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -177,12 +178,15 @@ class FitFolder:
         """Return the lines up to a step, to go on from there."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.is_file() else []
-        return [line for line in map(json.loads, lines) if line["step"] <= step]
+        return [line for line in map(_metrics, lines) if line["step"] <= step]
 
     def read_diversity(self) -> float:
-        """Return the kept snapshot's diversity, see `synthaug.monitoring.Verdict`."""
+        """Return the kept snapshot's diversity, 1 if it was not noted.
+
+        See `synthaug.monitoring.Verdict`.
+        """
         lines = self.read_metrics(self.read_manifest()["snapshot_step"])
-        return float(next(line["diversity"] for line in lines[::-1] if "diversity" in line))
+        return float(next((line["diversity"] for line in lines[::-1] if "diversity" in line), 1.0))
 
     def write_grid(
         self, samples: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], step: int
@@ -334,3 +338,12 @@ def _object_bank(objects: str, size: tuple[int, int], classes: ClassMap) -> Bank
             f"{size[1]}x{size[0]}: take a bank made from these pairs"
         )
     return bank
+
+
+def _metrics(line: str) -> dict[str, Any]:
+    """Read a line of metrics; one that is cut off belongs to no step."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) and "step" in found else {"step": math.inf}

@@ -146,7 +146,10 @@ def fit(
     if not resume:
         kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
         lines = target.create(kept, overwrite=overwrite)
-        settings = {**asdict(config), "preset": plan.preset}  # auto may be another one elsewhere
+        # What "auto" stands for, and where a relative path leads, may be otherwise elsewhere.
+        settings = {**asdict(config), "preset": plan.preset, "precision": engine.precision}
+        if config.source is not None:
+            settings["source"] = str(Path(config.source).resolve())
         manifest = manifest_header(plan.gan, classes, lines, pairs[0], settings, engine.precision)
         if _from_nothing(config):
             manifest |= keep_crops(target.path, pairs)

@@ -35,7 +35,7 @@ class Generator(GeneratorFolder):
     def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
         super().__init__(path)
         self._device = pick_device(accelerator)
-        self._gan = gans.build(self.manifest["gan"])
+        self._gan = gans.build_saved(self.manifest["gan"], path)
         load_weights(self._gan.generator, self.path / self.manifest["snapshot"], self.hash)
         self._gan.eval().requires_grad_(False)
         self._network = self._gan.generator.to(self._device)

@@ -56,7 +56,7 @@ class MapSegmenter:
         self.hash: str = manifest["discriminator_sha256"]
         self._size: tuple[int, int] = (manifest["size"][0], manifest["size"][1])
         self._device = pick_device(accelerator)
-        gan = gans.build(manifest["gan"])
+        gan = gans.build_saved(manifest["gan"], path)
         assert isinstance(gan, OASIS)
         load_weights(gan.discriminator, self.path / manifest["discriminator"], self.hash)
         self._gan = gan.eval().requires_grad_(False).to(self._device)

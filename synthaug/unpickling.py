@@ -117,7 +117,25 @@ class _Namespace:
 
 
 class _Attributes(dict[str, Any]):
-    """Stands for a dict with attribute access."""
+    """Stands for a dict with attribute access; a pickle fills it item by item."""
+
+    def __init__(self, *content: object) -> None:
+        _refuse_copy(content)
+        super().__init__()
+
+
+class _Ordered(OrderedDict[str, Any]):
+    """Stands for an ordered dict; a pickle fills it item by item."""
+
+    def __init__(self, *content: object) -> None:
+        _refuse_copy(content)
+        super().__init__()
+
+
+def _refuse_copy(content: Sequence[object]) -> None:
+    """Refuse to copy a container: some bytes could ask for it again and again."""
+    if any(not isinstance(part, (list, tuple, dict)) or part for part in content):
+        raise _RefusedError("it copies a container")
 
 
 class _Dtype:
@@ -133,7 +151,10 @@ class _Dtype:
             raise _RefusedError("it holds numpy values of another byte order")
 
 
-_BUILT = (_Namespace, _Attributes, _Dtype, OrderedDict)
+_BUILT = (_Namespace, _Attributes, _Dtype, _Ordered)
+_KEYS = (str, int)
+"""What is hashed; a nested tuple of a few bytes could take for ever."""
+_MOST_AXES, _LONGEST_AXIS = 8, 2**48
 
 
 class _Unpickler(pickle._Unpickler):
@@ -168,6 +189,32 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BYTEARRAY8[0]] = _refuse_claim
 
+    def _set_item(self) -> None:
+        self._hash("SETITEM", self.stack[-2:-1])
+
+    def _set_items(self) -> None:
+        self._hash("SETITEMS", self.stack[::2])
+
+    def _make_dict(self) -> None:
+        self._hash("DICT", self.stack[::2])
+
+    def _add_items(self) -> None:
+        self._hash("ADDITEMS", self.stack)
+
+    def _make_frozenset(self) -> None:
+        self._hash("FROZENSET", self.stack)
+
+    def _hash(self, opcode: str, keys: Sequence[object]) -> None:
+        if any(type(key) not in _KEYS for key in keys):
+            raise _RefusedError("it has keys that are neither names nor numbers")
+        pickle._Unpickler.dispatch[getattr(pickle, opcode)[0]](self)  # type: ignore[arg-type]
+
+    dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.SETITEMS[0]] = _set_items
+    dispatch[pickle.DICT[0]] = _make_dict
+    dispatch[pickle.ADDITEMS[0]] = _add_items
+    dispatch[pickle.FROZENSET[0]] = _make_frozenset
+
 
 @dataclass(frozen=True)
 class _Claim:
@@ -183,6 +230,8 @@ def _load_archive(data: bytes, extra: Mapping[Symbol, Any]) -> Any:
     if data.startswith(_ZIP_MAGIC):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
+            if len({name.lower() for name in entries}) < len(archive.infolist()):
+                raise _RefusedError("it has two entries of one name, of which torch reads another")
             if any(e.compress_type != zipfile.ZIP_STORED for e in entries.values()):
                 raise _RefusedError("its content is compressed, which torch.save never does")
             (main,) = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
@@ -213,7 +262,7 @@ class _Survey(_Unpickler):
         self, file: io.BytesIO, extra: Mapping[Symbol, Any], claims: dict[str, _Claim]
     ) -> None:
         allowed: dict[Symbol, Any] = {
-            ("collections", "OrderedDict"): OrderedDict,
+            ("collections", "OrderedDict"): _Ordered,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): self._parameter,
             **{("torch", name): size for name, size in ITEM_BYTES.items()},
@@ -250,8 +299,8 @@ class _PersistentReader(_Unpickler):
             ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
             ("dnnlib.util", "EasyDict"): _Attributes,
             ("dnnlib", "EasyDict"): _Attributes,
-            ("collections", "OrderedDict"): OrderedDict,
-            ("builtins", "set"): set,
+            ("collections", "OrderedDict"): _Ordered,
+            ("builtins", "set"): self._set,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): self._parameter,
             ("torch.storage", "_load_from_bytes"): self._storage,
@@ -260,7 +309,16 @@ class _PersistentReader(_Unpickler):
             ("numpy._core.multiarray", "scalar"): _scalar,
         }
         super().__init__(io.BytesIO(data), allowed)
-        self.left = len(data)
+        self.left = self.items_left = len(data)
+
+    def _set(self, items: Any = ()) -> set[Any]:
+        """Make a set of names; all of them together have no more than the file has bytes."""
+        if type(items) not in (list, tuple) or any(type(item) not in _KEYS for item in items):
+            raise _RefusedError("it has a set of something else than names or numbers")
+        self.items_left -= len(items)
+        if self.items_left < 0:
+            raise _RefusedError("it copies a container")
+        return set(items)
 
     def _storage(self, data: Any) -> torch.storage.TypedStorage:
         """Read a nested archive; all of them together are no longer than the file."""
@@ -311,8 +369,21 @@ def _is_count(value: Any) -> bool:
 def _check_extent(numel: int, offset: Any, size: Any, stride: Any) -> None:
     """Refuse a tensor that reaches beyond its storage, or repeats it to look larger."""
     numbers: Sequence[Any] = (offset, *size, *stride)
-    if len(size) != len(stride) or not all(map(_is_count, numbers)):
+    if (
+        len(size) != len(stride)
+        or len(size) > _MOST_AXES
+        or not all(_is_count(n) and n < _LONGEST_AXIS for n in numbers)
+    ):
         raise _RefusedError("it claims a tensor of no possible shape")
     reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
     if math.prod(size) > numel or (math.prod(size) > 0 and reach > numel):
         raise _RefusedError(f"it claims a tensor of shape {tuple(size)!s:.60} from {numel} numbers")
+
+
+def brief(value: object) -> str:
+    """Show a value of a file in an error line; of what may be nested, only what it is."""
+    if value is None or type(value) in (str, bool, float):
+        return f"{value!r:.40}"
+    if type(value) is int and abs(value) < _LONGEST_AXIS:
+        return str(value)
+    return f"of the type {type(value).__name__}"

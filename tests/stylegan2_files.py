@@ -141,7 +141,7 @@ def nvidia_discriminator(gan, clamp):
     kernel = torch.outer(*[torch.tensor([1.0, 3, 3, 1])] * 2) / 64
 
     def layer(block, name, ours, bias=True):
-        made = block.child(name, "Conv2dLayer", conv_clamp=clamp)
+        made = block.child(name, "Conv2dLayer", conv_clamp=None if name == "skip" else clamp)
         made.state["_parameters"]["weight"] = parameter(state[f"{ours}.weight"])
         made.state["_buffers"]["resample_filter"] = kernel
         if bias:

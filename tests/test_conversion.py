@@ -125,7 +125,7 @@ def _change(content, change):
         ("twice", "no tree of modules"),
         ("no module", "no tree of modules"),
         ("deviation", "minibatch deviation"),
-        ("clamp list", r"values of other kinds \(TypeError\)"),
+        ("clamp list", "has conv_clamp of the type list, no number"),
         ("tensor", r"values of other kinds \(RuntimeError\)"),
     ],
 )

@@ -44,3 +44,22 @@ def build(spec: Mapping[str, Any]) -> GAN:
         return biggan.build(**keywords)
     known = "biggan, oasis, osmis, stylegan2 and transgan"
     raise InputError(f"unknown GAN {spec.get('name')!r}: known are {known}")
+
+
+def build_saved(spec: Mapping[str, Any], path: object) -> GAN:
+    """Build the GAN that a generator's manifest describes.
+
+    Args:
+        spec: see `build`.
+        path: the generator's folder, named in errors.
+
+    Raises:
+        InputError: this version knows no such GAN, or no such option of it.
+    """
+    try:
+        return build(spec)
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"generator {path} has a manifest that does not fit this version of synthaug (gan: "
+            f"{str(error)[:80]}): fit again"
+        ) from error

@@ -46,6 +46,8 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
         raise InputError(
             f"a source and its adaptation go with --generator {' or '.join(ADAPTED)}: add that"
         )
+    if config.adaptation != "both" and config.source is None:
+        raise InputError(f"adaptation {config.adaptation} starts from a source: add --source")
     if gan != "oasis" and config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
     *others, last = GANS[gan].names

@@ -105,7 +105,7 @@ def train_parent(
     Raises:
         InputError: no samples, or the file cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not samples:
         raise InputError("no frames to train a parent network on: give frames of other videos")
@@ -127,7 +127,7 @@ def train_parent(
         name: tensor.cpu().contiguous() for name, tensor in learner.network.state_dict().items()
     }
     metadata = {"synthaug": json.dumps(manifest)}
-    files.write_with(out, lambda path: save_file(state, str(path), metadata=metadata))
+    files.write_bytes(out, save(state, metadata=metadata))
     return losses
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from synthaug.errors import InputError
 from synthaug.gans.oasis.networks import NOISE_DIM, OasisDiscriminator, OasisGenerator
 from synthaug.gans.state_dicts import fill
+from synthaug.unpickling import load_weights
 
 _SPECTRAL = "parametrizations.weight"
 _GENERATOR_NAMES = (
@@ -97,15 +97,7 @@ def load_official_discriminator(
 
 
 def _read(path: str | Path, what: str) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"no {what} at {path} ({error.strerror}): check the path") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{what} {path} is no plain state dict of tensors: it is damaged, or holds code, which "
-            "is never run"
-        ) from error
+    state = load_weights(path)
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):

@@ -19,7 +19,7 @@ from synthaug.errors import InputError
 from synthaug.gans.state_dicts import fill
 from synthaug.gans.stylegan2.layers import fir_kernel
 from synthaug.gans.stylegan2.networks import StyleDiscriminator, StyleGenerator
-from synthaug.unpickling import Record
+from synthaug.unpickling import Record, brief
 
 WHAT = "StyleGAN2"
 MOST_LEVELS = 9
@@ -233,9 +233,12 @@ def _check_nvidia(
         expected = {"c_dim": 0, "architecture": architecture, "use_noise": True}
         for key, value in expected.items():
             if key in own and own[key] != value:
-                raise InputError(f"{path}: {name or 'it'} has {key} {own[key]!r:.40}, not {value}")
-        if "conv_clamp" in own:
-            clamps.add(own["conv_clamp"])
+                raise InputError(f"{path}: {name or 'it'} has {key} {brief(own[key])}, not {value}")
+        if "conv_clamp" in own and not (name.endswith("skip") and own["conv_clamp"] is None):
+            clamp = own["conv_clamp"]
+            if clamp is not None and type(clamp) not in (int, float):
+                raise InputError(f"{path}: {name or 'it'} has conv_clamp {brief(clamp)}, no number")
+            clamps.add(clamp)  # the discriminator's shortcuts are never clamped
         if re.search(r"(^|\.)conv[01]?$", name) and own.get("activation", "lrelu") != "lrelu":
             raise InputError(f"{path}: {name} has another activation than published")
         if re.fullmatch(r"mapping\.fc\d+", name) and not math.isclose(

@@ -270,11 +270,10 @@ class ResBlock(nn.Module):
             Blur((2, 2)), EqualConv(c_in, c_out, 3, stride=2), Activation(c_out, clamp)
         )
         self.skip = nn.Sequential(Blur((1, 1)), EqualConv(c_in, c_out, 1, stride=2))
-        self.clamp = clamp
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both paths over the root of two."""
-        y: Tensor = self.conv2(self.conv1(x)) + clamped(self.skip(x), self.clamp)
+        y: Tensor = self.conv2(self.conv1(x)) + self.skip(x)
         return y / math.sqrt(2)
 
 
