@@ -8,10 +8,11 @@ from gan_contract import GANContract, total
 from synthaug import gans
 from synthaug.errors import InputError
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.deviation import minibatch_deviation
 from synthaug.gans.gradient_penalty import gradient_penalty
 from synthaug.gans.smoothness import smoothness_px
 from synthaug.gans.stylegan2 import losses
-from synthaug.gans.stylegan2.layers import ModulatedConv, Upsample, minibatch_deviation
+from synthaug.gans.stylegan2.layers import ModulatedConv, Upsample
 from synthaug.gans.stylegan2.networks import (
     StyleDiscriminator,
     StyleGenerator,

@@ -275,20 +275,3 @@ class ResBlock(nn.Module):
         """Return the sum of both paths over the root of two."""
         y: Tensor = self.conv2(self.conv1(x)) + self.skip(x)
         return y / math.sqrt(2)
-
-
-def minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """Append the mean standard deviation within groups of the batch as one more channel.
-
-    Args:
-        x: (B, C, h, w).
-        group: samples per group; where B is no multiple of it, the next smaller that divides B.
-
-    Returns:
-        (B, C + 1, h, w).
-    """
-    B, C, h, w = x.shape
-    size = next(n for n in range(min(group, B), 0, -1) if B % n == 0)
-    grouped = x.view(size, B // size, C, h, w)
-    deviation = (grouped.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # (B / size,)
-    return torch.cat([x, deviation.repeat(size)[:, None, None, None].expand(-1, 1, h, w)], 1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from synthaug.errors import InputError
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.deviation import minibatch_deviation
 from synthaug.gans.focus import Focus
 from synthaug.gans.stylegan2.layers import (
     Activation,
@@ -21,7 +22,6 @@ from synthaug.gans.stylegan2.layers import (
     ResBlock,
     StyledConv,
     ToRGB,
-    minibatch_deviation,
 )
 from synthaug.gans.stylegan2.masks import MaskHead, MaskJudge, judged_px
 from synthaug.seeding import torch_stream

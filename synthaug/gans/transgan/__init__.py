@@ -11,7 +11,10 @@ sizes, and tokens normalised by their root mean square. Small enough for a CPU, 
   divides by four;
 - all tokens begin alike but for their positions, so that images begin smooth;
 - positions are learned and absolute; the paper adds relative ones;
-- images are bounded by tanh.
+- images are bounded by tanh;
+- the discriminator decides by all its last tokens, each in its place, and by how much they differ
+  between samples (minibatch deviation, Karras et al. 2018), not by a class token: that one saw an
+  average, so that all samples could share one layout.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.deviation import minibatch_deviation
 
 SMALLEST_PX = 8
 """Side of the generator's first map, in tokens (published)."""
@@ -23,6 +24,11 @@ GRID = 16
 """Tokens a side that attend to one another on maps that are cut into grids (published)."""
 WHOLE = 32
 """Tokens a side up to which maps stay whole (published)."""
+MADE, READ = 0.02, 0.5
+"""Standard deviation of positions at first, in generator and discriminator: tokens of pictures have
+about 0.4, beside which 0.02 would leave a bag of patches to judge."""
+GROUP, NARROW, HEAD = 4, 16, 64
+"""The discriminator ends with: samples compared, channels of a token, of all tokens together."""
 
 
 class TokenGenerator(nn.Module):
@@ -68,16 +74,16 @@ class TokenGenerator(nn.Module):
 
 
 class TokenDiscriminator(nn.Module):
-    """Patches of two sizes to one logit, read off a class token.
+    """Patches of two sizes to one logit.
 
     16x16 fine patches go through a stage of blocks; their tokens, averaged 2x2, are joined by
-    those of 8x8 patches of twice the side for a second stage, in whose last blocks a class token
-    takes part.
+    those of 8x8 patches of twice the side for a second stage. The tokens it ends with, each in its
+    place, and how much they differ between samples, decide together.
 
     Args:
         size: side of the images, a multiple of 16 pixels.
         widths: channels C of the two stages, the second wider.
-        blocks: transformer blocks of the two stages; of the second, one sees the class token.
+        blocks: transformer blocks of the two stages.
         head_dim: channels of one attention head.
     """
 
@@ -89,20 +95,21 @@ class TokenDiscriminator(nn.Module):
         fine, coarse = widths
         self.embed_fine = nn.Linear(3 * self.patch**2, fine)
         self.embed_coarse = nn.Linear(3 * (2 * self.patch) ** 2, coarse - fine)
-        self.fine = Stage(fine, FINEST, blocks[0], head_dim)
-        self.coarse = Stage(coarse, FINEST // 2, blocks[1] - 1, head_dim)
-        self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, coarse))
-        self.last = Block(coarse, head_dim)
-        self.head = nn.Sequential(TokenNorm(), nn.Linear(coarse, 1))
+        self.fine = Stage(fine, FINEST, blocks[0], head_dim, READ)
+        self.coarse = Stage(coarse, FINEST // 2, blocks[1], head_dim, READ)
+        self.norm = TokenNorm()
+        self.narrow = nn.Linear(coarse + 1, NARROW)
+        places = (FINEST // 2) ** 2
+        self.head = nn.Sequential(nn.Linear(places * NARROW, HEAD), nn.GELU(), nn.Linear(HEAD, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Judge images (B, 3, size, size): logits (B,)."""
         fine = self.fine(self.embed_fine(to_patches(image, self.patch)))  # (B, 256, C)
         pooled = to_tokens(F.avg_pool2d(to_map(fine), 2))  # (B, 64, C)
         coarse = self.embed_coarse(to_patches(image, 2 * self.patch))
-        x = self.coarse(torch.cat([pooled, coarse], 2))
-        x = self.last(torch.cat([self.class_token.expand(len(x), -1, -1).to(x.dtype), x], 1))
-        logits: Tensor = self.head(x[:, 0]).squeeze(1)
+        x = self.norm(self.coarse(torch.cat([pooled, coarse], 2)))
+        x = to_tokens(minibatch_deviation(to_map(x), GROUP))
+        logits: Tensor = self.head(self.narrow(x).flatten(1)).squeeze(1)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -116,12 +123,15 @@ class Stage(nn.Module):
         side: of the map, in tokens.
         depth: number of blocks.
         head_dim: channels of one attention head.
+        spread: standard deviation of the positions at first.
     """
 
-    def __init__(self, width: int, side: int, depth: int, head_dim: int) -> None:
+    def __init__(
+        self, width: int, side: int, depth: int, head_dim: int, spread: float = MADE
+    ) -> None:
         super().__init__()
         self.side = side
-        self.positions = nn.Parameter(0.02 * torch.randn(1, side**2, width))
+        self.positions = nn.Parameter(spread * torch.randn(1, side**2, width))
         self.blocks = nn.ModuleList(Block(width, head_dim) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
