@@ -118,7 +118,8 @@ def train(
        the real pairs;
     5. generator step (discriminator frozen) on the same fakes, or fresh ones; plug-ins weigh the
        samples in the adversarial terms, and add terms;
-    6. average the generator (EMA); plug-ins adapt; hand the terms to ``after_step``.
+    6. plug-ins adapt; average the generator (EMA) and what processes estimate; hand the terms to
+       ``after_step``.
 
     Args:
         state: continues at ``state.step``.
@@ -174,6 +175,8 @@ def train(
             for plugin in state.plugins:
                 plugin.adapt()
         _average(state)
+        for estimate in gan.estimates():
+            estimate.copy_(engine.gather(estimate.reshape(1)).mean())
         state.step += 1
         if after_step({name: term.detach().mean() for name, term in terms.items()}):
             return

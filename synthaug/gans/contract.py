@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -131,6 +131,10 @@ class GAN(nn.Module, ABC):
 
     def before_step(self, step: int, averaged: nn.Module) -> None:
         """Begin a step; ``averaged`` is the generator's twin. Repeated where a fit is resumed."""
+
+    def estimates(self) -> Sequence[Tensor]:
+        """Return buffers () that every process estimates on its own samples; they are averaged."""
+        return ()
 
     def to_sample_size(self, batch: PairBatch) -> PairBatch:
         """Bring real pairs that `real_scale` made larger to the size of the samples."""

@@ -407,3 +407,37 @@ def test_the_smoothness_term_enters_the_sum():
     terms = gan.generator_terms(gan.generator(gan.latent(4)), 0)
     assert set(terms) == {"real/16px", "real/8px", "real/4px", "smoothness"}
     assert total(terms).isfinite()
+
+
+def test_processes_share_one_mean_of_path_lengths():
+    """Each estimates its own; the first one's alone is kept for a resume."""
+    from synthaug.engine import Engine
+    from synthaug.training import LoopSettings, TrainingState, train
+
+    class WithAnother(Engine):
+        def gather(self, values):
+            return torch.cat([values, values + 2])
+
+    gan = gans.build(
+        {"name": "stylegan2", "size": 16, "channels": [12, 12, 8], "z_dim": 8, "w_dim": 8}
+        | {"n_mlp": 2, "path": 2.0}
+    )
+    settings = LoopSettings(
+        iterations=1,
+        batch_size=2,
+        lr_generator=0.0,
+        lr_discriminator=0.0,
+        lr_pretrain=0.0,
+        betas=(0.0, 0.99),
+        ema=0.9,
+        share_fakes=False,
+        seed=0,
+    )
+    train(
+        TrainingState(gan, [], settings),
+        torch.zeros(2, 3, 16, 16),
+        None,
+        WithAnother("cpu", 1, "32-true"),
+        lambda _: False,
+    )
+    assert 1 < gan.path_mean < 1.5  # a hundredth of the first length, and half of the two apart

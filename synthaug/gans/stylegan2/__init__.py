@@ -135,6 +135,10 @@ class StyleGAN2(GAN):
         if self.presence is not None and step == self.mask_from:
             self.generator.load_state_dict(averaged.state_dict(), strict=True)
 
+    def estimates(self) -> Sequence[Tensor]:
+        """Return the mean path length, where it is used."""
+        return (self.path_mean,) if self.path > 0 else ()
+
     def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
         """Take images (B, 3, H, W) in [-1, 1], and masks where the networks have classes."""
         return PairBatch((images,), masks)
