@@ -101,7 +101,7 @@ def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Samp
     paths = [folder.list_images(path) for path in folders]
     count = max(-(-CROPS // len(folders)), *map(len, paths))
     rows = [
-        _crops(listed, count, size, seed, f"{path.name}-", f"{number:04d}-")[:count]
+        _crops(listed, count, size, seed, f"{path.name}-", f"{number:04d}-{path.name}-")[:count]
         for number, (path, listed) in enumerate(zip(folders, paths, strict=True))
     ]
     return [crop for turn in zip(*rows, strict=True) for crop in turn]

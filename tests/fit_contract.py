@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from safetensors.torch import load_file
 from synthaug import training_pairs
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.fit_folder import FitFolder
 from synthaug.fitting import fit
 from synthaug.generation import generate, load_generator
 
@@ -135,6 +138,28 @@ class PicturesContract:
             )
         assert_same_weights(source, self.resume(tmp_path / "out"), self.kept_weights)
 
+    def test_what_auto_stood_for_is_kept(self, source):
+        manifest = json.loads((source / "manifest.json").read_text())
+        assert manifest["config"]["precision"] == manifest["precision"] != "auto"
+
+    def test_a_manifest_of_another_version_is_one_line(self, source, tmp_path):
+        shutil.copytree(source, tmp_path / "copy")
+        path = tmp_path / "copy" / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["gan"]["invented"] = 3
+        path.write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match=r"does not fit this version.*invented"):
+            load_generator(tmp_path / "copy")
+
+    def test_metrics_cut_off_in_a_line_are_read_up_to_it(self, source, tmp_path):
+        shutil.copytree(source, tmp_path / "copy")
+        path = tmp_path / "copy" / "metrics.jsonl"
+        whole = path.read_text()
+        path.write_text(whole[: len(whole) // 2])
+        assert FitFolder(tmp_path / "copy").read_metrics(0) is not None
+        path.unlink()
+        assert FitFolder(tmp_path / "copy").read_diversity() == 1.0
+
     def test_unknown_presets_and_sizes_are_refused(self, source, tmp_path):
         many, out = source.parent / "many", tmp_path / "out"
         with pytest.raises(InputError, match="preset compose: use small"):
@@ -190,6 +215,8 @@ class AdaptationContract(PicturesContract):
         with pytest.raises(KeyboardInterrupt):
             self.adapt(tmp_path, source, progress=interrupt_at(1))
         assert_same_weights(whole, self.resume(tmp_path / "adapted"))
+        kept = json.loads((whole / "manifest.json").read_text())["config"]["source"]
+        assert Path(kept).is_absolute()  # a resume may begin elsewhere
         again, _ = self.adapt(tmp_path / "again", whole, adaptation="smoothness")
         assert "heads.0.bias" in weights(whole, "discriminator")
         assert "heads.0.bias" not in weights(again, "discriminator")
@@ -210,6 +237,14 @@ class AdaptationContract(PicturesContract):
         (tmp_path / "manifest.json").write_text('{"format": "synthaug-bank-1"}')
         with pytest.raises(InputError, match="holds no "):
             self.adapt(tmp_path, tmp_path)
+        shutil.copytree(source, tmp_path / "without")
+        manifest = json.loads((tmp_path / "without" / "manifest.json").read_text())
+        del manifest["discriminator"]
+        (tmp_path / "without" / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match=r"damaged manifest \(discriminator\)"):
+            self.adapt(tmp_path, tmp_path / "without")
+        with pytest.raises(InputError, match="adaptation plain starts from a source"):
+            self.pretrain(source.parent / "many", tmp_path / "out", adaptation="plain")
         with pytest.raises(InputError, match="pictures of 32 px, not 64"):
             self.adapt(tmp_path, source, max_size=64)
         with pytest.raises(InputError, match="unknown adaptation 'smothness': one of both, plain"):

@@ -44,7 +44,7 @@ class TestBigGAN(AdaptationContract):
         assert manifest["crop_classes"] == ["cat", "dog"]
         assert manifest["gan"]["num_classes"] == 2
         names = [pair["id"] for pair in manifest["pairs"]]
-        assert names[:4] == ["cat-0-0", "dog-0-0", "cat-1-0", "dog-0-1"]
+        assert names[:4] == ["0000-cat-0-0", "0001-dog-0-0", "0000-cat-1-0", "0001-dog-0-1"]
         assert "projection.weight_orig" in weights(whole, "discriminator")
         with pytest.raises(KeyboardInterrupt):
             self.pretrain(tmp_path / "many", tmp_path / "out", progress=interrupt_at(1))

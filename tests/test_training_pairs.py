@@ -35,6 +35,14 @@ def test_hidden_files_are_no_pictures_and_folders_are_classes(photographs):
     assert (pair.id, np.unique(pair.mask).tolist()) == ("a", [255])
 
 
+def test_crops_of_classes_whose_names_meet_have_ids_of_their_own(tmp_path):
+    for name in ("cat/big-1.png", "cat-big/1.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (40, 32)).save(tmp_path / name)
+    crops = read_class_crops(class_folders(tmp_path), 32, 0)
+    assert len({crop.id for crop in crops}) == len(crops)
+
+
 def test_pictures_without_masks_have_names_of_their_own(photographs):
     Image.new("RGB", (40, 32)).save(photographs / "cat" / "a.jpg")
     with pytest.raises(InputError, match="cat holds several pictures named a: keep one"):
