@@ -142,12 +142,12 @@ def fit(
             f"a batch of {batch} pairs cannot be shared by {config.devices} devices: "
             f"use --batch-size {whole}"
         )
-    engine = Engine(config.accelerator, config.devices, config.precision)
+    precision = manifest.get("precision", config.precision) if resume else config.precision
+    engine = Engine(config.accelerator, config.devices, precision)  # auto may differ elsewhere
     if not resume:
         kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
         lines = target.create(kept, overwrite=overwrite)
-        # What "auto" stands for, and where a relative path leads, may be otherwise elsewhere.
-        settings = {**asdict(config), "preset": plan.preset, "precision": engine.precision}
+        settings = {**asdict(config), "preset": plan.preset}  # auto may be another one elsewhere
         if config.source is not None:
             settings["source"] = str(Path(config.source).resolve())
         manifest = manifest_header(plan.gan, classes, lines, pairs[0], settings, engine.precision)

@@ -138,10 +138,6 @@ class PicturesContract:
             )
         assert_same_weights(source, self.resume(tmp_path / "out"), self.kept_weights)
 
-    def test_what_auto_stood_for_is_kept(self, source):
-        manifest = json.loads((source / "manifest.json").read_text())
-        assert manifest["config"]["precision"] == manifest["precision"] != "auto"
-
     def test_a_manifest_of_another_version_is_one_line(self, source, tmp_path):
         shutil.copytree(source, tmp_path / "copy")
         path = tmp_path / "copy" / "manifest.json"
