@@ -16,8 +16,8 @@ Generator and discriminator learn at rates of their own: at one rate for all, th
 discriminator tells nothing apart in so short a training, and samples of a class become all alike.
 
 Hardware and result to expect: eight to fourteen minutes of one CPU core a run, a run for each row
-and seed; RESULTS.md, "Plug-ins and MED-GAN": nothing beats the labelled tiles alone. OUT/table.md is
-written after each run, OUT/runs holds each run's numbers and a sheet of samples, a row per class.
+and seed; RESULTS.md, "Plug-ins and MED-GAN": nothing beats the labelled tiles alone. OUT/table.md
+is written after each run, OUT/runs holds each run's numbers and a sheet of samples, a row per class.
 Stop it at any time; the same command goes on.
 """
 
