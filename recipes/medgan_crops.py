@@ -17,8 +17,8 @@ discriminator tells nothing apart in so short a training, and samples of a class
 
 Hardware and result to expect: eight to fourteen minutes of one CPU core a run, a run for each row
 and seed; RESULTS.md, "Plug-ins and MED-GAN": nothing beats the labelled tiles alone. OUT/table.md
-is written after each run, OUT/runs holds each run's numbers and a sheet of samples, a row per class.
-Stop it at any time; the same command goes on.
+is written after each run, OUT/runs holds each run's numbers and a sheet of samples, a row per
+class. Stop it at any time; the same command goes on.
 """
 
 from __future__ import annotations
