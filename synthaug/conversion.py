@@ -62,8 +62,9 @@ def convert(source: str | Path, out: str | Path, *, overwrite: bool = False) -> 
         "versions": versions(),
     }
     with files.new_directory(out, overwrite=overwrite) as staging:
-        files.write_bytes(staging / WEIGHTS_FILE, save(tensors))
-        manifest["weights_sha256"] = files.sha256_file(staging / WEIGHTS_FILE)
+        data = save(tensors)
+        files.write_bytes(staging / WEIGHTS_FILE, data)
+        manifest["weights_sha256"] = files.sha256_bytes(data)
         files.write_json(staging / "manifest.json", manifest)
     return manifest
 

@@ -101,26 +101,25 @@ def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Samp
     paths = [folder.list_images(path) for path in folders]
     count = max(-(-CROPS // len(folders)), *map(len, paths))
     rows = [
-        _crops(listed, count, size, seed, f"{path.name}-", f"{number:04d}-{path.name}-")[:count]
-        for number, (path, listed) in enumerate(zip(folders, paths, strict=True))
+        _crops(listed, count, size, seed, f"{path.name}-")[:count]
+        for path, listed in zip(folders, paths, strict=True)
     ]
-    return [crop for turn in zip(*rows, strict=True) for crop in turn]
+    return [  # a class "cat-big" may have what a class "cat" calls big-1: numbers tell them apart
+        replace(crop, id=f"{number:04d}-{crop.id}")
+        for turn in zip(*rows, strict=True)
+        for number, crop in enumerate(turn)
+    ]
 
 
 def _crops(
-    paths: Sequence[Path],
-    at_least: int,
-    size: int,
-    seed: int,
-    stream_prefix: str = "",
-    id_prefix: str = "",
+    paths: Sequence[Path], at_least: int, size: int, seed: int, prefix: str = ""
 ) -> list[Sample]:
     each = -(-at_least // len(paths))
     rows = []
     for path in paths:
         image, grey = folder.read_image(path)
-        stream = numpy_stream(seed, "fit", "crops", stream_prefix + path.name)
-        names = [f"{id_prefix}{path.stem}-{i}" for i in range(each)]
+        stream = numpy_stream(seed, "fit", "crops", prefix + path.name)
+        names = [f"{prefix}{path.stem}-{i}" for i in range(each)]
         rows.append([_square(image, grey, size, stream, name) for name in names])
     return [crop for turn in zip(*rows, strict=True) for crop in turn]
 

@@ -17,6 +17,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -116,26 +117,21 @@ class _Namespace:
     """Stands for `argparse.Namespace`."""
 
 
-class _Attributes(dict[str, Any]):
-    """Stands for a dict with attribute access; a pickle fills it item by item."""
+class _Filled:
+    """Part of a container that a pickle fills item by item; copies could be asked for endlessly."""
 
     def __init__(self, *content: object) -> None:
-        _refuse_copy(content)
+        if any(not isinstance(part, (list, tuple, dict)) or part for part in content):
+            raise _RefusedError("it copies a container")
         super().__init__()
 
 
-class _Ordered(OrderedDict[str, Any]):
-    """Stands for an ordered dict; a pickle fills it item by item."""
-
-    def __init__(self, *content: object) -> None:
-        _refuse_copy(content)
-        super().__init__()
+class _Attributes(_Filled, dict[str, Any]):
+    """Stands for a dict with attribute access."""
 
 
-def _refuse_copy(content: Sequence[object]) -> None:
-    """Refuse to copy a container: some bytes could ask for it again and again."""
-    if any(not isinstance(part, (list, tuple, dict)) or part for part in content):
-        raise _RefusedError("it copies a container")
+class _Ordered(_Filled, OrderedDict[str, Any]):
+    """Stands for an ordered dict."""
 
 
 class _Dtype:
@@ -154,7 +150,19 @@ class _Dtype:
 _BUILT = (_Namespace, _Attributes, _Dtype, _Ordered)
 _KEYS = (str, int)
 """What is hashed; a nested tuple of a few bytes could take for ever."""
+_HASHING = {
+    pickle.SETITEM: slice(-2, -1), pickle.SETITEMS: slice(None, None, 2),
+    pickle.DICT: slice(None, None, 2), pickle.ADDITEMS: slice(None), pickle.FROZENSET: slice(None),
+}  # fmt: skip
+"""Opcode -> where on the stack lies what it hashes."""
 _MOST_AXES, _LONGEST_AXIS = 8, 2**48
+
+
+def _load_hashed(opcode: int, keys: slice, reader: _Unpickler) -> None:
+    """Refuse keys that could take for ever to hash, then do what the opcode says."""
+    if any(type(key) not in _KEYS for key in reader.stack[keys]):
+        raise _RefusedError("it has keys that are neither names nor numbers")
+    pickle._Unpickler.dispatch[opcode](reader)  # type: ignore[arg-type]
 
 
 class _Unpickler(pickle._Unpickler):
@@ -189,31 +197,7 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BYTEARRAY8[0]] = _refuse_claim
 
-    def _set_item(self) -> None:
-        self._hash("SETITEM", self.stack[-2:-1])
-
-    def _set_items(self) -> None:
-        self._hash("SETITEMS", self.stack[::2])
-
-    def _make_dict(self) -> None:
-        self._hash("DICT", self.stack[::2])
-
-    def _add_items(self) -> None:
-        self._hash("ADDITEMS", self.stack)
-
-    def _make_frozenset(self) -> None:
-        self._hash("FROZENSET", self.stack)
-
-    def _hash(self, opcode: str, keys: Sequence[object]) -> None:
-        if any(type(key) not in _KEYS for key in keys):
-            raise _RefusedError("it has keys that are neither names nor numbers")
-        pickle._Unpickler.dispatch[getattr(pickle, opcode)[0]](self)  # type: ignore[arg-type]
-
-    dispatch[pickle.SETITEM[0]] = _set_item
-    dispatch[pickle.SETITEMS[0]] = _set_items
-    dispatch[pickle.DICT[0]] = _make_dict
-    dispatch[pickle.ADDITEMS[0]] = _add_items
-    dispatch[pickle.FROZENSET[0]] = _make_frozenset
+    dispatch |= {code[0]: partial(_load_hashed, code[0], keys) for code, keys in _HASHING.items()}
 
 
 @dataclass(frozen=True)

@@ -358,9 +358,26 @@ def test_losses_can_be_derived_twice_everywhere():
     assert torch.autograd.gradgradcheck(score, z, atol=1e-4)
 
 
+def loop_settings(iterations, batch_size, lr):
+    """One rate for all networks, fresh fakes for each step."""
+    from synthaug.training import LoopSettings
+
+    return LoopSettings(
+        iterations=iterations,
+        batch_size=batch_size,
+        lr_generator=lr,
+        lr_discriminator=lr,
+        lr_pretrain=lr,
+        betas=(0.0, 0.99),
+        ema=0.9,
+        share_fakes=False,
+        seed=0,
+    )
+
+
 def test_a_few_steps_of_the_loop_learn_the_colour_of_the_images():
     from synthaug.engine import Engine
-    from synthaug.training import LoopSettings, TrainingState, train
+    from synthaug.training import TrainingState, train
 
     torch.manual_seed(0)
     gan = gans.build(
@@ -369,18 +386,7 @@ def test_a_few_steps_of_the_loop_learn_the_colour_of_the_images():
     )
     images = torch.full((4, 3, 16, 16), 0.6) + 0.05 * torch.randn(4, 3, 16, 16)
     images[:, 2] = -0.6
-    settings = LoopSettings(
-        iterations=60,
-        batch_size=8,
-        lr_generator=0.003,
-        lr_discriminator=0.003,
-        lr_pretrain=0.003,
-        betas=(0.0, 0.99),
-        ema=0.9,
-        share_fakes=False,
-        seed=0,
-    )
-    state = TrainingState(gan, [], settings)
+    state = TrainingState(gan, [], loop_settings(60, 8, 0.003))
     seen = {}
     train(state, images, None, Engine("cpu"), lambda terms: bool(seen.update(terms)))
     with torch.no_grad():
@@ -412,7 +418,7 @@ def test_the_smoothness_term_enters_the_sum():
 def test_processes_share_one_mean_of_path_lengths():
     """Each estimates its own; the first one's alone is kept for a resume."""
     from synthaug.engine import Engine
-    from synthaug.training import LoopSettings, TrainingState, train
+    from synthaug.training import TrainingState, train
 
     class WithAnother(Engine):
         def gather(self, values):
@@ -422,19 +428,8 @@ def test_processes_share_one_mean_of_path_lengths():
         {"name": "stylegan2", "size": 16, "channels": [12, 12, 8], "z_dim": 8, "w_dim": 8}
         | {"n_mlp": 2, "path": 2.0}
     )
-    settings = LoopSettings(
-        iterations=1,
-        batch_size=2,
-        lr_generator=0.0,
-        lr_discriminator=0.0,
-        lr_pretrain=0.0,
-        betas=(0.0, 0.99),
-        ema=0.9,
-        share_fakes=False,
-        seed=0,
-    )
     train(
-        TrainingState(gan, [], settings),
+        TrainingState(gan, [], loop_settings(1, 2, 0.0)),
         torch.zeros(2, 3, 16, 16),
         None,
         WithAnother("cpu", 1, "32-true"),
