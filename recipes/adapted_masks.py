@@ -9,6 +9,7 @@ that comes with the package, and learns their masks in the last third of its ste
 drawn and filtered. Then `compare` trains a U-Net at 32 px on the ten pairs, with each arm of
 `ARMS`; the test are tiles of the left half, none over another. ``--draws`` repeats all of it with
 other ten tiles, of the twelve there are, and other seeds; each draw is a unit of the comparison.
+``--plugins medgan-object`` fits with plug-ins; all but the source then lies in OUT/PLUGINS.
 
 OUT/samples.png: the ten pairs of the first draw over what was generated and kept, masks outlined.
 OUT/comparison/index.html is the report, OUT/table.md its table.
@@ -129,6 +130,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--source-steps", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=2000, help="of the fits, masks included")
     parser.add_argument("--adaptation", choices=get_args(Adaptation), default="both")
+    parser.add_argument("--plugins", nargs="+", default=[], metavar="NAME", help="of the fits")
     parser.add_argument("--seeds", type=int, default=5, help="of the trainings")
     parser.add_argument("--train-steps", type=int, default=60, help="of the U-Net")
     parser.add_argument("--batch-size", type=int, default=8, help="of the U-Net")
@@ -148,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.data,
         FitConfig(**common, max_size=GENERATOR_PX, iterations=options.source_steps),
     )
+    out = options.out / "+".join(options.plugins)
     units = [coins_unit(seed) for seed in range(options.draws)]
     sources: dict[str, dict[str, Path]] = {}
     for seed, unit in enumerate(units):
@@ -155,18 +158,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **common,
             source=str(source),
             adaptation=options.adaptation,
+            plugins=tuple(options.plugins),
             iterations=options.steps,
             seed=seed,
         )
         drawing = GenerateConfig(n=SAMPLES, seed=seed, accelerator=options.accelerator)
-        stages = UnitSources(options.out / "units" / unit.name, unit, unit.name, None, say)
+        stages = UnitSources(out / "units" / unit.name, unit, unit.name, None, say)
         bank = stages.synthetic(Recipe(config, drawing, FILTER))
         if not len(Bank(bank)):
             raise InputError(f"the filter kept no sample of {bank}: fit with more steps")
         sources[unit.name] = {"synthetic": bank, "copy-paste": stages.composed(config)}
     banks = {name: Bank(found["synthetic"]) for name, found in sources.items()}
-    write_sheet(options.out / "samples.png", units[0].training, banks[units[0].name])
-    folder = options.out / "comparison"
+    write_sheet(out / "samples.png", units[0].training, banks[units[0].name])
+    folder = out / "comparison"
     compare(
         units,
         folder,
@@ -182,8 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         echo=say,
     )
     say(f"report: {write_comparison_page(folder)}")
-    write_text(options.out / "table.md", table(read_comparison(folder), banks))
-    print((options.out / "table.md").read_text(), end="")
+    write_text(out / "table.md", table(read_comparison(folder), banks))
+    print((out / "table.md").read_text(), end="")
 
 
 if __name__ == "__main__":

@@ -132,6 +132,10 @@ class GAN(nn.Module, ABC):
     def before_step(self, step: int, averaged: nn.Module) -> None:
         """Begin a step; ``averaged`` is the generator's twin. Repeated where a fit is resumed."""
 
+    def knows_masks(self) -> bool:
+        """Whether generated masks mean something at this step; a GAN may learn them last."""
+        return True
+
     def estimates(self) -> Sequence[Tensor]:
         """Return buffers () that every process estimates on its own samples; they are averaged."""
         return ()

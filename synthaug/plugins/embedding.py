@@ -15,6 +15,7 @@ The whole game of three players, with a classifier, is `synthaug.gans.medgan`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -40,6 +41,7 @@ class MaskEmbeddingPlugin(Plugin):
 
     Args:
         objects: the mask is that of a pair's objects, all classes but the first; off: a random box.
+            Where masks are learnt after pictures, nothing is looked at before.
         regions: train the discriminator on regional replacement, too.
     """
 
@@ -49,6 +51,7 @@ class MaskEmbeddingPlugin(Plugin):
         super().__init__()
         self.objects = objects
         self.regions = regions
+        self._knows_masks: Callable[[], bool] = lambda: True
 
     def attach(self, gan: GAN) -> None:
         """Begin the embeddings at the discriminator's places.
@@ -63,11 +66,13 @@ class MaskEmbeddingPlugin(Plugin):
                 "discriminator has none to weigh: leave it out"
             )
         focus.begin(next(gan.discriminator.parameters()))
+        self._knows_masks = gan.knows_masks
 
     def corrupt(self, batch: PairBatch) -> PairBatch:
         """Say where to look; images and mask stay as they are."""
-        focus = _objects(batch) if self.objects else looking_masks(batch.images[0])
-        return replace(batch, focus=focus)
+        if not self.objects:
+            return replace(batch, focus=looking_masks(batch.images[0]))
+        return replace(batch, focus=_objects(batch)) if self._knows_masks() else batch
 
     def discriminator_terms(
         self, gan: GAN, real: PairBatch, fake: PairBatch, step: int

@@ -54,7 +54,6 @@ _LEAKS = (
     "it is shown transformed pictures as what to paint, and would paint their colours and holes"
 )
 _KNOWS = "it is judged pixel by pixel against its map, and needs no other"
-_LATE = "its masks are learnt after its pictures; use medgan"
 _MASKLESS = "it makes no masks; use medgan"
 _TOKENS = "its discriminator has tokens, no feature maps to weigh"
 REFUSED: dict[tuple[str, str], str] = {
@@ -65,7 +64,6 @@ REFUSED: dict[tuple[str, str], str] = {
     ("oasis", "medgan"): _KNOWS,
     ("oasis", "medgan-regions"): _KNOWS,
     ("oasis", "medgan-object"): _KNOWS,
-    ("stylegan2", "medgan-object"): _LATE,
     ("biggan", "medgan-object"): _MASKLESS,
     ("transgan", "medgan"): _TOKENS,
     ("transgan", "medgan-regions"): _TOKENS,

@@ -84,6 +84,27 @@ def test_the_discriminator_judges_by_the_mask_and_learns_how(which):
     assert not torch.allclose(score(everywhere), score(torch.zeros(2, 1, *size)))
 
 
+def test_masks_that_are_learnt_after_pictures_are_looked_at_from_then_on():
+    torch.manual_seed(0)
+    late = {"num_classes": 3, "mask_from": 5, "bernoulli_steps": 2}
+    gan = gans.build({"name": "stylegan2", **SMALL, **late})
+    plugin = MaskEmbeddingPlugin(objects=True)
+    plugin.attach(gan)
+    torch.nn.init.ones_(gan.focus.embeddings[1].gain)
+    mask = torch.zeros(2, 3, 32, 32)
+    mask[:, 0], mask[:, 0, 8:20, 8:20], mask[:, 1, 8:20, 8:20] = 1, 0, 1
+    real = PairBatch((torch.rand(2, 3, 32, 32) * 2 - 1,), mask)
+    judged = {}
+    for step in (4, 6, 7):  # pictures; classes are drawn; masks as they are
+        gan.before_step(step, gan.generator)
+        seen = plugin.corrupt(real)
+        assert (seen.focus is None) == (step < 5)
+        here, there = (gan.discriminator_terms(b, b, step).realness() for b in (real, seen))
+        judged[step] = torch.equal(here, there)
+    assert judged == {4: True, 6: True, 7: False}
+    assert torch.equal(seen.focus, mask[:, 1:2])
+
+
 class Spy(gans.contract.GAN):
     """Notes what it is to call real."""
 

@@ -41,6 +41,18 @@ GANS = {
         "w_dim": 8,
         "n_mlp": 2,
         "path": 1.0,
+        "num_classes": None,
+    },
+    "stylegan2 with masks": {
+        "name": "stylegan2",
+        "size": 32,
+        "channels": [8, 8, 8, 8],
+        "z_dim": 8,
+        "w_dim": 8,
+        "n_mlp": 2,
+        "num_classes": 2,
+        "mask_from": 1,
+        "bernoulli_steps": 1,
     },
     "biggan": {
         "name": "biggan",

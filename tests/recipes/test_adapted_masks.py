@@ -52,20 +52,21 @@ def test_a_comparison_is_made_once(script, tmp_path, monkeypatch, capsys):
     Image.fromarray(noise).save(photos / "noise.png")
     command = ["--data", str(photos), "--out", str(out), "--source-steps", "2", "--steps", "3"]
     command += ["--seeds", "2", "--train-steps", "2", "--batch-size", "2"]
-    command += ["--adaptation", "blocks"]
+    command += ["--adaptation", "blocks", "--plugins", "medgan-object"]
     script.main(command)
-    first = capsys.readouterr().out
+    first, work = capsys.readouterr().out, out / "medgan-object"
     rows = [line.split(" | ") for line in first.splitlines() if line.startswith("| ")]
     assert [row[0].removeprefix("| ") for row in rows[1:]] == list(script.ARMS)
     assert rows[2][3].startswith("baseline")
     assert "coins-0 12 of 12" in first
-    assert Image.open(out / "samples.png").size == (2 * (10 * 70 + 6), 2 * (3 * 70 + 6))
-    assert (out / "comparison" / "index.html").is_file()
-    manifest = (out / "units" / "coins-0" / "generator" / "manifest.json").read_text()
+    assert Image.open(work / "samples.png").size == (2 * (10 * 70 + 6), 2 * (3 * 70 + 6))
+    assert (work / "comparison" / "index.html").is_file()
+    manifest = (work / "units" / "coins-0" / "generator" / "manifest.json").read_text()
     assert '"mask_from": 2' in manifest
     assert '"grey": true' in manifest
     assert '"adaptation": "blocks"' in manifest
-    made = {path: path.stat().st_mtime_ns for path in out.glob("comparison/runs/**/*.json")}
+    assert '"medgan-object"' in manifest
+    made = {path: path.stat().st_mtime_ns for path in work.glob("comparison/runs/**/*.json")}
     assert len(made) == 2 * len(script.ARMS)
     script.main(command)
     assert capsys.readouterr().out == first

@@ -106,6 +106,7 @@ class StyleGAN2(GAN):
             self.source = copy.deepcopy(generator).requires_grad_(False)
             self.source.mask_head = None
         self.mask_from = mask_from
+        self._step = 0
         self.bernoulli_steps = bernoulli_steps
         classes = None if generator.mask_head is None else generator.mask_head.num_classes
         self.register_buffer("presence", None if classes is None else torch.ones(classes))
@@ -132,8 +133,13 @@ class StyleGAN2(GAN):
 
     def before_step(self, step: int, averaged: nn.Module) -> None:
         """When masks begin, go on with the averaged generator."""
+        self._step = step
         if self.presence is not None and step == self.mask_from:
             self.generator.load_state_dict(averaged.state_dict(), strict=True)
+
+    def knows_masks(self) -> bool:
+        """Whether masks have begun."""
+        return self.presence is not None and self._step >= self.mask_from
 
     def estimates(self) -> Sequence[Tensor]:
         """Return the mean path length, where it is used."""
@@ -148,7 +154,8 @@ class StyleGAN2(GAN):
         if self.presence is not None and step >= self.mask_from:
             assert real.mask is not None
             there = (real.mask.amax((2, 3)) > 0).float()
-            seen = self.discriminator.judge_masks(real.images[0], real.mask)
+            focus = self._mask_focus(real, step)
+            seen = self.discriminator.judge_masks(real.images[0], real.mask, focus)
             made, weights = self._judge_fake(fake, step)
             known = masks.content_loss(seen, there, real=True)
             found = masks.content_loss(made, weights, real=False)
@@ -218,11 +225,18 @@ class StyleGAN2(GAN):
         """Logits (B, N, N + 1) of generated masks, and weights (B, N): 1 for what is there."""
         assert fake.mask is not None
         assert self.presence is not None
-        draw = step < self.mask_from + self.bernoulli_steps
-        mask = masks.straight_through(fake.mask, draw=draw)
+        mask = masks.straight_through(fake.mask, draw=self._draws(step))
         there = mask.detach().amax((2, 3)) > 0.5
         weights = torch.where(there, 1.0, self.presence)
-        return self.discriminator.judge_masks(fake.images[0].detach(), mask), weights
+        image, focus = fake.images[0].detach(), self._mask_focus(fake, step)
+        return self.discriminator.judge_masks(image, mask, focus), weights
+
+    def _draws(self, step: int) -> bool:
+        return step < self.mask_from + self.bernoulli_steps
+
+    def _mask_focus(self, batch: PairBatch, step: int) -> Tensor | None:
+        """Where to look; nowhere while pixels are drawn, whose objects are not those looked at."""
+        return None if self._draws(step) else batch.focus
 
     def _path_term(self, batch_size: int) -> Tensor:
         """Deviation of path lengths from their running mean, its mean for every sample."""

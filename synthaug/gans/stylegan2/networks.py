@@ -274,8 +274,9 @@ class StyleDiscriminator(nn.Module):
         self.focus = Focus(channels[0])
         self.mask_judge = None
         if num_classes is not None:
-            level = (self.judged_px // SMALLEST_PX).bit_length() - 1
-            self.mask_judge = MaskJudge(channels[level], num_classes)
+            width = channels[(self.judged_px // SMALLEST_PX).bit_length() - 1]
+            self.focus = Focus(channels[0], width)
+            self.mask_judge = MaskJudge(width, num_classes)
         self.requires_grad_(True)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -309,8 +310,10 @@ class StyleDiscriminator(nn.Module):
         logits.append(_full(self.final_linear(x.flatten(1))))
         return tuple(logits)
 
-    def judge_masks(self, image: Tensor, mask: Tensor) -> Tensor:
+    def judge_masks(self, image: Tensor, mask: Tensor, focus: Tensor | None = None) -> Tensor:
         """Judge masks (B, N, size, size) of images through blocks that do not learn from it.
+
+        What the blocks see is weighed with regard to ``focus`` (B, 1, size, size).
 
         Returns:
             Logits (B, N, N + 1), see `MaskJudge`.
@@ -322,7 +325,7 @@ class StyleDiscriminator(nn.Module):
                 x = block(x)
                 if x.shape[-1] == self.judged_px:
                     break
-        logits: Tensor = self.mask_judge(x, mask)
+        logits: Tensor = self.mask_judge(self.focus(x, focus, 1), mask)
         return logits
 
 
