@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthaug.bank import Bank, require_masks
+from synthaug.composing.components import largest_scale
 from synthaug.errors import InputError
 from synthaug.files import sha256_bytes
 from synthaug.quality.features import FeatureNet, Lite0Features, batch_size_for, load_feature_net
@@ -45,7 +46,8 @@ class FilterSettings:
         drop: share of the ranked samples that is dropped, in [0, 1).
         min_area_ratio: smallest object area (all classes but the background) relative to the
             smallest of the training pairs.
-        max_area_ratio: largest object area relative to the largest of the training pairs.
+        max_area_ratio: largest object area relative to the largest of the training pairs, or to
+            half of what the generator enlarges that to.
         max_stray: largest share of object pixels in stray blobs, in [0, 1]: components beyond
             the number that the training mask has of that class.
     """
@@ -128,8 +130,11 @@ def filter_bank(
     else:
         scores, near_copy_distance = _score(whole, pairs, net, progress)
     areas = [_object_share(pair.mask, whole.classes) for pair in pairs]
+    largest = max(areas)
+    if whole.manifest.get("generator", {}).get("enlarge", False):
+        largest *= max(1.0, largest_scale(largest) ** 2 / 2)
     limits = {
-        "object_share": [min(areas) * min_area_ratio, max(areas) * max_area_ratio],
+        "object_share": [min(areas) * min_area_ratio, largest * max_area_ratio],
         "near_copy_distance": near_copy_distance,
     }
     reasons = judge(scores, settings, limits["object_share"], near_copy_distance)

@@ -268,6 +268,7 @@ def write_composition(
         "name": "compose",
         "flip": config.flip,
         "shift": shift,
+        "enlarge": config.enlarge,
         "copies": config.copies,
         "generated_share": config.generated_share,
         "background_share": config.background_share,

@@ -113,6 +113,7 @@ class UnitSources:
             seed=fitting.seed,
             flip=fitting.flip,
             shift=fitting.shift,
+            enlarge=fitting.enlarge,
             copies=fitting.copies,
         )
         stage = "compose"

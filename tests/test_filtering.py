@@ -132,6 +132,21 @@ def test_broken_masks_are_rejected_with_reasons(tmp_path: Path) -> None:
     assert summary["max_stray"] == 0.1
 
 
+def test_what_the_generator_enlarges_on_purpose_is_not_too_large(tmp_path: Path) -> None:
+    small, large, huge = (np.zeros_like(pair().mask) for _ in range(3))
+    small[40:52, 60:72], large[20:70, 30:80], huge[5:90, 10:110] = 1, 1, 1
+    shown = [with_mask(moved(pair(), seed), mask) for seed, mask in enumerate((large, huge))]
+    reasons = []
+    for enlarge in (True, False):
+        path = tmp_path / str(enlarge)
+        drawn = [(sample, {"latent_seed": seed}) for seed, sample in enumerate(shown)]
+        manifest = {"generator": {"enlarge": enlarge}}
+        write_bank(path, drawn, [with_mask(pair(), small)], CLASSES, manifest)
+        filter_bank(path, net=NET, drop=0)
+        reasons.append([line["reasons"] for line in lines(path)])
+    assert reasons == [[[], ["object too large"]], [["object too large"]] * 2]
+
+
 def test_empty_pictures_stay_where_a_pair_is_empty(tmp_path: Path) -> None:
     good = moved(pair(), 0)
     empty = with_mask(good, good.mask * 0)

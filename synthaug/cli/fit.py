@@ -55,6 +55,14 @@ def fit_command(
     shift: Annotated[
         str | None, typer.Option(help="compose: objects go anywhere, stay near, or auto. [auto]")
     ] = None,
+    enlarge: Annotated[
+        bool | None,
+        typer.Option(
+            "--enlarge/--no-enlarge",
+            help="compose and fast: show small objects as if near, too; not where all pictures are "
+            "taken from one distance. [enlarge]",
+        ),
+    ] = None,
     iterations: options.Iterations = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Pairs per step. [the preset's]", metavar="N")
@@ -100,6 +108,7 @@ def fit_command(
                 "preset": preset,
                 "objects": None if objects is None else str(objects),
                 "shift": shift,
+                "enlarge": enlarge,
                 "iterations": iterations,
                 "batch_size": batch_size,
                 "max_size": max_size,

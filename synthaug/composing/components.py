@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 MIN_OBJECT_AREA = 0.001
 MAX_OBJECT_AREA = 0.4
 MAX_GAP = 0.025
+ENLARGED_SHARE = 0.2
+"""Share of the picture up to which small objects are enlarged."""
+MOST_ENLARGED = 4.0
 
 
 def find_components(
@@ -39,6 +42,21 @@ def find_components(
         for number in np.flatnonzero(fitting[1:]) + 1:
             found.append((label, (numbered == number) & of_class, int(areas[number])))
     return sorted(found, key=lambda item: -item[2])[:limit]
+
+
+def largest_scale(share: float) -> float:
+    """Return the largest plausible factor on the sides of a picture's objects, 1 or more.
+
+    One picture shows its objects at one distance, and one that is small there comes nearer in
+    others: all of them together may come to cover a fifth of the picture, at four times their side
+    at most.
+
+    Args:
+        share: of the picture that its movable objects cover together; 0 where there is none.
+    """
+    if share <= 0:
+        return 1.0
+    return float(np.clip(np.sqrt(ENLARGED_SHARE / share), 1, MOST_ENLARGED))
 
 
 def grow(component: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.composing.components import largest_scale
 from synthaug.composing.parts import (
     MARGIN_PX,
     PARTS,
@@ -49,7 +50,14 @@ class Composer(GeneratorFolder):
     """
 
     _GANS = (NAME,)
-    _NEEDS = ("gan.flip", "gan.shift", "gan.copies", "gan.generated_share", "gan.background_share")
+    _NEEDS = (
+        "gan.flip",
+        "gan.shift",
+        "gan.enlarge",
+        "gan.copies",
+        "gan.generated_share",
+        "gan.background_share",
+    )
     _OTHER = "{path} holds no compositions: its manifest.json is of another kind"
 
     def __init__(self, path: str | Path) -> None:
@@ -59,6 +67,7 @@ class Composer(GeneratorFolder):
         options = self.manifest["gan"]
         self._flip: bool = options["flip"]
         self._near: bool = options["shift"] == "near"
+        self._enlarge: bool = options["enlarge"]
         self._copies: int = options["copies"]
         self._generated_objects: float = options["generated_share"]
         self._generated_backgrounds: float = options["background_share"]
@@ -67,10 +76,10 @@ class Composer(GeneratorFolder):
         """Compose the sample of a seed; the same seed gives the same bits.
 
         One background, cropped by a factor of up to 1.3; every object of its pair or another
-        object in its stead, in random order, and some of them again. Each is scaled by 0.6-1.6,
-        turned by up to 20 degrees, stretched, bent, recoloured and shifted; at most a quarter of
-        its width and height leaves the frame. An object that the frame cut keeps its cut side
-        outside the frame.
+        object in its stead, in random order, and some of them again. Each is scaled by 0.6-1.6, or
+        further up where the objects are small (`largest_scale`), turned by up to 20 degrees,
+        stretched, bent, recoloured and shifted; at most a quarter of its width and height leaves
+        the frame. An object that the frame cut keeps its cut side outside the frame.
 
         Args:
             seed: seeds every draw.
@@ -204,7 +213,7 @@ class Composer(GeneratorFolder):
         """Draw where an object goes: (2, 3) from its own pixels to those of the sample."""
         height, width = self.size
         h, w = cutout.rgba.shape[:2]
-        scale = np.exp(rng.uniform(*np.log(SCALES)))
+        scale = np.exp(rng.uniform(*np.log((SCALES[0], self._most(cutout)))))
         scale = min(scale, MAX_SIDE * min(height / h, width / w))
         stretch = np.exp(rng.uniform(-STRETCH, STRETCH))
         angle = np.deg2rad(rng.uniform(-1, 1) * (CUT_ANGLE_DEG if cutout.sides else ANGLE_DEG))
@@ -228,6 +237,12 @@ class Composer(GeneratorFolder):
             goal = visible + rng.uniform(0, 1, 2) * extent
         goal += _keep_cuts_outside(turn, cutout, sides, goal, self.size)
         return np.column_stack([turn, goal - turn @ middle])
+
+    def _most(self, cutout: Cutout) -> float:
+        """Largest scale of an object; generated ones come in all sizes already."""
+        if not self._enlarge or cutout.background is None:
+            return SCALES[1]
+        return max(SCALES[1], self._stock.largest_scales[cutout.background])
 
     def _colours(self, rng: np.random.Generator) -> Matrix:
         """Draw an object's change of brightness, contrast, saturation and hue, (3, 4)."""
@@ -265,6 +280,12 @@ def _keep_cuts_outside(
     return move
 
 
+def _pixels(cutout: Cutout) -> int:
+    """Pixels of an object within its picture; beyond the frame a cut one is continued."""
+    inside = slice(MARGIN_PX, -MARGIN_PX)
+    return int(np.count_nonzero(cutout.rgba[inside, inside, 3] >= 128))
+
+
 @dataclass
 class _Stock:
     """All parts, ordered for drawing."""
@@ -275,6 +296,7 @@ class _Stock:
     of_background: dict[int, list[Cutout]] = field(init=False)
     real_of_class: dict[int, list[Cutout]] = field(init=False)
     generated: dict[int, list[Cutout]] = field(init=False)
+    largest_scales: dict[int, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.real = [cutout for cutout in self.cutouts if cutout.background is not None]
@@ -285,6 +307,11 @@ class _Stock:
             else:
                 self.of_background.setdefault(cutout.background, []).append(cutout)
                 self.real_of_class.setdefault(cutout.class_id, []).append(cutout)
+        own = [b.sample for b in self.backgrounds if not b.generated]
+        self.largest_scales = {
+            index: largest_scale(sum(map(_pixels, cutouts)) / own[index].mask.size)
+            for index, cutouts in self.of_background.items()
+        }
 
     def background(self, rng: np.random.Generator, generated: float) -> tuple[int, Sample]:
         """Draw a pair's index, and its background or, with this share, a generated one."""

@@ -61,6 +61,8 @@ class FitConfig:
         background_share: compose: share of backgrounds that come from that bank.
         shift: compose: objects go ``anywhere`` or stay ``near`` their place; ``auto`` is near in
             scenes, where classes other than the background cover most of a picture.
+        enlarge: compose and osmis fast: objects that cover little of a picture are also shown as if
+            near, up to a fifth of the picture; False where all are taken from one distance.
         copies: compose: at most this many objects are pasted once more.
     """
 
@@ -86,6 +88,7 @@ class FitConfig:
     generated_share: Annotated[float, Ge(0), Le(1)] = 0.5
     background_share: Annotated[float, Ge(0), Le(1)] = 0.0
     shift: Literal["auto", "anywhere", "near"] = "auto"
+    enlarge: bool = True
     copies: Annotated[int, Ge(0), Le(10)] = 2
 
     @property

@@ -50,7 +50,8 @@ class FilterConfig:
         network: feature network; ``auto`` takes InceptionV3 when its weights are there.
         weights: file of InceptionV3 weights; None searches torch's cache.
         min_area_ratio: smallest object area, relative to the smallest of the training pairs.
-        max_area_ratio: largest object area, relative to the largest of the training pairs.
+        max_area_ratio: largest object area, relative to the largest of the training pairs, or to
+            half of what the generator enlarges that to.
         max_stray: largest share of object pixels in stray blobs.
     """
 

@@ -115,6 +115,7 @@ def _fast(
             "num_classes": num_classes,
             "num_pairs": num_pairs,
             "flip": config.flip,
+            "enlarge": config.enlarge,
             "pretrain_steps": pretrain,
             "bernoulli_steps": pretrain + (iterations - pretrain) * 15 // 100,
         },

@@ -128,6 +128,25 @@ def test_objects_move_and_change_size_and_colour(one):
     assert 3 < grounds.std(0).max() < 25
 
 
+def test_small_objects_are_enlarged_up_to_a_fifth_of_the_picture(compose):
+    small = sample_of((30, 40, 8, 8, 7, RED))
+
+    def sides(**options):
+        composer = compose(small, copies=0, **options)
+        return np.sqrt([(s.mask == 7).sum() / 64 for s in composer.samples(range(60))])
+
+    wide = sides(name="wide")
+    usual = sides(name="usual", enlarge=False)
+    assert 2.5 < wide.max() < 4.2
+    assert usual.max() < 1.8
+    assert max(wide.min(), usual.min()) < 0.8
+    for composer in (compose(ONE, name="one"), compose(small, small, name="two")):
+        assert composer._stock.largest_scales == {
+            index: pytest.approx(np.clip(np.sqrt(0.2 * 64 * 96 / area), 1, 4), rel=0.05)
+            for index, area in enumerate([432] if len(composer.pairs) == 1 else [64, 64])
+        }
+
+
 def test_near_keeps_objects_near_their_place(compose, one):
     near = [
         centre(s.mask) for s in compose(ONE, name="near", shift="near", copies=0).samples(SEEDS)

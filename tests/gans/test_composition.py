@@ -21,8 +21,8 @@ def scene(boxes, num_classes=2, ground=GROUND):
     return image, F.one_hot(labels, num_classes).permute(2, 0, 1).float()
 
 
-def learned(pairs, num_classes=2, *, flip=True):
-    composition = Composition(*SIZE, num_classes, len(pairs), flip=flip)
+def learned(pairs, num_classes=2, **options):
+    composition = Composition(*SIZE, num_classes, len(pairs), **{"flip": True, **options})
     masks = torch.stack([mask for _, mask in pairs]) if num_classes else None
     composition.learn(torch.stack([image for image, _ in pairs]), masks)
     return composition
@@ -71,7 +71,7 @@ def test_training_in_mixed_precision_sees_what_sampling_draws():
 
 
 def test_places_differ_and_stay_in_the_picture():
-    _, mask = draw(learned([scene([(14, 20, 16, 16, 1)])]))
+    _, mask = draw(learned([scene([(14, 20, 16, 16, 1)])], enlarge=False))
     columns = torch.arange(SIZE[1]).float()
     centres = (mask[:, 1].sum(1) * columns).sum(1) / mask[:, 1].sum((1, 2))
     assert centres.std() > 4
@@ -79,6 +79,22 @@ def test_places_differ_and_stay_in_the_picture():
     areas = mask[:, 1].sum((1, 2))
     assert (areas < 2 * original).all()
     assert (areas > 0.3 * original).all()
+
+
+def test_small_objects_are_shown_larger_too_unless_told_not_to():
+    pair = scene([(20, 28, 6, 5, 1)])  # a hundredth of the picture
+
+    def sides(**options):
+        _, mask = draw(learned([pair], **options), 60)
+        return (mask[:, 1].sum((1, 2)) / 30).sqrt()
+
+    wide, usual = sides(), sides(enlarge=False)
+    assert 3 < wide.max() < 4.2
+    assert 1.2 < usual.max() < 1.5
+    for factors in (wide, usual):
+        assert 0.6 < factors.min() < 0.9
+    two = scene([(4, 4, 20, 20, 1), (30, 40, 14, 16, 1)])  # a fifth of it together
+    assert learned([two]).largest.tolist() == [1.0]
 
 
 def lopsided():

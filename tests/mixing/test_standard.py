@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def picture() -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
-def run(seed: int, calls: int = 6, **options: str) -> list[dict[str, np.ndarray]]:
+def run(seed: int, calls: int = 6, **options: Any) -> list[dict[str, np.ndarray]]:
     image, mask = picture()
     pipeline = standard_augmentation(H, W, seed, **options)
     return [pipeline(image=image, mask=mask) for _ in range(calls)]
@@ -52,6 +53,14 @@ def test_transforms_fire_independently() -> None:
     assert len({tuple(row) for row in fired}) == 8  # every combination happens
     flips, colours = np.asarray(fired)[:, 0], np.asarray(fired)[:, 2]
     assert abs(np.corrcoef(flips, colours)[0, 1]) < 0.25
+
+
+def test_objects_come_nearer_and_recede() -> None:
+    areas = np.array([(pair["mask"] == 3).sum() for pair in run(3, calls=60)]) / (16 * 20)
+    assert areas.max() > 2.5
+    assert areas.min() < 0.5
+    mild = np.array([(pair["mask"] == 3).sum() for pair in run(3, calls=60, scales=(0.8, 1.25))])
+    assert (mild / (16 * 20)).max() < 2
 
 
 def test_image_and_mask_stay_aligned() -> None:

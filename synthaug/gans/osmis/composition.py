@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.composing.components import find_components
+from synthaug.composing.components import find_components, largest_scale
 from synthaug.composing.cutting import empty
 from synthaug.gans.precision import exact
 from synthaug.gans.warping import affine_places, sample_at
@@ -34,6 +34,7 @@ class Composition(nn.Module):
         num_classes: N, the background first; None for pictures without masks.
         num_pairs: P.
         flip: whether mirror images are plausible.
+        enlarge: whether small objects are shown larger, too, see `largest_scale`.
     """
 
     pictures: Tensor
@@ -41,20 +42,30 @@ class Composition(nn.Module):
     alphas: Tensor
     classes: Tensor
     centres: Tensor
+    largest: Tensor
 
     def __init__(
-        self, height: int, width: int, num_classes: int | None, num_pairs: int = 1, *, flip: bool
+        self,
+        height: int,
+        width: int,
+        num_classes: int | None,
+        num_pairs: int = 1,
+        *,
+        flip: bool,
+        enlarge: bool = True,
     ) -> None:
         super().__init__()
         self.size = (height, width)
         self.channels = num_classes or 1
         self.flip = flip
+        self.enlarge = enlarge
         P, K, N = num_pairs, MAX_OBJECTS, self.channels
         self.register_buffer("pictures", torch.zeros(P, 3, height, width))
         self.register_buffer("backgrounds", torch.zeros(P, 3 + N, height, width))
         self.register_buffer("alphas", torch.zeros(P, K, height, width))
         self.register_buffer("classes", torch.full((P, K), -1, dtype=torch.long))
         self.register_buffer("centres", torch.zeros(P, K, 2))
+        self.register_buffer("largest", torch.ones(P))
 
     def learn(self, images: Tensor, masks: Tensor | None) -> None:
         """Take pairs apart.
@@ -79,6 +90,9 @@ class Composition(nn.Module):
             self.classes[index, slot] = label
             self.alphas[index, slot] = share[label] * _grow(component, 1)
             self.centres[index, slot] = _centre(component)
+        if self.enlarge:
+            covered = sum(pixels for _, _, pixels in objects)
+            self.largest[index] = largest_scale(covered / (size[0] * size[1]))
 
     def forward(self, draws: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
         """Compose.
@@ -113,12 +127,16 @@ class Composition(nn.Module):
     def _paste(
         self, image: Tensor, mask: Tensor, u: Tensor, pair: Tensor, slot: int
     ) -> tuple[Tensor, Tensor]:
-        """Paste one object mirrored, scaled by 0.74-1.35, turned by up to 0.2 rad and shifted."""
+        """Paste one object mirrored, scaled, turned by up to 0.2 rad and shifted.
+
+        Scales are 0.74-1.35, or further up where the pair's objects are small.
+        """
         height, width = self.size
         centre = self.centres[pair, slot]
         reach = torch.tensor([0.5, 0.25], device=u.device)
         place = ((2 * u[:, 3:5] - 1) * reach + centre).clamp(-0.8, 0.8)
-        scale = torch.exp((2 * u[:, 1] - 1) * 0.3)
+        most = self.largest[pair].log().clamp_min(0.3)
+        scale = torch.exp(u[:, 1] * (0.3 + most) - 0.3)
         angle = (2 * u[:, 2] - 1) * 0.2
         mirror = self._mirror(u[:, 0])
         cos, sin = angle.cos() / scale, angle.sin() / scale

@@ -46,6 +46,7 @@ class FastOSMIS(OSMIS):
         num_classes: N, background first; None for pictures without masks.
         num_pairs: number of training pairs.
         flip: whether mirror images are plausible.
+        enlarge: whether small objects are shown larger, too.
         pretrain_steps: iterations of plain regression at the start.
         bernoulli_steps: iterations (from the start) with random instead of argmax masks.
         layout_weight: strength of the loss that holds a sample to its layout.
@@ -64,6 +65,7 @@ class FastOSMIS(OSMIS):
         num_pairs: int = 1,
         *,
         flip: bool = True,
+        enlarge: bool = True,
         pretrain_steps: int = 150,
         bernoulli_steps: int = 250,
         layout_weight: float = 3.0,
@@ -72,7 +74,7 @@ class FastOSMIS(OSMIS):
         pretrained: bool = True,
     ) -> None:
         super().__init__(
-            FastGenerator(height, width, num_classes, num_pairs, flip=flip),
+            FastGenerator(height, width, num_classes, num_pairs, flip=flip, enlarge=enlarge),
             FastDiscriminator(num_classes),
             num_classes,
             scales=1,

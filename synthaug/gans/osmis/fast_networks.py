@@ -74,6 +74,7 @@ class FastGenerator(nn.Module):
         num_classes: N, background first; None for pictures without masks.
         num_pairs: number of training pairs.
         flip: whether mirror images are plausible.
+        enlarge: whether small objects are shown larger, too.
         widths: channels of the blocks at strides 4, 2 and 1.
     """
 
@@ -87,6 +88,7 @@ class FastGenerator(nn.Module):
         num_pairs: int = 1,
         *,
         flip: bool = True,
+        enlarge: bool = True,
         widths: tuple[int, int, int] = (128, 64, 32),
     ) -> None:
         super().__init__()
@@ -96,7 +98,9 @@ class FastGenerator(nn.Module):
         self.coarse = (height // LAYOUT_PX, width // LAYOUT_PX)
         self.texture_size = (height // GRID_PX, width // GRID_PX)
         N = num_classes or 1
-        self.composition = Composition(2 * height, 2 * width, num_classes, num_pairs, flip=flip)
+        self.composition = Composition(
+            2 * height, 2 * width, num_classes, num_pairs, flip=flip, enlarge=enlarge
+        )
         self.layout_in = nn.Conv2d(4 * (3 + N) + 2, widths[0], 3, padding=1)
         self.texture = nn.Linear(TEXTURE_DIM, TEXTURE_MAPS * math.prod(self.texture_size))
         self.texture_in = nn.Conv2d(TEXTURE_MAPS, widths[0], 1)
