@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters import build_learner
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
 
-FORMAT = "synthaug-mix-1"
+FORMAT = "synthaug-mix-2"
 MIX_FILE = "mix.json"
 VIEWS = 24
 FOLDS = 3
@@ -99,17 +99,18 @@ def choose_mix(
     least copy-paste share (the one-standard-error rule of Breiman et al. 1984, section 3.4.3).
 
     Views of one image are not other images. They show whether a learner stands changes of scale,
-    angle, light and place, not what else the world holds; hence the margin, and hence standard
-    augmentation in all cases of doubt. Nor do they show where copy-paste harms, namely where new
-    things come into sight: on two videos of ``recipes/RESULTS.md`` they promised 22 and 37 points
-    of it, and it lost 4 and 11. With one labelled image it is a candidate only when asked for.
+    angle, light and place, not what else the world holds: on two videos of ``recipes/RESULTS.md``
+    they promised 22 and 37 points of copy-paste, and it lost 4 and 11. So with one labelled image
+    and no candidates given, they only have a veto. What is mixed in is `usual_mix`, which helped
+    where it could be measured, unless it loses on the views by ``margin`` standard errors and one
+    point.
 
     Args:
         training: the labelled images.
         sources: sources by kind, ``copy-paste`` and ``synthetic``; none is needed.
         classes: classes of the masks.
         candidates: arms to choose from, the simplest, ``standard``, is added; None = those of
-            `default_candidates`, with one labelled image without ``copy-paste``.
+            `default_candidates`, or with one labelled image `usual_mix`.
         segmenter: name for `synthaug.segmenters.build_learner`.
         steps: training steps per candidate, seed and fold.
         batch_size: items per step.
@@ -119,7 +120,7 @@ def choose_mix(
         lr: highest learning rate.
         encoder: encoder of the network.
         parent: file of a parent network.
-        margin: least advantage in standard errors.
+        margin: least advantage, or with `usual_mix` least loss, in standard errors.
         progress: called with (training steps done, steps of all trainings).
 
     Returns:
@@ -136,19 +137,15 @@ def choose_mix(
             raise InputError(f"{name} is {value}: give at least 1")
     if not margin >= 0:
         raise InputError(f"margin is {margin}: give 0 or a positive number of standard errors")
-    left_out = ""
+    usual = candidates is None and len(training) == 1
     if candidates is None:
-        known = dict(sources)
-        if len(training) == 1 and known.pop(PASTED, None) is not None:
-            left_out = "; copy-paste was no candidate: one image cannot show where it harms"
-        candidates = default_candidates(known)
+        candidates = usual_mix(sources) if usual else default_candidates(sources)
     arms = _candidates(candidates)
     for arm in arms:
         if missing := [kind for kind in arm.needs if kind not in sources]:
             raise InputError(f"candidate {arm.name!r} needs a source of {missing[0]} items")
     if len(arms) == 1:
-        why = "standard augmentation alone: there is nothing to mix in"
-        return MixChoice(arms[0], {}, why + left_out)
+        return MixChoice(arms[0], {}, "standard augmentation alone: there is nothing to mix in")
     size = working_size(usual_size(sample.size for sample in training), side_px)
     images = [resized(sample, *size) for sample in training]
     trials = list(_trials(images, sources, classes, seed))
@@ -188,8 +185,18 @@ def choose_mix(
         if len(images) == 1
         else f"{scores.shape[2]} images, cross-validated"
     )
-    choice = _decide(arms, scores, margin, f"{tested}, {seeds} seed{'s' * (seeds > 1)}")
-    return replace(choice, why=choice.why + left_out)
+    tested = f"{tested}, {seeds} seed{'s' * (seeds > 1)}"
+    return (_unless_it_loses if usual else _decide)(arms, scores, margin, tested)
+
+
+def usual_mix(sources: Mapping[str, Any]) -> list[Arm]:
+    """Return what to mix in where one labelled image is all there is, at most one arm.
+
+    Generated pairs as half of the items: on ten videos they gained most and harmed none by more
+    than a point that could be told from chance (``recipes/RESULTS.md``). Copy-paste lost 11 points
+    and more on one of them, and one image does not show on which, so it is not taken.
+    """
+    return [ARMS["standard+synthetic"]] if "synthetic" in sources else []
 
 
 def default_candidates(sources: Mapping[str, Any]) -> list[Arm]:
@@ -227,9 +234,10 @@ def mix_of_bank(
     """Return the share of a bank's samples to mix in, chosen by the bank's own training pairs.
 
     The choice is read from ``mix.json`` in the bank's folder if it was made for the samples that
-    the bank holds now. Otherwise it is made, among the shares 0, 0.25, 0.5 and 0.75 at the full
-    loss weight, which a dataset cannot change, and stored; where the folder cannot be written it
-    is kept in the process. One line to the logger ``synthaug`` says what was chosen.
+    the bank holds now. Otherwise it is made and stored: of one pair it is 0.5, or 0 where that
+    loses (`usual_mix`), of several pairs 0, 0.25, 0.5 or 0.75, at the full loss weight, which a
+    dataset cannot change. Where the folder cannot be written the choice is kept in the process.
+    One line to the logger ``synthaug`` says what was chosen.
 
     Args:
         path: the bank's folder.
@@ -249,16 +257,20 @@ def mix_of_bank(
         found = _stored(folder / MIX_FILE, bank.content_hash)
         if found is None:
             _log.warning("%s: choosing how much of it to mix in; this takes a minute or two", path)
-            shares = [0.25, 0.5, 0.75]
-            arms = [
-                Arm(f"{STANDARD}+synthetic {s:g}", {"real": 1 - s, "synthetic": s}, augment=True)
-                for s in shares
-            ]
-            found = choose(
+            pairs, arms = (
                 bank.pairs(),
+                [
+                    Arm(
+                        f"{STANDARD}+synthetic {s:g}", {"real": 1 - s, "synthetic": s}, augment=True
+                    )
+                    for s in (0.25, 0.5, 0.75)
+                ],
+            )
+            found = choose(
+                pairs,
                 {"synthetic": source},
                 bank.classes,
-                candidates=arms,
+                candidates=arms if len(pairs) > 1 else None,
                 progress=progress,
             )
             content = {"format": FORMAT, "samples_sha256": bank.content_hash, **found.as_dict()}
@@ -322,10 +334,7 @@ def _decide(
 ) -> MixChoice:
     """Choose by scores (candidates, seeds, tests), the first candidate being the standard."""
     advantage = [_difference(row, scores[0]) for row in scores]
-    table = {
-        arm.name: [round(float(value), 6) for value in row.mean(1)]
-        for arm, row in zip(arms, scores, strict=True)
-    }
+    table = _table(arms, scores)
     if len(arms) == 1:
         why = f"standard augmentation alone: no fold has other items to train on ({tested})"
         return MixChoice(arms[0], table, why)
@@ -348,6 +357,29 @@ def _decide(
     words = _points(*advantage[chosen])
     why = f"{arms[chosen].name}: {words} against standard augmentation alone ({tested})"
     return MixChoice(arms[chosen], table, why)
+
+
+def _unless_it_loses(
+    arms: Sequence[Arm], scores: NDArray[np.float64], margin: float, tested: str
+) -> MixChoice:
+    """Take the second of two arms unless its scores (2, seeds, tests) are clearly the lower."""
+    advantage, error = _difference(scores[1], scores[0])
+    lost = -advantage > max(margin * error, LEAST_ADVANTAGE)
+    found, words = arms[1].name, _points(advantage, error)
+    why = (
+        f"standard augmentation alone: {found} loses, {words} ({tested})"
+        if lost
+        else f"{found}, as usual with one image: {words}, no clear loss ({tested})"
+    )
+    return MixChoice(arms[0] if lost else arms[1], _table(arms, scores), why)
+
+
+def _table(arms: Sequence[Arm], scores: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Mean score of every arm and seed."""
+    return {
+        arm.name: [round(float(value), 6) for value in row.mean(1)]
+        for arm, row in zip(arms, scores, strict=True)
+    }
 
 
 def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:

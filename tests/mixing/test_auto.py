@@ -81,6 +81,37 @@ def test_a_bad_bank_is_left_out(make: Callable[[int], Sample]) -> None:
     assert "24 held-out views of the image, 2 seeds" in choice.why
 
 
+def test_one_image_takes_generated_pairs_unless_they_lose() -> None:
+    good = choose([scene(0)], [scene(i) for i in range(100, 108)])
+    assert good.arm == ARMS["standard+synthetic"]
+    assert good.why.startswith("standard+synthetic, as usual with one image: ")
+    assert "no clear loss (24 held-out views of the image, 2 seeds)" in good.why
+    bad = choose([scene(0)], [shuffled(i) for i in range(100, 108)])
+    assert bad.arm == ARMS["standard"]
+    assert bad.why.startswith("standard augmentation alone: standard+synthetic loses, -")
+    assert set(bad.scores) == {"standard", "standard+synthetic"}
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "taken"),
+    [
+        (0.2, 0.01, True),
+        (0, 0.01, True),
+        (-0.2, 0.01, False),
+        (-0.005, 0, True),
+        (-0.03, 0.2, True),
+    ],
+)
+def test_what_is_usual_needs_a_clear_loss_to_be_left_out(
+    gain: float, spread: float, taken: bool
+) -> None:
+    rng = numpy_stream(0, "veto")
+    base = rng.uniform(0.4, 0.6, (2, 24))
+    scores = np.array([base, base + gain + rng.normal(0, spread, base.shape)])
+    choice = auto_room._unless_it_loses([ARMS["standard"], HALF], scores, 2.0, "tests")
+    assert choice.arm == (HALF if taken else ARMS["standard"])
+
+
 def test_without_a_source_there_is_nothing_to_choose() -> None:
     choice = choose([scene(0)], None)
     assert (choice.arm, choice.scores) == (ARMS["standard"], {})
@@ -88,10 +119,12 @@ def test_without_a_source_there_is_nothing_to_choose() -> None:
 
 
 def test_one_image_leaves_copy_paste_out_unless_it_is_asked_for() -> None:
+    both = dict.fromkeys(["copy-paste", "synthetic"])
+    assert auto_room.usual_mix(both) == [ARMS["standard+synthetic"]]
     pasted = {"copy-paste": StoredPairs([scene(i) for i in range(100, 104)])}
     alone = choose_mix([scene(0)], pasted, CLASSES)
     assert (alone.arm, alone.scores) == (ARMS["standard"], {})
-    assert "copy-paste was no candidate: one image cannot show where it harms" in alone.why
+    assert "nothing to mix in" in alone.why
     asked = choose_mix(
         [scene(0)],
         pasted,
@@ -103,7 +136,6 @@ def test_one_image_leaves_copy_paste_out_unless_it_is_asked_for() -> None:
         side_px=48,
     )
     assert set(asked.scores) == {"standard", "standard+copy-paste"}
-    assert "no candidate" not in asked.why
 
 
 def test_several_images_are_cross_validated() -> None:
@@ -211,10 +243,10 @@ def test_bad_settings_get_one_line(options: dict[str, Any], message: str) -> Non
 
 @pytest.fixture
 def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
-    """A bank of its own for each test; nothing is known of it yet."""
+    """A bank of its own for each test, of two pairs; nothing is known of it yet."""
     monkeypatch.setattr(auto_room, "_chosen", {})
     samples = [(scene(100 + i), {"latent_seed": i}) for i in range(6)]
-    return write_bank(tmp_path / "bank", samples, [scene(0)], CLASSES, {})
+    return write_bank(tmp_path / "bank", samples, [scene(0), scene(1)], CLASSES, {})
 
 
 class Chooser:
@@ -225,7 +257,7 @@ class Chooser:
 
     def __call__(self, training: Any, sources: Any, classes: Any, **options: Any) -> MixChoice:
         self.calls.append(list(options["candidates"]))
-        assert [sample.id for sample in training] == ["00000"]
+        assert [sample.id for sample in training] == ["00000", "00001"]
         return MixChoice(options["candidates"][1], {"a": [0.5]}, "because")
 
 
@@ -250,6 +282,18 @@ def test_a_choice_is_stored_in_the_bank_and_used_again(
     monkeypatch.setattr(auto_room, "_chosen", {})
     mix_of_bank(scenes.path, choose=chooser)
     assert len(chooser.calls) == 3
+
+
+def test_a_bank_of_one_pair_takes_what_is_usual(scenes: Bank, tmp_path: Path) -> None:
+    samples = [(scene(100 + i), {"latent_seed": i}) for i in range(6)]
+    one = write_bank(tmp_path / "one", samples, [scene(0)], CLASSES, {})
+
+    def usual(training: Any, sources: Any, classes: Any, **options: Any) -> MixChoice:
+        assert len(training) == 1
+        assert options["candidates"] is None
+        return MixChoice(ARMS["standard+synthetic"], {}, "as usual")
+
+    assert mix_of_bank(one.path, choose=usual).arm.shares["synthetic"] == 0.5
 
 
 def test_without_write_access_the_choice_stays_in_the_process(
