@@ -31,7 +31,7 @@ from synthaug.bank import Bank
 from synthaug.evaluation import mask_agreement
 from synthaug.filtering import to_tensor
 from synthaug.gain.hardware import hardware
-from synthaug.mixing.standard import MILD_SCALES, standard_augmentation
+from synthaug.mixing import standard_augmentation
 from synthaug.quality.features import FeatureNet, load_feature_net
 from synthaug.quality.frechet import sifid
 from synthaug.rendering import PatchRenderer
@@ -55,7 +55,7 @@ def bicubic(sample: Sample) -> Sample:
 
 
 def augmented(pairs: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    augment = standard_augmentation(*pairs[0].size, seed, scales=MILD_SCALES)
+    augment = standard_augmentation(*pairs[0].size, seed)
     views = [augment(image=pair.image, mask=pair.mask) for pair in islice(cycle(pairs), count)]
     return [Sample(view["image"], view["mask"]) for view in views]
 

@@ -15,8 +15,8 @@ import torch
 from synthaug.bank import Bank
 from synthaug.errors import InputError
 from synthaug.filtering import in_batches, to_tensor
+from synthaug.mixing import standard_augmentation
 from synthaug.mixing.source import resized, working_size
-from synthaug.mixing.standard import MILD_SCALES, standard_augmentation
 from synthaug.quality.features import FeatureNet, Lite0Features, Network, load_feature_net
 from synthaug.quality.frechet import SifidReference
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, mean_iou
@@ -78,13 +78,14 @@ def evaluate(
     with _Clock("load", seconds, progress):
         pairs = bank.pairs()
         meter = _Meter.build(pairs, load_feature_net(network, weights))
+    height, width = pairs[0].size
     with _Clock("bank", seconds, progress):
         ours = meter.measure(islice(bank, count))
     with _Clock("standard augmentation", seconds, progress):
-        augment = _augmentation(pairs[0].size, derive_seed(seed, "evaluate", "standard"))
+        augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "standard"))
         standard = meter.measure(islice(_augmented(cycle(pairs), augment), count))
     with _Clock("bank and standard augmentation", seconds, progress):
-        augment = _augmentation(pairs[0].size, derive_seed(seed, "evaluate", "both"))
+        augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "both"))
         both = meter.measure(_augmented(islice(bank, count), augment), with_sifid=False)
     agreement = None
     if agreement_steps and bank.classes.ids:
@@ -121,11 +122,6 @@ def evaluate(
 
 def _ratio(value: float, reference: float) -> float | None:
     return value / reference if reference else None
-
-
-def _augmentation(size: tuple[int, int], seed: int) -> Any:
-    """The augmentation that a bank's figures stand beside; its ranges belong to the protocol."""
-    return standard_augmentation(*size, seed, scales=MILD_SCALES)
 
 
 def mask_agreement(

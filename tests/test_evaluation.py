@@ -10,7 +10,7 @@ from synthaug.bank import Bank, write_bank
 from synthaug.errors import InputError
 from synthaug.evaluation import evaluate, mask_agreement, mild_augmentation
 from synthaug.filtering import filter_bank
-from synthaug.mixing.standard import MILD_SCALES, standard_augmentation
+from synthaug.mixing import standard_augmentation
 from synthaug.sample import ClassMap, Sample
 
 CLASSES = ClassMap((0, 5))
@@ -26,7 +26,7 @@ def pair() -> Sample:
 
 
 def augmented(count: int, seed: int = 0) -> list[Sample]:
-    augment = standard_augmentation(64, 96, seed, scales=MILD_SCALES)
+    augment = standard_augmentation(64, 96, seed)
     draws = [augment(image=pair().image, mask=pair().mask) for _ in range(count)]
     return [Sample(draw["image"], draw["mask"]) for draw in draws]
 

@@ -134,7 +134,7 @@ def test_broken_masks_are_rejected_with_reasons(tmp_path: Path) -> None:
 
 def test_what_the_generator_enlarges_on_purpose_is_not_too_large(tmp_path: Path) -> None:
     small, large, huge = (np.zeros_like(pair().mask) for _ in range(3))
-    small[40:52, 60:72], large[20:70, 30:80], huge[5:90, 10:110] = 1, 1, 1
+    small[40:52, 60:72], large[20:64, 30:74], huge[5:90, 10:110] = 1, 1, 1
     shown = [with_mask(moved(pair(), seed), mask) for seed, mask in enumerate((large, huge))]
     reasons = []
     for enlarge in (True, False):

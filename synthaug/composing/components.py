@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 MIN_OBJECT_AREA = 0.001
 MAX_OBJECT_AREA = 0.4
 MAX_GAP = 0.025
-ENLARGED_SHARE = 0.2
+ENLARGED_SHARE = 0.08
 """Share of the picture up to which small objects are enlarged."""
 MOST_ENLARGED = 4.0
 
@@ -48,8 +48,8 @@ def largest_scale(share: float) -> float:
     """Return the largest plausible factor on the sides of a picture's objects, 1 or more.
 
     One picture shows its objects at one distance, and one that is small there comes nearer in
-    others: all of them together may come to cover a fifth of the picture, at four times their side
-    at most.
+    others: all of them together may come to cover 8 % of the picture, as objects of films and
+    photographs usually do, at four times their side at most.
 
     Args:
         share: of the picture that its movable objects cover together; 0 where there is none.

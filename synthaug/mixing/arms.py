@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synthaug import seeding
 from synthaug.errors import InputError
 from synthaug.mixing.source import resized
-from synthaug.mixing.standard import standard_augmentation
+from synthaug.mixing.standard import SCALES, WIDE_SCALES, standard_augmentation
 from synthaug.sample import Sample
 from synthaug.segmenters.contract import Item
 
@@ -36,6 +36,7 @@ class Arm:
         shares: share of the items of each kind, ``real``, ``copy-paste`` and ``synthetic``;
             they sum to 1.
         augment: run `standard_augmentation` over every item, whatever its kind.
+        wide: that scales by 0.5 to 2.
         weight: loss weight of the items that are not real.
         schedule: how the share of items that are not real runs over the training:
             ``constant``; ``synthetic-first``: doubled, or 1 where that is less, in the first half
@@ -53,6 +54,7 @@ class Arm:
     augment: bool
     weight: float = 1.0
     schedule: Schedule = "constant"
+    wide: bool = False
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r}"
@@ -94,13 +96,14 @@ class Arm:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the arm in plain JSON values; ``Arm(**value)`` makes it again."""
-        return {
+        found = {
             "name": self.name,
             "shares": {kind: float(self.shares[kind]) for kind in KINDS if kind in self.shares},
             "augment": self.augment,
             "weight": float(self.weight),
             "schedule": self.schedule,
         }
+        return {**found, "wide": True} if self.wide else found
 
 
 def _built_in() -> dict[str, Arm]:
@@ -110,6 +113,7 @@ def _built_in() -> dict[str, Arm]:
     arms = (
         Arm("none", {"real": 1.0}, augment=False),
         Arm("standard", {"real": 1.0}, augment=True),
+        Arm("wide", {"real": 1.0}, augment=True, wide=True),
         Arm("copy-paste", pasted, augment=False),
         Arm("synthetic", half, augment=False),
         Arm("standard+synthetic", half, augment=True),
@@ -203,7 +207,10 @@ class ArmStream:
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._cache: OrderedDict[tuple[str, str], Sample] = OrderedDict()
         self._cached = max(1, CACHE_BYTES // (4 * size[0] * size[1]))
-        self._augment = standard_augmentation(*size) if arm.augment else None
+        self._augment = None
+        if arm.augment:
+            scales = WIDE_SCALES if arm.wide else SCALES
+            self._augment = standard_augmentation(*size, scales=scales)
 
     def counts(self, step: int) -> dict[str, int]:
         """Return the number of items of each kind in a batch."""

@@ -102,8 +102,8 @@ def choose_mix(
     angle, light and place, not what else the world holds: on two videos of ``recipes/RESULTS.md``
     they promised 22 and 37 points of copy-paste, and it lost 4 and 11. So with one labelled image
     and no candidates given, they only have a veto. What is mixed in is `usual_mix`, which helped
-    where it could be measured, unless it loses on the views by ``margin`` standard errors and one
-    point.
+    where it could be measured, unless it loses on the views by more than half of ``margin``
+    standard errors and one point.
 
     Args:
         training: the labelled images.
@@ -120,7 +120,7 @@ def choose_mix(
         lr: highest learning rate.
         encoder: encoder of the network.
         parent: file of a parent network.
-        margin: least advantage, or with `usual_mix` least loss, in standard errors.
+        margin: least advantage in standard errors; of `usual_mix` half of it is the least loss.
         progress: called with (training steps done, steps of all trainings).
 
     Returns:
@@ -362,9 +362,9 @@ def _decide(
 def _unless_it_loses(
     arms: Sequence[Arm], scores: NDArray[np.float64], margin: float, tested: str
 ) -> MixChoice:
-    """Take the second of two arms unless its scores (2, seeds, tests) are clearly the lower."""
+    """Take the second of two arms unless its scores (2, seeds, tests) are the lower."""
     advantage, error = _difference(scores[1], scores[0])
-    lost = -advantage > max(margin * error, LEAST_ADVANTAGE)
+    lost = -advantage > max(margin / 2 * error, LEAST_ADVANTAGE)
     found, words = arms[1].name, _points(advantage, error)
     why = (
         f"standard augmentation alone: {found} loses, {words} ({tested})"

@@ -10,9 +10,7 @@ from synthaug.mixing._albumentations import load_albumentations
 
 STRENGTHS = {"light": 0.5, "standard": 1.0, "strong": 1.5}
 """Factor on the ranges of every transform; how often each one fires stays the same."""
-SCALES = (0.5, 2.0)
-MILD_SCALES = (0.8, 1.25)
-"""What `synthaug.evaluation` scales by: a figure keeps its protocol."""
+SCALES, WIDE_SCALES = (0.8, 1.25), (0.5, 2.0)
 
 
 def standard_augmentation(
@@ -25,7 +23,7 @@ def standard_augmentation(
 ) -> Any:
     """Build the usual geometric and colour augmentation of an image and its mask.
 
-    At ``strength="standard"``: mirror left-right (p 0.5); scale 0.5 to 2, shift by up to 10 %
+    At ``strength="standard"``: mirror left-right (p 0.5); scale 0.8 to 1.25, shift by up to 10 %
     of each side and rotate by up to 15 degrees, the border reflected (p 0.8); brightness,
     contrast and saturation by up to 20 %, hue by up to 0.05 of the circle (p 0.5). Images are
     interpolated bilinearly, masks by the nearest neighbour, so no new id appears.
@@ -40,7 +38,7 @@ def standard_augmentation(
         width: width of the result in pixels.
         seed: seed of the pipeline; equal seeds give equal sequences of augmentations.
         strength: ``"light"`` (half the ranges), ``"standard"`` or ``"strong"`` (1.5 times).
-        scales: smallest and largest scale at ``"standard"``.
+        scales: smallest and largest scale at ``"standard"``, such as `WIDE_SCALES`.
 
     Returns:
         An ``albumentations.Compose``: call it as ``pipeline(image=..., mask=...)`` with an

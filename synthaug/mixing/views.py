@@ -31,8 +31,6 @@ Picture = tuple[Image, Image]
 def held_out_views(pair: Sample, classes: ClassMap, count: int, *, seed: int = 0) -> list[Sample]:
     """Draw views of a pair that differ more from it than its standard augmentation does.
 
-    In scale they lie within that one's range, in all else outside of it.
-
     Half of them, the first, are the whole picture: scaled by 0.5-0.7 or 1.4-2, turned by 20-40
     degrees, in perspective (corners moved by up to 12 % of the sides), mirrored half the time.
     In the other half the objects move apart from the background, as they do when a camera or an

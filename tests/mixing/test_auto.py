@@ -86,7 +86,7 @@ def test_one_image_takes_generated_pairs_unless_they_lose() -> None:
     assert good.arm == ARMS["standard+synthetic"]
     assert good.why.startswith("standard+synthetic, as usual with one image: ")
     assert "no clear loss (24 held-out views of the image, 2 seeds)" in good.why
-    bad = choose([scene(0)], [shuffled(i) for i in range(100, 108)])
+    bad = choose([scene(0)], [shuffled(i) for i in range(100, 108)], steps=30)
     assert bad.arm == ARMS["standard"]
     assert bad.why.startswith("standard augmentation alone: standard+synthetic loses, -")
     assert set(bad.scores) == {"standard", "standard+synthetic"}

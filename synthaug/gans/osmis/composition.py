@@ -136,7 +136,7 @@ class Composition(nn.Module):
         reach = torch.tensor([0.5, 0.25], device=u.device)
         place = ((2 * u[:, 3:5] - 1) * reach + centre).clamp(-0.8, 0.8)
         most = self.largest[pair].log().clamp_min(0.3)
-        scale = torch.exp(u[:, 1] * (0.3 + most) - 0.3)
+        scale = torch.exp((2 * u[:, 1] - 1) * (most + 0.3) / 2 + (most - 0.3) / 2)
         angle = (2 * u[:, 2] - 1) * 0.2
         mirror = self._mirror(u[:, 0])
         cos, sin = angle.cos() / scale, angle.sin() / scale
