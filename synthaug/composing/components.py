@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 MIN_OBJECT_AREA = 0.001
 MAX_OBJECT_AREA = 0.4
 MAX_GAP = 0.025
-ENLARGED_SHARE = 0.08
-"""Share of the picture up to which small objects are enlarged."""
+SMALL_SHARE = 0.05
+"""Share of the picture below which objects are enlarged, too."""
 MOST_ENLARGED = 4.0
 
 
@@ -47,16 +47,15 @@ def find_components(
 def largest_scale(share: float) -> float:
     """Return the largest plausible factor on the sides of a picture's objects, 1 or more.
 
-    One picture shows its objects at one distance, and one that is small there comes nearer in
-    others: all of them together may come to cover 8 % of the picture, as objects of films and
-    photographs usually do, at four times their side at most.
+    One picture shows its objects at one distance, and the smaller they are there, the nearer they
+    come in others: the factor is 5 % over their share, 4 at most.
 
     Args:
         share: of the picture that its movable objects cover together; 0 where there is none.
     """
     if share <= 0:
         return 1.0
-    return float(np.clip(np.sqrt(ENLARGED_SHARE / share), 1, MOST_ENLARGED))
+    return float(np.clip(SMALL_SHARE / share, 1, MOST_ENLARGED))
 
 
 def grow(component: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:

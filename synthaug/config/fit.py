@@ -62,7 +62,7 @@ class FitConfig:
         shift: compose: objects go ``anywhere`` or stay ``near`` their place; ``auto`` is near in
             scenes, where classes other than the background cover most of a picture.
         enlarge: compose and osmis fast: objects that cover little of a picture are also shown as if
-            near, up to 8 % of the picture; False where all are taken from one distance.
+            near, up to four times as large; False where all are taken from one distance.
         copies: compose: at most this many objects are pasted once more.
     """
 

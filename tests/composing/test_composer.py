@@ -128,7 +128,7 @@ def test_objects_move_and_change_size_and_colour(one):
     assert 3 < grounds.std(0).max() < 25
 
 
-def test_small_objects_are_enlarged_up_to_a_usual_share_of_the_picture(compose):
+def test_small_objects_are_enlarged_the_more_the_smaller_they_are(compose):
     small = sample_of((30, 40, 8, 8, 7, RED))
 
     def sides(**options):
@@ -137,12 +137,12 @@ def test_small_objects_are_enlarged_up_to_a_usual_share_of_the_picture(compose):
 
     wide = sides(name="wide")
     usual = sides(name="usual", enlarge=False)
-    assert 2 < wide.max() < 2.9
+    assert 2.8 < wide.max() < 4.2
     assert usual.max() < 1.8
     assert max(wide.min(), usual.min()) < 0.8
     for composer in (compose(ONE, name="one"), compose(small, small, name="two")):
         assert composer._stock.largest_scales == {
-            index: pytest.approx(np.clip(np.sqrt(0.08 * 64 * 96 / area), 1, 4), rel=0.05)
+            index: pytest.approx(np.clip(0.05 * 64 * 96 / area, 1, 4), rel=0.05)
             for index, area in enumerate([432] if len(composer.pairs) == 1 else [64, 64])
         }
 
