@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthaug.bank import Bank, require_masks
-from synthaug.composing.components import largest_scale
+from synthaug.composing.components import largest_scale, object_share
 from synthaug.errors import InputError
 from synthaug.files import sha256_bytes
 from synthaug.quality.features import FeatureNet, Lite0Features, batch_size_for, load_feature_net
@@ -129,7 +129,7 @@ def filter_bank(
         near_copy_distance = previous["near_copy_distance"]
     else:
         scores, near_copy_distance = _score(whole, pairs, net, progress)
-    areas = [_object_share(pair.mask, whole.classes) for pair in pairs]
+    areas = [object_share(pair.mask, whole.classes) for pair in pairs]
     largest = max(areas)
     if whole.manifest.get("generator", {}).get("enlarge", False):
         largest *= max(1.0, largest_scale(largest) ** 2 / 2)
@@ -282,7 +282,7 @@ def _measure_mask(
         stray += int(sizes[components[class_id] :].sum())
         labelled += int(sizes.sum())
     return {
-        "object_share": _object_share(mask, classes),
+        "object_share": object_share(mask, classes),
         "stray": stray / labelled if labelled else 0.0,
         "missing_classes": [i for i in expected if i not in present],
         "full": len(present) < 2 and present not in alone,
@@ -291,10 +291,6 @@ def _measure_mask(
 
 def _present(mask: NDArray[np.uint8], classes: ClassMap) -> set[int]:
     return {int(i) for i in np.unique(mask)} - {classes.ignore_id}
-
-
-def _object_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:
-    return float(np.isin(mask, classes.ids[1:]).mean())
 
 
 def _component_sizes(region: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.sample import ClassMap
+
 MIN_OBJECT_AREA = 0.001
 MAX_OBJECT_AREA = 0.4
 MAX_GAP = 0.025
@@ -44,6 +46,11 @@ def find_components(
     return sorted(found, key=lambda item: -item[2])[:limit]
 
 
+def object_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:
+    """Return the share of a mask (H, W) of ids that belongs to all classes but the background."""
+    return float(np.isin(mask, classes.ids[1:]).mean())
+
+
 def largest_scale(share: float) -> float:
     """Return the largest plausible factor on the sides of a picture's objects, 1 or more.
 
@@ -51,7 +58,7 @@ def largest_scale(share: float) -> float:
     come in others: the factor is 5 % over their share, 4 at most.
 
     Args:
-        share: of the picture that its movable objects cover together; 0 where there is none.
+        share: of the picture that is not background; 0 where there is no object.
     """
     if share <= 0:
         return 1.0

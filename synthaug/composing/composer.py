@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.composing.components import largest_scale
+from synthaug.composing.components import largest_scale, object_share
 from synthaug.composing.parts import (
     MARGIN_PX,
     PARTS,
@@ -67,7 +67,10 @@ class Composer(GeneratorFolder):
         options = self.manifest["gan"]
         self._flip: bool = options["flip"]
         self._near: bool = options["shift"] == "near"
-        self._enlarge: bool = options["enlarge"]
+        self._largest = [SCALES[1]] * len(self.pairs)
+        if options["enlarge"]:
+            shares = (object_share(pair.mask, self.classes) for pair in self.pairs)
+            self._largest = [max(SCALES[1], largest_scale(share)) for share in shares]
         self._copies: int = options["copies"]
         self._generated_objects: float = options["generated_share"]
         self._generated_backgrounds: float = options["background_share"]
@@ -110,6 +113,7 @@ class Composer(GeneratorFolder):
         ]
         found = copy(self)
         found.pairs = [self.pairs[index] for index in chosen]
+        found._largest = [self._largest[index] for index in chosen]
         found._stock = _Stock([own[index] for index in chosen], cutouts)
         return found
 
@@ -240,9 +244,7 @@ class Composer(GeneratorFolder):
 
     def _most(self, cutout: Cutout) -> float:
         """Largest scale of an object; generated ones come in all sizes already."""
-        if not self._enlarge or cutout.background is None:
-            return SCALES[1]
-        return max(SCALES[1], self._stock.largest_scales[cutout.background])
+        return SCALES[1] if cutout.background is None else self._largest[cutout.background]
 
     def _colours(self, rng: np.random.Generator) -> Matrix:
         """Draw an object's change of brightness, contrast, saturation and hue, (3, 4)."""
@@ -280,12 +282,6 @@ def _keep_cuts_outside(
     return move
 
 
-def _pixels(cutout: Cutout) -> int:
-    """Pixels of an object within its picture; beyond the frame a cut one is continued."""
-    inside = slice(MARGIN_PX, -MARGIN_PX)
-    return int(np.count_nonzero(cutout.rgba[inside, inside, 3] >= 128))
-
-
 @dataclass
 class _Stock:
     """All parts, ordered for drawing."""
@@ -296,7 +292,6 @@ class _Stock:
     of_background: dict[int, list[Cutout]] = field(init=False)
     real_of_class: dict[int, list[Cutout]] = field(init=False)
     generated: dict[int, list[Cutout]] = field(init=False)
-    largest_scales: dict[int, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.real = [cutout for cutout in self.cutouts if cutout.background is not None]
@@ -307,11 +302,6 @@ class _Stock:
             else:
                 self.of_background.setdefault(cutout.background, []).append(cutout)
                 self.real_of_class.setdefault(cutout.class_id, []).append(cutout)
-        own = [b.sample for b in self.backgrounds if not b.generated]
-        self.largest_scales = {
-            index: largest_scale(sum(map(_pixels, cutouts)) / own[index].mask.size)
-            for index, cutouts in self.of_background.items()
-        }
 
     def background(self, rng: np.random.Generator, generated: float) -> tuple[int, Sample]:
         """Draw a pair's index, and its background or, with this share, a generated one."""

@@ -91,7 +91,7 @@ class Composition(nn.Module):
             self.alphas[index, slot] = share[label] * _grow(component, 1)
             self.centres[index, slot] = _centre(component)
         if self.enlarge:
-            covered = sum(pixels for _, _, pixels in objects)
+            covered = int((share.argmax(0) > 0).sum())
             self.largest[index] = largest_scale(covered / (size[0] * size[1]))
 
     def forward(self, draws: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
