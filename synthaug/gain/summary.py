@@ -54,7 +54,8 @@ def summarise(
         The content of ``comparison.json``; a bound that is not finite (one run) is null.
     """
     primary = measures[0]
-    found = {arm: cells for arm, cells in results.items() if cells}
+    # In one order, whichever runs end first: sums of floats depend on it.
+    found = {arm: dict(sorted(cells.items())) for arm, cells in results.items() if cells}
     against = found.get(baseline, {})
     rivals = max(1, len(found.keys() - {baseline}))
     arms: dict[str, Any] = {}

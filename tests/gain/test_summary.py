@@ -36,6 +36,14 @@ def test_units_count_alike_however_many_seeds_they_have() -> None:
     assert found["units"]["b"]["standard"]["mean"]["mIoU"] == pytest.approx(0.8)
 
 
+def test_the_order_in_which_runs_end_changes_no_bit() -> None:
+    given = cells({"a": [0.1, 0.7, 0.3], "b": [0.2, 0.9, 0.4]})
+    for number, found in enumerate(given.values()):
+        found["per_class"]["10"] = 0.1 + number / 7
+    turned = dict(reversed(list(given.items())))
+    assert summary({"standard": given}) == summary({"standard": turned})
+
+
 @pytest.mark.parametrize(
     ("gain", "verdict"), [(0.1, "helps"), (0.0, "no difference shown"), (-0.1, "hurts")]
 )
