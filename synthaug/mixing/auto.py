@@ -17,6 +17,7 @@ from synthaug import files
 from synthaug.bank import Bank
 from synthaug.errors import InputError
 from synthaug.mixing.arms import ARMS, Arm, ArmStream, PairSource
+from synthaug.mixing.candidates import PASTED, STANDARD, default_candidates, usual_mix
 from synthaug.mixing.folds import FoldSources
 from synthaug.mixing.source import open_source_once, resized, working_size
 from synthaug.mixing.views import held_out_views
@@ -34,8 +35,6 @@ TESTS_PER_FOLD = 20
 MARGIN = 2.0
 LEAST_ADVANTAGE = 0.01
 """An advantage below one point does not count, however certain it is."""
-STANDARD = "standard"
-PASTED = "copy-paste"
 
 _log = logging.getLogger("synthaug")
 _chosen: dict[tuple[str, str], MixChoice] = {}
@@ -189,42 +188,6 @@ def choose_mix(
     return (_unless_it_loses if usual else _decide)(arms, scores, margin, tested)
 
 
-def usual_mix(sources: Mapping[str, Any]) -> list[Arm]:
-    """Return what to mix in where one labelled image is all there is, at most one arm.
-
-    Generated pairs as half of the items: on ten videos they gained most and harmed none by more
-    than a point that could be told from chance (``recipes/RESULTS.md``). Copy-paste lost 11 points
-    and more on one of them, and one image does not show on which, so it is not taken.
-    """
-    return [ARMS["standard+synthetic"]] if "synthetic" in sources else []
-
-
-def default_candidates(sources: Mapping[str, Any]) -> list[Arm]:
-    """Return the arms to choose from, at most six, by the kinds of sources there are."""
-
-    def arm(pasted: float, synthetic: float, **options: Any) -> Arm:
-        parts = {PASTED: pasted, "synthetic": synthetic}
-        shares = {kind: share for kind, share in parts.items() if share}
-        name = "+".join([STANDARD, *(f"{kind} {share:g}" for kind, share in shares.items())])
-        name += "".join(f" {key} {value}" for key, value in options.items())
-        shares["real"] = 1 - pasted - synthetic
-        return Arm(name, shares, augment=True, **options)
-
-    found = [ARMS[STANDARD]]
-    if PASTED in sources:
-        found += [arm(0.25, 0), arm(0.5, 0)]
-    if "synthetic" in sources:
-        found += [arm(0, 0.25), arm(0, 0.5, weight=0.3)]
-        if PASTED not in sources:
-            found.append(arm(0, 0.5))
-    if {PASTED, "synthetic"} <= set(sources):
-        found.append(arm(0.25, 0.25))
-    elif len(found) > 1:
-        kinds = (0.5, 0.0) if PASTED in sources else (0.0, 0.5)
-        found.append(arm(*kinds, schedule="synthetic-first"))
-    return found
-
-
 def mix_of_bank(
     path: str | os.PathLike[str],
     *,
@@ -257,15 +220,11 @@ def mix_of_bank(
         found = _stored(folder / MIX_FILE, bank.content_hash)
         if found is None:
             _log.warning("%s: choosing how much of it to mix in; this takes a minute or two", path)
-            pairs, arms = (
-                bank.pairs(),
-                [
-                    Arm(
-                        f"{STANDARD}+synthetic {s:g}", {"real": 1 - s, "synthetic": s}, augment=True
-                    )
-                    for s in (0.25, 0.5, 0.75)
-                ],
-            )
+            pairs = bank.pairs()
+            arms = [
+                Arm(f"{STANDARD}+synthetic {s:g}", {"real": 1 - s, "synthetic": s}, augment=True)
+                for s in (0.25, 0.5, 0.75)
+            ]
             found = choose(
                 pairs,
                 {"synthetic": source},

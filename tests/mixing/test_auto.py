@@ -16,7 +16,8 @@ from synthaug.errors import InputError
 from synthaug.mixing import SynthMix
 from synthaug.mixing import auto as auto_room
 from synthaug.mixing.arms import ARMS, Arm
-from synthaug.mixing.auto import MixChoice, choose_mix, default_candidates, mix_of_bank
+from synthaug.mixing.auto import MixChoice, choose_mix, mix_of_bank
+from synthaug.mixing.candidates import default_candidates, usual_mix
 from synthaug.mixing.folds import FoldSources, StoredPairs
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream
@@ -120,7 +121,7 @@ def test_without_a_source_there_is_nothing_to_choose() -> None:
 
 def test_one_image_leaves_copy_paste_out_unless_it_is_asked_for() -> None:
     both = dict.fromkeys(["copy-paste", "synthetic"])
-    assert auto_room.usual_mix(both) == [ARMS["standard+synthetic"]]
+    assert usual_mix(both) == [ARMS["standard+synthetic"]]
     pasted = {"copy-paste": StoredPairs([scene(i) for i in range(100, 104)])}
     alone = choose_mix([scene(0)], pasted, CLASSES)
     assert (alone.arm, alone.scores) == (ARMS["standard"], {})
