@@ -34,6 +34,7 @@ from PIL import Image
 from torch import Tensor
 
 from synthaug.adaptation import NAMES
+from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text, write_with
@@ -72,7 +73,14 @@ def tiles(target: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def fitted(out: Path, images: Path, config: FitConfig) -> Generator:
     """Fit a generator, or go on with it."""
     resume = (out / CHECKPOINT).is_file()
-    fit(images=None if resume else images, out=out, resume=resume, overwrite=True, config=config)
+    fit(
+        images=None if resume else images,
+        out=out,
+        resume=resume,
+        overwrite=True,
+        progress=fit_progress(),
+        config=config,
+    )
     return Generator(out)
 
 

@@ -35,6 +35,7 @@ from adaptation import fitted
 from PIL import Image
 
 from synthaug.bank import Bank
+from synthaug.cli.progress import stage_progress
 from synthaug.config import FilterConfig, FitConfig, GenerateConfig, Recipe
 from synthaug.config.fit import Adaptation
 from synthaug.demo import CLASSES, coins
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=seed,
         )
         drawing = GenerateConfig(n=SAMPLES, seed=seed, accelerator=options.accelerator)
-        stages = UnitSources(out / "units" / unit.name, unit, unit.name, None, say)
+        stages = UnitSources(out / "units" / unit.name, unit, unit.name, stage_progress(), say)
         bank = stages.synthetic(Recipe(config, drawing, FILTER))
         if not len(Bank(bank)):
             raise InputError(f"the filter kept no sample of {bank}: fit with more steps")

@@ -38,6 +38,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 import synthaug
+from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.files import read_json, sha256_bytes, write_bytes, write_json, write_text, write_with
@@ -143,7 +144,8 @@ def run_row(
         if settled(fitted) != settled(settings):
             raise InputError(f"{folder} was fitted otherwise: choose another --out, or remove it")
     train = {"images": options.data / "train", "masks": options.data / "trainannot"}
-    synthaug.fit(out=folder, config=config, **({"resume": True} if begun else train))
+    source: dict[str, Any] = {"resume": True} if begun else train
+    synthaug.fit(out=folder, progress=fit_progress(), config=config, **source)
     painter = MapGenerator(folder, accelerator=options.accelerator)
     quality = evaluate_painter(
         painter,

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 import synthaug
+from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
 from synthaug.evaluation import evaluate
 from synthaug.files import write_json, write_text
@@ -59,6 +60,7 @@ def run_video(
         mask,
         out / video,
         overwrite=True,
+        progress=fit_progress(),
         config=FitConfig(preset="fast", seed=seed, accelerator="cpu", plugins=plugins),
     )
     fitted = time.perf_counter()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthaug.cli import options
+from synthaug.cli.progress import stage_progress
 from synthaug.errors import InputError
 
 if TYPE_CHECKING:
@@ -200,18 +201,6 @@ def tell(line: str) -> None:
     """Print a line to stderr, over an unfinished line of progress."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
     print(f"{clear}{line}", file=sys.stderr, flush=True)
-
-
-def stage_progress() -> Callable[[str, int, int], None]:
-    """Return a callback that shows how far the stage under way is."""
-    from synthaug.cli.progress import ProgressLine
-
-    lines: dict[str, ProgressLine] = {}
-
-    def show(what: str, done: int, total: int) -> None:
-        lines.setdefault(what, ProgressLine(what))(done, total)
-
-    return show
 
 
 def _check_inputs(

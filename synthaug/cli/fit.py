@@ -139,10 +139,9 @@ def fit_command(
             )
         alone = config.generator in OF_PICTURES and mask is None and masks is None
         _check_inputs(image, mask, images, masks, no_mask or alone)
-    from synthaug.cli.progress import ProgressLine
+    from synthaug.cli.progress import fit_progress
     from synthaug.fitting import fit as run_fit
 
-    line = ProgressLine("step")
     path = run_fit(
         image,
         mask,
@@ -151,7 +150,7 @@ def fit_command(
         masks=masks,
         resume=resume,
         overwrite=overwrite,
-        progress=lambda p: line(p.step, p.total, left_s=p.left_s),
+        progress=fit_progress(),
         config=config,
     )
     print(path)

@@ -80,16 +80,15 @@ def pretrain_command(
         return
     if images is None and not resume:
         raise InputError("name a folder of photographs: --images DIR")
-    from synthaug.cli.progress import ProgressLine
+    from synthaug.cli.progress import fit_progress
     from synthaug.fitting import fit
 
-    line = ProgressLine("step")
     path = fit(
         images=images,
         out=out,
         resume=resume,
         overwrite=overwrite,
-        progress=lambda p: line(p.step, p.total, left_s=p.left_s),
+        progress=fit_progress(),
         config=config,
     )
     print(path)

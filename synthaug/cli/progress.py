@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synthaug.fitting import Progress
 
 
 class ProgressLine:
@@ -50,6 +55,22 @@ class ProgressLine:
             print(f"\r\x1b[K{line}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def fit_progress() -> Callable[[Progress], None]:
+    """Return a callback for `synthaug.fit` that shows its steps and the time left."""
+    line = ProgressLine("step")
+    return lambda now: line(now.step, now.total, left_s=now.left_s)
+
+
+def stage_progress() -> Callable[[str, int, int], None]:
+    """Return a callback that shows how far the stage under way is."""
+    lines: dict[str, ProgressLine] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        lines.setdefault(what, ProgressLine(what))(done, total)
+
+    return show
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from synthaug.cli import options
-from synthaug.cli.compare import command_line, print_result, stage_progress, tell
+from synthaug.cli.compare import command_line, print_result, tell
+from synthaug.cli.progress import stage_progress
 
 
 def run_command(
