@@ -3,9 +3,10 @@
     python recipes/benchmark_plugins.py
 
 The GANs are those of the presets: ``osmis`` fast on the pair of coins that comes with the package,
-``stylegan2`` small on squares of it, 32 px. After the regression that ``fast`` begins with, all
-rows take a step each in turn, ``--rounds`` times; a row's ratio is the median over the rounds. The
-probability that ``ada`` steers is set to a half.
+``stylegan2`` small on squares of it, 32 px, and ``stylegan2-masks`` the same while it learns masks.
+After the regression that ``fast`` begins with, all rows take a step each in turn, ``--rounds``
+times; a row's ratio is the median over the rounds. The probability that ``ada`` steers is set to a
+half.
 
 Hardware and result to expect: one CPU core, some four minutes; 1 to 1.1 times, ``medgan-regions``
 1.6 to 1.9 times: the table of plug-ins in the README.
@@ -39,6 +40,8 @@ from synthaug.training import TrainingState, train
 from synthaug.training_pairs import read_square_crops, read_training_pairs, training_tensors
 
 NONE = "none"
+MASKED = "stylegan2-masks"
+KINDS = ("osmis", "stylegan2", MASKED)
 Data = tuple[Tensor, Tensor | None]
 
 
@@ -52,7 +55,8 @@ class Run:
         gan = gans.build(plan.gan)
         gan.initialise(*data)
         self.state, self.data = TrainingState(gan, plan.plugins(), plan.loop), data
-        self.state.step = gan.pretrain_steps
+        drawn = plan.gan.get("bernoulli_steps", 0)  # masks are drawn at first, and then learned
+        self.state.step = gan.pretrain_steps + plan.gan.get("mask_from", 0) + drawn
         for plugin in self.state.plugins:
             if isinstance(plugin, ADA):
                 plugin.meter.p.fill_(0.5)
@@ -64,11 +68,14 @@ class Run:
         return time.process_time() - start
 
 
-def runs(gan: str, work: Path) -> Iterator[tuple[str, Run]]:
+def runs(kind: str, work: Path) -> Iterator[tuple[str, Run]]:
     """Begin a training without a plug-in, and one with each that the GAN takes."""
     image, mask = write_training_pair(work / "pair")
+    gan = kind.removesuffix("-masks")
     config = FitConfig(generator=gan, accelerator="cpu", precision="32-true")
-    if gan == "osmis":
+    if gan == "stylegan2":
+        config = replace(config, max_size=32)
+    if kind != "stylegan2":
         pairs = read_training_pairs(image, mask, None, None)
         classes = ClassMap.from_masks([pairs[0].mask], "mask", 255)
         plan = make_plan(config, pairs[0].size, len(classes), 1)
@@ -76,27 +83,26 @@ def runs(gan: str, work: Path) -> Iterator[tuple[str, Run]]:
         data = training_tensors(pairs, classes, plan.size, scale)
     else:
         mask.unlink()
-        config = replace(config, max_size=32)
         pairs = read_square_crops(image.parent, 32, 0)
         data = training_tensors(pairs, None, (32, 32), 1)
     yield NONE, Run(config, pairs[0].size, data)
-    for name in PLUGINS:
+    for name in NEEDS_MASKS if kind == MASKED else PLUGINS:
         if (gan, name) not in REFUSED and not (name in NEEDS_MASKS and data[1] is None):
             with_it = replace(config, plugins=(name,))
             yield name, Run(with_it, pairs[0].size, data)
 
 
-def table(gan: str, rounds: int, work: Path) -> str:
+def table(kind: str, rounds: int, work: Path) -> str:
     """Time all rows of a GAN in turn."""
-    begun = dict(runs(gan, work))
+    begun = dict(runs(kind, work))
     seconds: dict[str, list[float]] = {name: [] for name in begun}
     for turn in range(rounds + 2):
         for name, run in begun.items():
             spent = run.step()
             if turn >= 2:  # the first are slower
                 seconds[name].append(spent)
-        print(f"{gan}: round {turn + 1}/{rounds + 2}", file=sys.stderr)
-    lines = [f"| plug-in, {gan} | CPU s a step | over none |", "|---|---|---|"]
+        print(f"{kind}: round {turn + 1}/{rounds + 2}", file=sys.stderr)
+    lines = [f"| plug-in, {kind} | CPU s a step | over none |", "|---|---|---|"]
     for name, own in seconds.items():
         times = median(a / b for a, b in zip(own, seconds[NONE], strict=True))
         lines.append(f"| {name} | {median(own):.2f} | {times:.2f} |")
@@ -108,14 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--gans", nargs="+", choices=("osmis", "stylegan2"), default=None)
+    parser.add_argument("--gans", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         raise InputError(f"--rounds {options.rounds}: from 1 up")
-    for gan in options.gans or ("osmis", "stylegan2"):
+    for kind in options.gans:
         with tempfile.TemporaryDirectory() as work:
-            print(table(gan, options.rounds, Path(work)))
+            print(table(kind, options.rounds, Path(work)))
     print(", ".join(f"{key} {value}" for key, value in hardware().items()))
 
 

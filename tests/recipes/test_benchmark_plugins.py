@@ -24,5 +24,8 @@ def test_every_plugin_that_fits_has_a_row_over_none(script, monkeypatch, capsys)
     assert "medgan-object" not in rows
     assert float(rows["none"][2].strip("| ")) == 1.0
     assert all(float(rows[name][2].strip("| ")) > 0 for name in rows.keys() & PLUGINS.keys())
+    script.main(["--gans", script.MASKED, "--rounds", "1"])
+    masked = [line for line in capsys.readouterr().out.splitlines() if "|" in line]
+    assert [line.split(" | ")[0] for line in masked[2:]] == ["| none", "| medgan-object"]
     with pytest.raises(InputError, match="--rounds 0: from 1 up"):
         script.main(["--rounds", "0"])
