@@ -132,7 +132,12 @@ def fit(
         write_patches(target.path, pairs, classes, config, overwrite=overwrite)
         echo(f"preset patch: as asked; the patches of {len(pairs)} pair(s), nothing to train")
         return target.path
-    plan = make_plan(config, pairs[0].size, len(classes) if classes else None, len(pairs))
+    planned = config
+    if resume and config.source is not None:
+        planned = replace(config, source=str(out))  # its own networks: the source may be gone
+    plan = make_plan(planned, pairs[0].size, len(classes) if classes else None, len(pairs))
+    if resume:
+        plan = replace(plan, gan=manifest["gan"], why="goes on")
     if kinds:
         plan = replace(plan, gan={**plan.gan, "num_classes": len(kinds)})
     batch = plan.loop.batch_size

@@ -115,7 +115,7 @@ class Keeper:
         best = self.best is None or verdict.score < self.best.score
         if self.run.plan.keep_best and best:
             self.best, self.best_step = verdict, self.state.step
-            self.best_weights = {k: v.clone() for k, v in self.state.ema.state_dict().items()}
+            self.best_weights = self.state.averaged_weights()
 
     def _draw(self) -> None:
         pair, ema = self.run.pairs[0], self._averaged()

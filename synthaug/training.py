@@ -71,7 +71,8 @@ class TrainingState:
             )
         for plugin in self.plugins:
             plugin.attach(gan)
-        self.ema = copy.deepcopy(gan.generator).requires_grad_(False).eval()
+        shared: dict[int, Any] = {id(module): module for module in gan.constants()}
+        self.ema = copy.deepcopy(gan.generator, shared).requires_grad_(False).eval()
         self.optimizer_g = _adam(gan.generator, settings.lr_generator, settings.betas)
         self.optimizer_d = _adam(gan.discriminator, settings.lr_discriminator, settings.betas)
         self.step = 0
@@ -85,6 +86,14 @@ class TrainingState:
             "optimizer_g": self.optimizer_g.state_dict(),
             "optimizer_d": self.optimizer_d.state_dict(),
             "plugins": {plugin.name: plugin.state_dict() for plugin in self.plugins},
+        }
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the EMA's state dict; what the generator shares with it is no copy."""
+        current = self.gan.generator.state_dict()
+        return {
+            name: value if value.data_ptr() == current[name].data_ptr() else value.clone()
+            for name, value in self.ema.state_dict().items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -240,12 +249,16 @@ def _descend(
     optimizer: torch.optim.Optimizer, module: nn.Module, terms: dict[str, Tensor], engine: Engine
 ) -> None:
     """One optimiser step down the sum of the terms' means over the batch."""
+    optimizer.zero_grad(set_to_none=True)
     with torch.autocast(engine.device.type, enabled=False):
         loss = torch.stack([term.float().mean() for term in terms.values()]).sum()
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+        torch.autograd.backward(loss)
     engine.average_gradients(module)
     optimizer.step()
+    # Autocast keeps the weights that it has cast: they are old now. And older versions of torch
+    # take what was cast for fakes without gradient for the generator's step too, which then
+    # leaves the generator as it is.
+    torch.clear_autocast_cache()
 
 
 @torch.no_grad()
@@ -256,7 +269,8 @@ def _average(state: TrainingState) -> None:
     current: list[Tensor] = list(state.gan.generator.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
     for target, source in zip(state.ema.buffers(), state.gan.generator.buffers(), strict=True):
-        target.copy_(source)
+        if target is not source:
+            target.copy_(source)
 
 
 def _adam(module: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:

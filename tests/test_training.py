@@ -81,6 +81,24 @@ def test_the_average_follows_the_generator():
         wanted = torch.lerp(start[name], parameter, 0.9)  # (step + 1) / (step + 10) = 0.1
         assert torch.allclose(dict(state.ema.named_parameters())[name], wanted, atol=1e-6)
     assert not any(p.requires_grad for p in state.ema.parameters())
+    current = dict(state.gan.generator.named_buffers())
+    assert current
+    assert all(torch.equal(buffer, current[n]) for n, buffer in state.ema.named_buffers())
+
+
+def test_the_average_shares_the_training_pictures(tmp_path):
+    state = begin(iterations=1)
+    torch.save(state.state_dict(), tmp_path / "checkpoint.pt")
+    once = (tmp_path / "checkpoint.pt").stat().st_size
+    assert state.ema.composition is state.gan.generator.composition
+    kept = state.averaged_weights()
+    torch.save({**state.state_dict(), "best": kept}, tmp_path / "checkpoint.pt")
+    weights = sum(p.numel() * p.element_size() for p in state.ema.parameters())
+    assert (tmp_path / "checkpoint.pt").stat().st_size < once + 1.2 * weights
+    before = {name: value.clone() for name, value in kept.items()}
+    go(state)
+    assert same(kept, before)
+    assert not same(state.averaged_weights(), before)
 
 
 @pytest.mark.parametrize("share_fakes", [True, False])

@@ -140,6 +140,13 @@ class GAN(nn.Module, ABC):
         """Return buffers () that every process estimates on its own samples; they are averaged."""
         return ()
 
+    def constants(self) -> Sequence[nn.Module]:
+        """Return parts of the generator that hold what never changes, such as training pictures.
+
+        The averaged generator shares them.
+        """
+        return ()
+
     def to_sample_size(self, batch: PairBatch) -> PairBatch:
         """Bring real pairs that `real_scale` made larger to the size of the samples."""
         return batch

@@ -115,9 +115,9 @@ def data(gan, num_classes):
     return images, torch.nn.functional.one_hot(labels, 2).permute(0, 3, 1, 2).float()
 
 
-def go(begun, stop=None):
+def go(begun, stop=None, precision="32-true"):
     state, images, masks = begun
-    train(state, images, masks, Engine("cpu", 1, "32-true"), lambda _: state.step == stop)
+    train(state, images, masks, Engine("cpu", 1, precision), lambda _: state.step == stop)
     return state
 
 
@@ -147,6 +147,22 @@ def test_an_allowed_pair_trains_and_goes_on_bit_for_bit(which, name):
     fresh = begin(which, [name])
     fresh[0].load_state_dict(stopped.state_dict())
     assert same(go(fresh).state_dict(), whole.state_dict())
+
+
+UNUSED = {"osmis paper": ("heads.0.", "heads.1.", "heads.2.")}
+"""Which weights no sample is made of: heads that only looks between need."""
+
+
+@pytest.mark.parametrize("which", GANS)
+def test_in_half_precision_every_weight_moves_and_every_buffer_is_taken_over(which):
+    begun = begin(which, [], share=False)
+    generator = begun[0].gan.generator
+    before = {name: weight.clone() for name, weight in generator.named_parameters()}
+    go(begun, precision="bf16-mixed")
+    still = [n for n, weight in generator.named_parameters() if torch.equal(weight, before[n])]
+    assert [name for name in still if not name.startswith(UNUSED.get(which, ("-",)))] == []
+    buffers = dict(generator.named_buffers())
+    assert all(torch.equal(b, buffers[n]) for n, b in begun[0].ema.named_buffers())
 
 
 @pytest.mark.parametrize("share", [True, False])

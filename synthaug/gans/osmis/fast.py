@@ -16,11 +16,12 @@ straight-through masks with a Bernoulli warm-up, EMA. What is new, each for spee
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug.gans.contract import PairBatch
 from synthaug.gans.osmis import OSMIS
@@ -98,6 +99,10 @@ class FastOSMIS(OSMIS):
         heads.spread.copy_(torch.stack([features.std() for features in seen]))
         if masks is not None:
             heads.area.copy_(masks.mean((0, 2, 3)).clamp_min(1e-3))
+
+    def constants(self) -> Sequence[nn.Module]:
+        """The composition, which holds the training pairs."""
+        return (self._parts()[0].composition,)
 
     def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
         """Replace a random share of the real pairs by compositions of them."""
