@@ -128,6 +128,21 @@ def read_manifest(path: Path, what: str) -> Any:
     return files.read_json(path / "manifest.json", f"{what} manifest")
 
 
+def pictures_behind(path: Path) -> set[str]:
+    """Return the SHA-256 of the pixels of every picture that a bank or generator has learned from.
+
+    Those of its own ``pairs``, and those that its manifest lists as ``learned_from``: pictures
+    behind the bank of objects, the source or the layouts that it was made with.
+    """
+    manifest = path / "manifest.json"
+    known = files.read_json(manifest, "manifest") if manifest.is_file() else {}
+    behind = set(known.get("learned_from", ())) if isinstance(known, dict) else set()
+    images = path / "pairs" / "images"
+    for file in folder.list_images(images) if images.is_dir() else ():
+        behind.add(files.sha256_bytes(folder.read_image(file)[0].tobytes()))
+    return behind
+
+
 def require_masks(path: str | Path, classes: ClassMap) -> None:
     """Refuse a bank or generator whose samples have no masks.
 

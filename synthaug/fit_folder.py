@@ -20,7 +20,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from synthaug import files
-from synthaug.bank import GENERATOR_FORMAT, Bank, read_manifest
+from synthaug.bank import GENERATOR_FORMAT, Bank, pictures_behind, read_manifest
 from synthaug.composing import Composer
 from synthaug.composing.cutting import generated_backgrounds, harvest, is_scene, take_apart
 from synthaug.composing.parts import PARTS, write_parts
@@ -216,6 +216,8 @@ def manifest_header(
     precision: str,
 ) -> dict[str, Any]:
     """Collect what a generator's manifest says before there are weights."""
+    others = [Path(config[key]) for key in ("objects", "source") if config[key] is not None]
+    behind = sorted(set[str]().union(*map(pictures_behind, others)))
     return {
         "format": GENERATOR_FORMAT,
         "gan": gan,
@@ -230,6 +232,7 @@ def manifest_header(
         "precision": precision,
         "seed": config["seed"],
         "versions": versions(),
+        **({"learned_from": behind} if behind else {}),
     }
 
 

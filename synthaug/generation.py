@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synthaug import files
 from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
-from synthaug.bank import Bank, read_manifest, write_bank
+from synthaug.bank import Bank, pictures_behind, read_manifest, write_bank
 from synthaug.composing import Composer
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
@@ -153,6 +153,11 @@ def generate(
     if config.layouts is not None or config.rare:
         draw_sample, manifest["layouts"] = _from_layouts(source, config.layouts, config.rare)
 
+    behind = set(source.manifest.get("learned_from", ()))
+    if config.layouts is not None:
+        behind |= pictures_behind(Path(config.layouts))
+    if behind:
+        manifest["learned_from"] = sorted(behind)
     seeds = [derive_seed(config.seed, "latent", index) for index in range(config.n)]
     renderer = None if config.render is None else _renderer(source, config.accelerator)
 
@@ -300,6 +305,12 @@ def write_coco(bank: Bank) -> Path:
     path = bank.path / INSTANCES
     coco.write_instances(bank, bank.classes, path)
     return path
+
+
+def renew_coco(bank: Bank) -> None:
+    """Write the COCO file anew where there is one, after a filter."""
+    if (bank.path / INSTANCES).exists():
+        write_coco(bank)
 
 
 def _source_hash(pairs: Sequence[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
-from synthaug.generation import generate
+from synthaug.generation import generate, renew_coco
 from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 
@@ -97,6 +97,7 @@ class UnitSources:
 
         def sift(_: bool) -> None:
             kept = filter_bank(bank, **rules, progress=counting(self.progress, "sample"))
+            renew_coco(kept)
             self.echo(f"{self.head}: kept {len(kept)} of {len(kept.all_records)} samples")
 
         if recipe.filter.rule is not None:
@@ -155,7 +156,9 @@ class UnitSources:
         settings = {**options, "objects": objects_key, "pairs": self._pairs}
         if config.source is not None and (source := Path(config.source, "manifest.json")).is_file():
             settings["source_sha256"] = files.sha256_file(source)
-        return self._stage(stage, settings, make)
+        return self._stage(
+            stage, settings, make, forget=lambda: shutil.rmtree(target, ignore_errors=True)
+        )
 
     def _stage(
         self,
@@ -163,6 +166,7 @@ class UnitSources:
         ingredients: Mapping[str, Any],
         make: Callable[[bool], None],
         there: Callable[[], bool] | None = None,
+        forget: Callable[[], object] = lambda: None,
     ) -> str:
         """Run a stage unless it is done with these ingredients; return their hash.
 
@@ -174,6 +178,7 @@ class UnitSources:
             make,
             there=there or (self.path / name / "manifest.json").is_file,
             echo=lambda line: self.echo(f"{self.head}: {line}"),
+            forget=forget,
         )
 
     def _write_pairs(self) -> Path:

@@ -21,6 +21,7 @@ def run_stage(
     *,
     there: Callable[[], bool],
     echo: Echo,
+    forget: Callable[[], object] = lambda: None,
 ) -> str:
     """Run a stage unless it is done with these ingredients.
 
@@ -31,6 +32,8 @@ def run_stage(
         make: runs the stage; told whether it was begun before with the same ingredients.
         there: whether the result lies where it should.
         echo: takes one line: the stage is there, or begins.
+        forget: called, before these ingredients are noted, where others may have left a result
+            that ``make`` would go on with.
 
     Returns:
         SHA-256 of the ingredients.
@@ -42,6 +45,8 @@ def run_stage(
         echo(f"{receipt.stem} is there")
         return key
     echo(f"{receipt.stem} ...")
+    if not same:
+        forget()
     content = {"key": key, "done": False, "settings": dict(ingredients)}
     files.write_json(receipt, content)
     make(same and not known.get("done", False))

@@ -135,6 +135,31 @@ def test_interrupted_fit_goes_on_from_its_checkpoint(recipe, tmp_path, lines, mo
     assert resumed == [True]
 
 
+def test_a_fit_does_not_go_on_from_one_of_another_recipe(again, recipe, monkeypatch):
+    one = replace(recipe, data=replace(recipe.data, videos=("one",)))
+    other = shortened(replace(one, fit=FitConfig(seed=7)))
+    fit, unit = sources.fit, again / "units" / "one"
+
+    def stopped(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        synthetic(other, unit)
+    monkeypatch.setattr(sources, "fit", fit)
+    synthetic(other, unit)
+    assert json.loads((unit / "generator" / "manifest.json").read_text())["seed"] == 7
+
+
+def test_dropped_samples_leave_the_coco_file(recipe, again):
+    one = replace(recipe, data=replace(recipe.data, videos=("one",)))
+    synthetic(shortened(replace(one, generate=GenerateConfig(coco=True))), again / "units/one")
+    bank = Bank(again / "units/one/bank")
+    assert len(bank) < len(bank.all_records)
+    pictures = json.loads((bank.path / "instances.json").read_text())["images"]
+    assert len(pictures) == len(bank)
+
+
 def test_only_needed_stages_run(recipe, tmp_path, lines):
     recipe = replace(recipe, compare=replace(recipe.compare, arms=("none", "standard")))
     run(recipe, tmp_path / "out", lines)

@@ -59,11 +59,10 @@ def filter_command(
         return
     from synthaug.cli.progress import ProgressLine
     from synthaug.filtering import filter_bank
-    from synthaug.generation import INSTANCES, write_coco
+    from synthaug.generation import renew_coco
 
     filtered = filter_bank(bank, progress=ProgressLine("sample"), **asdict(config))
-    if (filtered.path / INSTANCES).exists():
-        write_coco(filtered)
+    renew_coco(filtered)
     if as_json:
         print(json.dumps(filtered.manifest["filter"], indent=2))
         return

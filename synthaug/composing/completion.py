@@ -9,6 +9,7 @@ remaining steps in brightness out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 
@@ -140,10 +141,12 @@ def _typical_offsets(image: NDArray[np.uint8], source: Flags, hole: Flags) -> In
     norms = (keys**2).sum(1)
     histogram = np.zeros((2 * h + 1, 2 * w + 1), np.float32)
     too_near = max(h, w) / 15
+    gap = math.ceil(too_near) - 1  # the largest whole distance below
     for part in np.array_split(queries, max(1, len(queries) // 500)):
         costs = norms - 2 * keys[part] @ keys.T
-        dy, dx = np.abs(ys[part, None] - ys), np.abs(xs[part, None] - xs)
-        costs[(dy < too_near) & (dx < too_near)] = np.inf
+        for row, y, x in zip(costs, ys[part], xs[part], strict=True):
+            band = slice(*np.searchsorted(ys, (y - gap, y + gap + 1)))  # ys ascend
+            row[band][np.abs(xs[band] - x) <= gap] = np.inf
         best = costs.argmin(1)
         down, right = ys[best] - ys[part], xs[best] - xs[part]
         np.add.at(histogram, (h + down, w + right), 1)

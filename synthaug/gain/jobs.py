@@ -131,8 +131,8 @@ class Jobs:
                 return
             ended, _ = wait(running, _GLANCE_S, FIRST_COMPLETED)
             self._glance(self._shared.value)
-            for future in ended:
-                yield running.pop(future), future.result()
+            for future in sorted(ended, key=lambda f: f.exception() is not None):
+                yield running.pop(future), future.result()  # what was done before what failed
 
     def count(self, steps: int) -> None:
         """Count training steps as done."""

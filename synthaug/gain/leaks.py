@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from synthaug import files
+from synthaug.bank import pictures_behind
 from synthaug.errors import InputError
-from synthaug.formats import folder
 from synthaug.mixing.source import Source
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def refuse_leak(unit: Unit, source: Source) -> None:
     own, hashes = _hashed(unit)
     tested = {key: name for key, name in hashes if key not in own}
     if source not in _learned:
-        path = Path(source.path) / "pairs" / "images"
-        pictures = map(folder.read_image, folder.list_images(path) if path.is_dir() else [])
-        _learned[source] = frozenset(files.sha256_bytes(image.tobytes()) for image, _ in pictures)
+        _learned[source] = frozenset(pictures_behind(Path(source.path)))
     seen = sorted(tested[key] for key in _learned[source] & tested.keys())
     if seen:
         raise InputError(

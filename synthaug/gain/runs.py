@@ -36,7 +36,7 @@ MEASURES = {"video": ("J&F", "J", "F", "mIoU"), "images": ("mIoU",)}
 KEPT_IMAGES = 8
 KEPT_SAMPLES = 4
 _CHUNK = 16
-_ALONE = "matching"
+_IN_ORDER = "matching"
 """The segmenter that takes the pictures of one call for frames of one video."""
 
 
@@ -162,9 +162,7 @@ def run(
             f"take a lower learning rate than {settings.lr:g} (compare.lr)"
         )
     trained = time.perf_counter()
-    result = measure(
-        learner, unit, predictions, chunk=1 if settings.segmenter == _ALONE else _CHUNK
-    )
+    result = measure(learner, unit, predictions, in_order=settings.segmenter == _IN_ORDER)
     tested = time.perf_counter()
     result["seconds"] = {"train": round(trained - start, 3), "test": round(tested - trained, 3)}
     result["peak_memory_gb"] = peak_memory_gb()
@@ -172,7 +170,7 @@ def run(
 
 
 def measure(
-    learner: Learner, unit: Unit, predictions: Path | None = None, *, chunk: int = _CHUNK
+    learner: Learner, unit: Unit, predictions: Path | None = None, *, in_order: bool = False
 ) -> dict[str, Any]:
     """Test a trained learner on all test images of a unit.
 
@@ -183,9 +181,10 @@ def measure(
 
     Args:
         learner: trained.
-        unit: its test images are segmented in order; those of a video in one call.
+        unit: its test images are segmented in order, a few in a call.
         predictions: folder for at most `KEPT_IMAGES` evenly spread index PNGs.
-        chunk: how many test images that are no video are segmented in one call.
+        in_order: the learner takes the images of a call for frames of one video: all of a video
+            are given in one call, and images that are no video one by one.
 
     Returns:
         ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where no test mask holds
@@ -200,7 +199,7 @@ def measure(
     kept = kept_indices(len(unit.test))
     confusion = np.zeros((count, count), np.int64)
     frames, per_image = [], []
-    for index, sample, channels in _segmented(learner, unit, chunk):
+    for index, sample, channels in _segmented(learner, unit, in_order):
         target = classes.encode(sample.mask)
         single = confusion_matrix(target, channels, count)
         confusion += single
@@ -256,9 +255,10 @@ def kept_indices(count: int) -> set[int]:
     return {round(i * (count - 1) / max(1, number - 1)) for i in range(number)}
 
 
-def _segmented(learner: Learner, unit: Unit, chunk: int) -> Iterator[tuple[int, Sample, Any]]:
-    """(index, sample, (H, W) channels); a video goes to the learner as a whole."""
-    size = len(unit.test) if unit.kind == "video" else chunk
+def _segmented(learner: Learner, unit: Unit, in_order: bool) -> Iterator[tuple[int, Sample, Any]]:
+    """(index, sample, (H, W) channels)."""
+    whole = len(unit.test) if unit.kind == "video" else 1
+    size = whole if in_order else _CHUNK
     samples = iter(range(len(unit.test)))
     while indices := list(islice(samples, size)):
         shown: Sequence[Sample] = [unit.test[index] for index in indices]

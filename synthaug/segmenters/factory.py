@@ -11,19 +11,28 @@ from torch import Tensor, nn
 
 from synthaug.errors import InputError
 from synthaug.seeding import derive_seed
+from synthaug.segmenters.semantic import STRIDE_PX, padded
 
 
 class CheckedNetwork(nn.Module):
     """A user's network whose logits are checked on every pass.
 
     Shapes: (B, 3, H, W) float in [0, 1] -> (B, N, H, W) logits.
+
+    Args:
+        network: the network.
+        num_classes: number of classes N.
+        name: what error lines call it.
+        multiple: images are padded by reflection to sides that are multiples of this many px,
+            and the logits cropped.
     """
 
-    def __init__(self, network: nn.Module, num_classes: int, name: str) -> None:
+    def __init__(self, network: nn.Module, num_classes: int, name: str, multiple: int = 1) -> None:
         super().__init__()
         self.network = network
         self.num_classes = num_classes
         self.name = name
+        self.multiple = multiple
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits.
@@ -31,6 +40,9 @@ class CheckedNetwork(nn.Module):
         Raises:
             InputError: they are no tensor of shape (B, N, H, W).
         """
+        height, width = images.shape[2:]
+        if self.multiple > 1:
+            images = padded(images, self.multiple)
         logits = self.network(images)
         wanted = (images.shape[0], self.num_classes, *images.shape[2:])
         if not isinstance(logits, Tensor):
@@ -43,7 +55,7 @@ class CheckedNetwork(nn.Module):
                 f"the network of {self.name} returns logits {tuple(logits.shape)} for images "
                 f"{tuple(images.shape)}: they must be (B, N, H, W) = {wanted}"
             )
-        return logits
+        return logits[..., :height, :width]
 
 
 def build_network(
@@ -55,11 +67,13 @@ def build_network(
         name: "package.module:function"; the current folder is searched, too.
         num_classes: number of classes N.
         seed: seed of torch's random weights while the factory runs.
-        size: (height, width) at which the network is tried once; None = it is first run on the
-            first batch.
+        size: (height, width) at which the network is tried once; if it fails there, as networks
+            do whose strides do not divide the size, images are padded to multiples of 32 px.
+            None = it is first run on the first batch, as it is.
 
     Raises:
-        InputError: it cannot be imported or called, or gives no ``nn.Module`` or wrong logits.
+        InputError: it cannot be imported or called, or gives no ``nn.Module`` or wrong logits, or
+            fails on images.
     """
     module_name, _, function_name = name.partition(":")
     if str(Path.cwd()) not in sys.path:
@@ -88,8 +102,23 @@ def build_network(
             "let it return a torch.nn.Module"
         )
     checked = CheckedNetwork(network, num_classes, name)
-    if size is not None:
-        checked.eval()
-        with torch.inference_mode():
-            checked(torch.zeros(1, 3, *size))
+    if size is not None and not _runs(checked, size):
+        checked.multiple = STRIDE_PX
+        _runs(checked, size, last=True)
     return checked
+
+
+def _runs(network: CheckedNetwork, size: tuple[int, int], *, last: bool = False) -> bool:
+    """Try a network on a black image; the last failure is the user's to know."""
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, *size))
+    except RuntimeError as error:
+        if last:
+            raise InputError(
+                f"the network of {network.name} fails on images (1, 3, {size[0]}, {size[1]}), "
+                f"also padded to multiples of {STRIDE_PX} px: {' '.join(str(error).split())[:160]}"
+            ) from error
+        return False
+    return True

@@ -32,7 +32,8 @@ _OPTIONS: dict[str, dict[str, int]] = {
 }
 """A decoder as wide as smp's would take half of the time, for a network that sees one image."""
 BUNDLED_ENCODER = "tu-tf_efficientnet_lite0"
-_STRIDE_PX = 32
+STRIDE_PX = 32
+"""What the bundled encoder, and most others, divide the sides by."""
 _PREDICT_BATCH = 8
 
 
@@ -53,9 +54,8 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return class logits."""
         h, w = images.shape[-2:]
-        padding = (0, -w % _STRIDE_PX, 0, -h % _STRIDE_PX)
-        padded = F.pad(images * 2 - 1, padding, mode="reflect")
-        logits: Tensor = self.net(padded.contiguous(memory_format=torch.channels_last))
+        shown = padded(images * 2 - 1, STRIDE_PX).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.net(shown)
         return logits[..., :h, :w]
 
 
@@ -306,6 +306,12 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     present = truth.sum((2, 3)) > 0
     dice = (1 - 2 * overlap / total.clamp(min=1e-6)) * present
     return entropy + dice.sum(1) / present.sum(1).clamp(min=1)
+
+
+def padded(images: Tensor, multiple: int) -> Tensor:
+    """Pad images (B, C, H, W) below and at the right by reflection to multiples of some px."""
+    h, w = images.shape[-2:]
+    return F.pad(images, (0, -w % multiple, 0, -h % multiple), mode="reflect")
 
 
 def collate(items: Sequence[Any], classes: ClassMap) -> tuple[Tensor, Tensor]:

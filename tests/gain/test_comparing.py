@@ -13,12 +13,16 @@ import pytest
 import torch
 from torch import nn
 
+from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.fitting import fit
+from synthaug.formats import folder
 from synthaug.formats.folder import read_mask
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
 from synthaug.gain.keys import code_hashes
 from synthaug.gain.runs import Settings
+from synthaug.generation import generate
 from synthaug.mixing.arms import ARMS, Arm
 from synthaug.mixing.auto import MixChoice
 from synthaug.report.comparison import write_comparison_page
@@ -481,6 +485,14 @@ def test_a_source_that_has_seen_the_test_pictures_is_refused(
     with pytest.raises(InputError, match=rf"{said} \(00000\): make it from the training"):
         compare([leaking], out, **options)
     assert not out.exists()
+    pasted, other = tmp_path / "pasted", make_unit(start=9).training[0]  # objects of that bank
+    folder.write_pair(tmp_path / "pair", "a", other)
+    config = FitConfig(preset="compose", objects=str(bank))
+    fit(tmp_path / "pair/images/a.png", tmp_path / "pair/masks/a.png", pasted, config=config)
+    options["sources"] = {"toy": {"synthetic": generate(pasted, tmp_path / "drawn", 2).path}}
+    with pytest.raises(InputError, match="drawn has learned from 1 of the 4 pictures"):
+        compare([leaking], out, **options)
+    options["sources"] = {"toy": {"synthetic": bank}}
     own = replace(seen, test=leaking.test)  # trains on the picture itself
     assert compare([own], out, **options)["complete"]
 

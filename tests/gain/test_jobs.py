@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,14 @@ def test_errors_of_jobs_come_through() -> None:
         list(jobs.run(lambda _: jobs.call(die), [0, 1]))
     with pytest.raises(InputError, match="at least 1"):
         Jobs(0)
+
+
+def test_what_ended_beside_a_failure_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthaug.gain.jobs.wait", lambda running, *_: wait(running))
+    kept: list[int] = []
+    with Jobs(2) as jobs, pytest.raises(InputError, match="-1 is negative"):
+        kept.extend(result for _, result in jobs.run(double, [-1, 1]))
+    assert kept == [2]
 
 
 def test_one_job_per_core_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,11 +46,14 @@ def random_maps(
     return masks, [rng.integers(0, len(ids), (40, 50)) for _ in range(count)]
 
 
-def test_a_video_is_segmented_whole_and_measured_per_frame() -> None:
+@pytest.mark.parametrize(("in_order", "calls"), [(True, [18]), (False, [16, 2])])
+def test_a_video_is_measured_per_frame_and_whole_where_order_counts(
+    in_order: bool, calls: list[int]
+) -> None:
     masks, maps = random_maps(18, (0, 4, 9))
     unit, learner = unit_of(masks, "video", (0, 4, 9)), Recorded(maps)
-    result = measure(learner, unit)  # type: ignore[arg-type]
-    assert learner.asked == [18]
+    result = measure(learner, unit, in_order=in_order)  # type: ignore[arg-type]
+    assert learner.asked == calls
     frames = [jf(unit.classes.encode(m), p, 3) for m, p in zip(masks, maps, strict=True)]
     assert result["measures"]["J"] == pytest.approx(np.mean([f.j for f in frames]))
     assert result["measures"]["F"] == pytest.approx(np.mean([f.f for f in frames]))

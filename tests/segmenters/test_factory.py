@@ -21,6 +21,18 @@ def linear(num_classes):
 def small(num_classes):
     return nn.Conv2d(3, num_classes, 1, stride=2)
 
+def strided(num_classes):
+    down, up = nn.Conv2d(3, 8, 16, stride=16), nn.ConvTranspose2d(8, num_classes, 16, stride=16)
+    class Net(nn.Sequential):
+        def forward(self, x):
+            if x.shape[2] % 16 or x.shape[3] % 16:
+                raise RuntimeError("sides must be multiples of 16")
+            return super().forward(x)
+    return Net(down, up)
+
+def broken(num_classes):
+    return nn.Conv2d(5, num_classes, 1)
+
 def wrapped(num_classes):
     class Net(nn.Conv2d):
         def forward(self, x):
@@ -62,6 +74,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "users_nets.py").write_text(SOURCE)
     (tmp_path / "users_typo.py").write_text("def f(:")
     monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_pictures_are_padded_for_a_network_that_needs_multiples_of_its_stride() -> None:
+    learner = build_learner("users_nets:strided", 2, size=(40, 50))
+    learner.learn(Halves(), CLASSES, seed=0)
+    assert learner.segment([halves(0).image])[0].shape == (32, 48)
+    with pytest.raises(InputError, match=r"users_nets:broken fails on images \(1, 3, 40, 50\)"):
+        build_learner("users_nets:broken", 2, size=(40, 50))
 
 
 def test_users_network_learns() -> None:
