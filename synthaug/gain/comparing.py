@@ -18,7 +18,7 @@ from synthaug.gain.clock import Clock
 from synthaug.gain.groups import class_groups
 from synthaug.gain.hardware import hardware
 from synthaug.gain.jobs import Jobs
-from synthaug.gain.keys import code_hashes, run_key, unit_hash
+from synthaug.gain.keys import code_hashes, fingerprint, run_key
 from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
 from synthaug.gain.summary import Cell, summarise
@@ -158,7 +158,7 @@ class _Folder:
         self.manifest: dict[str, Any] = {}
         self._shared = {**settings.as_dict(), **code_hashes(settings)}
         self._groups = {unit.name: class_groups(unit) for unit in units}
-        self._hashes = {unit.name: unit_hash(unit) for unit in units}
+        self._hashes = {unit.name: fingerprint(unit).whole for unit in units}
         self._choices = Choices(path, settings, parents, self._shared)
         self._given = sources
         self._sources: dict[str, Sources] = {}

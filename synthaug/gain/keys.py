@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from synthaug import files
 from synthaug.mixing.arms import Arm
@@ -30,7 +31,7 @@ def run_key(
     """SHA-256 over everything that decides a run.
 
     Args:
-        unit: name and `unit_hash`.
+        unit: name and `fingerprint`.
         arm: its name does not count.
         seed: the repetition.
         sources: kind -> folder; those that the arm needs count, by `source_hashes`.
@@ -47,24 +48,52 @@ def run_key(
     return files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())
 
 
-def unit_hash(unit: Unit) -> str:
-    """SHA-256 over all images and masks of a unit, training and test, with their ids."""
-    digest = hashlib.sha256(json.dumps([unit.kind, list(unit.classes.ids)]).encode())
-    for part in (unit.training, unit.test):
-        add_samples(digest, part)
-        digest.update(b"/")
-    if set(unit.sizes) != {unit.size}:
-        digest.update(b"usual size")  # where it was that of the first
-    return digest.hexdigest()
+class Fingerprint(NamedTuple):
+    """SHA-256 of a unit's content.
+
+    Attributes:
+        whole: over all images and masks, training and test, with their ids.
+        training: of the pixels of each training picture, and its id.
+        test: of the pixels of each test picture, and its id.
+    """
+
+    whole: str
+    training: list[tuple[str, str]]
+    test: list[tuple[str, str]]
 
 
-def add_samples(digest: hashlib._Hash, samples: Sequence[Sample]) -> None:
-    """Feed ids, sizes and pixels of samples to a hash."""
+_fingerprints: WeakKeyDictionary[Unit, Fingerprint] = WeakKeyDictionary()
+
+
+def fingerprint(unit: Unit) -> Fingerprint:
+    """Hash a unit's pictures and masks; all of them are read, once."""
+    if unit not in _fingerprints:
+        digest = hashlib.sha256(json.dumps([unit.kind, list(unit.classes.ids)]).encode())
+        parts = []
+        for part in (unit.training, unit.test):
+            parts.append(add_samples(digest, part))
+            digest.update(b"/")
+        if set(unit.sizes) != {unit.size}:
+            digest.update(b"usual size")  # where it was that of the first
+        _fingerprints[unit] = Fingerprint(digest.hexdigest(), *parts)
+    return _fingerprints[unit]
+
+
+def add_samples(digest: hashlib._Hash, samples: Sequence[Sample]) -> list[tuple[str, str]]:
+    """Feed ids, sizes and pixels of samples to a hash.
+
+    Returns:
+        SHA-256 of each picture's pixels, and its id.
+    """
+    pictures = []
     for index in range(len(samples)):
         sample = samples[index]
+        pixels = sample.image.tobytes()
         digest.update(f"{sample.id} {sample.size}".encode())
-        digest.update(sample.image.tobytes())
+        digest.update(pixels)
         digest.update(sample.mask.tobytes())
+        pictures.append((files.sha256_bytes(pixels), sample.id))
+    return pictures
 
 
 def source_hashes(path: Any) -> list[str]:

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from synthaug import files
 from synthaug.bank import pictures_behind
 from synthaug.errors import InputError
+from synthaug.gain.keys import fingerprint
 from synthaug.mixing.source import Source
 
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
 
 MOST_NAMES = 3
-_pictures: WeakKeyDictionary[Unit, tuple[set[str], list[tuple[str, str]]]] = WeakKeyDictionary()
 _learned: WeakKeyDictionary[Source, frozenset[str]] = WeakKeyDictionary()
 
 
 def trained_on(unit: Unit) -> list[str]:
     """Return the ids of test pictures that are among the training pictures, pixel by pixel."""
-    own, tested = _hashed(unit)
-    return [name for key, name in tested if key in own]
+    found = fingerprint(unit)
+    own = {key for key, _ in found.training}
+    return [name for key, name in found.test if key in own]
 
 
 def named(ids: Sequence[str]) -> str:
@@ -37,14 +37,15 @@ def refuse_leak(unit: Unit, source: Source) -> None:
     Test pictures that the unit trains on itself do not count: they are not the source's fault.
 
     Args:
-        unit: its test pictures are read once.
+        unit: what is tested on.
         source: those of a folder without training pairs pass.
 
     Raises:
         InputError: some are the same.
     """
-    own, hashes = _hashed(unit)
-    tested = {key: name for key, name in hashes if key not in own}
+    found = fingerprint(unit)
+    own = {key for key, _ in found.training}
+    tested = {key: name for key, name in found.test if key not in own}
     if source not in _learned:
         _learned[source] = frozenset(pictures_behind(Path(source.path)))
     seen = sorted(tested[key] for key in _learned[source] & tested.keys())
@@ -55,12 +56,3 @@ def refuse_leak(unit: Unit, source: Source) -> None:
             "and name the test pictures with --test-images and --test-masks, or let synthaug run "
             "split them and make it"
         )
-
-
-def _hashed(unit: Unit) -> tuple[set[str], list[tuple[str, str]]]:
-    """SHA-256 of the training pictures; SHA-256 and id of each test picture. Read once."""
-    if unit not in _pictures:
-        own = {files.sha256_bytes(sample.image.tobytes()) for sample in unit.training}
-        samples = (unit.test[index] for index in range(len(unit.test)))
-        _pictures[unit] = own, [(files.sha256_bytes(s.image.tobytes()), s.id) for s in samples]
-    return _pictures[unit]
