@@ -51,6 +51,26 @@ class Sample:
         return self.mask.shape[0], self.mask.shape[1]
 
 
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Stretch (H, W, 3) uint8 to ``size`` (height, width): by area if smaller, else bilinearly."""
+    import cv2
+
+    if image.shape[:2] == size:
+        return image
+    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=how), np.uint8)
+
+
+def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Stretch (H, W) ids to ``size`` (height, width): nearest, pixel centres as `resize_image`."""
+    import cv2
+
+    if mask.shape == size:
+        return mask
+    return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
 def usual_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """Return the median height and width of (height, width) in pixels, rounded."""
     height, width = np.median(list(sizes), axis=0)

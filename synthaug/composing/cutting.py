@@ -141,8 +141,8 @@ def harvest(bank: Bank, classes: ClassMap, real: Sequence[Cutout]) -> list[Cutou
     class' pixels may lie outside of such objects.
     """
     limits = _limits(real)
-    found: list[Cutout] = []
-    for sample in bank:
+    found: list[tuple[int, int, Flags]] = []
+    for index, sample in enumerate(bank):
         clean: dict[int, list[Flags]] = {}
         for channel, component in movable_objects(sample.mask, classes):
             class_id = classes.ids[channel]
@@ -150,9 +150,12 @@ def harvest(bank: Bank, classes: ClassMap, real: Sequence[Cutout]) -> list[Cutou
                 clean.setdefault(class_id, []).append(component)
         for class_id, objects in clean.items():
             if sum(o.sum() for o in objects) >= 0.95 * (sample.mask == class_id).sum():
-                found += [cut_out(sample.image, o, class_id, None) for o in objects]
+                found += [(index, class_id, o) for o in objects]
     chosen = np.linspace(0, len(found) - 1, min(len(found), MAX_GENERATED_OBJECTS)).astype(int)
-    return [found[index] for index in chosen]
+    return [
+        cut_out(bank[index].image, component, class_id, None)
+        for index, class_id, component in (found[i] for i in chosen)
+    ]
 
 
 def generated_backgrounds(bank: Bank, classes: ClassMap) -> list[Background]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from synthaug.bank import FORMAT, Bank, read_manifest, require_masks
 from synthaug.composing import Composer
 from synthaug.errors import InputError
-from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.sample import IGNORE_ID, ClassMap, Sample, resize_image, resize_mask
 
 MAX_OPEN_SOURCES = 8
 CACHE_BYTES = 64 * 2**20
@@ -198,13 +198,9 @@ def resized(sample: Sample, height: int, width: int) -> Sample:
     The image is averaged over areas when it shrinks and bilinear otherwise; the mask takes the
     nearest label, with pixel centres aligned to the image's.
     """
-    if sample.size == (height, width):
-        return sample
-    shrinks = height <= sample.size[0] and width <= sample.size[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    image = cv2.resize(sample.image, (width, height), interpolation=method)
-    mask = cv2.resize(sample.mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return Sample(image, mask, sample.id, sample.grey)
+    size = height, width
+    image, mask = resize_image(sample.image, size), resize_mask(sample.mask, size)
+    return replace(sample, image=image, mask=mask)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,9 @@ from synthaug.errors import InputError
 from synthaug.mixing.source import SegmentedObject, find_objects, open_source_once, resized
 from synthaug.sample import Sample
 
+_OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
+"""Entries of a target that need not be refused."""
+
 
 class SynthReplace(v2.Transform):  # type: ignore[misc]
     """Replace image, masks, boxes and labels by a synthetic pair from a bank or a generator.
@@ -26,8 +29,8 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
       per object.
     - ``BoundingBoxes``: one per object, in the format that came in.
     - a plain tensor ``"labels"`` beside boxes or masks in a dict: the class ids of the objects.
-      Other tensors beside them with an entry per object (``"area"``) are refused: they would go
-      stale.
+      ``"image_id"``, ``"orig_size"``, ``"size"`` and numbers stay. Other plain tensors beside them
+      (``"area"``, ``"iscrowd"``) are refused: they would tell of the objects that have gone.
 
     Args:
         source: a bank or generator folder, opened on the first hit, once per process.
@@ -119,12 +122,13 @@ def _is_per_object(key: str, value: Any) -> bool:
 
 
 def _refuse_stale(target: dict[str, Any]) -> None:
-    counts = {len(v) for k, v in target.items() if _is_per_object(k, v)}
+    if not any(_is_per_object(key, value) for key, value in target.items()):
+        return
     for key, value in target.items():
         plain = isinstance(value, torch.Tensor) and not isinstance(value, tv_tensors.TVTensor)
-        if key not in ("labels", "image_id") and plain and value.ndim > 0 and len(value) in counts:
+        if plain and value.ndim > 0 and key not in _OF_THE_PICTURE:
             raise InputError(
-                f"target entry {key!r} describes the replaced objects and would go stale: "
+                f"target entry {key!r} would still describe the objects that are replaced: "
                 "drop it before SynthReplace"
             )
 

@@ -61,9 +61,9 @@ def seed_worker(worker_id: int) -> None:
     The dataset is searched through attributes, its own and its classes', wrapped datasets
     (``Subset``, ``ConcatDataset``, `SynthMix`), lists, dicts, partials, bound methods, closures,
     defaults of functions, and what its ``__getitem__`` or ``__iter__`` takes from its module. A
-    pipeline inside the ``collate_fn``, or in a function that these call, cannot be reached.
-    Python's and NumPy's global generators, which code of your own dataset may use, are seeded from
-    the same seed. In distributed training the streams differ per rank as well.
+    pipeline in a set, which has no order, inside the ``collate_fn``, or in a function that these
+    call, is not reached. Python's and NumPy's global generators, which code of your own dataset may
+    use, are seeded from the same seed. In distributed training the streams differ per rank as well.
 
     Args:
         worker_id: given by the loader, unused: the seed already tells the workers apart.
@@ -116,7 +116,7 @@ def _children(value: Any) -> Iterator[Any]:
         return
     if isinstance(value, Mapping):
         yield from () if _is_data(value.values()) else value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif isinstance(value, (list, tuple)):  # a set has no order of its own to number streams by
         yield from () if _is_data(value) else value
     elif isinstance(value, functools.partial):
         yield from (value.func, *value.args, *value.keywords.values())

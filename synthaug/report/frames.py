@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug import files
 from synthaug.formats import folder as image_files
+from synthaug.mixing.source import resized
 from synthaug.report import figures
 from synthaug.report.verdict import Comparison
 from synthaug.sample import ClassMap, Sample
@@ -118,9 +116,5 @@ def _small(sample: Sample) -> Sample:
     scale = PICTURE_PX / max(sample.size)
     if scale >= 1:
         return sample
-    size = tuple(max(1, round(side * scale)) for side in sample.size[::-1])
-    image = np.asarray(cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    mask: NDArray[np.uint8] = np.asarray(
-        cv2.resize(sample.mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8
-    )
-    return replace(sample, image=image, mask=mask)
+    height, width = (max(1, round(side * scale)) for side in sample.size)
+    return resized(sample, height, width)

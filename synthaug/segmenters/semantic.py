@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
-from synthaug.sample import ClassMap, Sample
+from synthaug.sample import ClassMap, Sample, resize_image, resize_mask
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters.contract import Item, Stream
 from synthaug.weights import efficientnet_lite0_state
@@ -333,21 +332,11 @@ def image_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize (H, W, 3) uint8 to ``size`` (height, width): by area if smaller, else bilinearly."""
-    if image.shape[:2] == size:
-        return image
-    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=how), np.uint8)
-
-
 def resized(item: Item, size: tuple[int, int] | None) -> Item:
     """Return the item at ``size`` (height, width); its mask by nearest neighbour."""
-    if size is None or item.mask.shape == size:
+    if size is None:
         return item
-    mask = cv2.resize(item.mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return item._replace(image=resize_image(item.image, size), mask=np.asarray(mask, np.uint8))
+    return item._replace(image=resize_image(item.image, size), mask=resize_mask(item.mask, size))
 
 
 def default_device() -> torch.device:

@@ -117,8 +117,13 @@ def test_named_tuples_stay_such(bank: Bank) -> None:
 
 def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
     transform = SynthReplace(bank.path, p=1.0)
-    with pytest.raises(InputError, match="'area'"):
-        transform(picture(), {**target(), "area": torch.ones(4)})
+    for stale in (torch.ones(4), torch.ones(3)):  # whatever number of objects there is
+        with pytest.raises(InputError, match="'area'"):
+            transform(picture(), {**target(), "area": stale})
+    for number in (1, 2):
+        few = {k: v[:number] for k, v in target().items() if k != "image_id"}
+        kept = transform(picture(), {**few, "orig_size": torch.tensor([480, 640])})
+        assert kept[1]["orig_size"].tolist() == [480, 640]
     with pytest.raises(InputError, match="found 0"):
         transform(torch.zeros(3, H, W), target())
     with pytest.raises(InputError, match="under the key 'masks'"):
