@@ -33,6 +33,8 @@ _OPTIONS: dict[str, dict[str, int]] = {
 BUNDLED_ENCODER = "tu-tf_efficientnet_lite0"
 STRIDE_PX = 32
 """What the bundled encoder, and most others, divide the sides by."""
+WARMUP_SHARE = 0.1
+"""Share of the steps over which the learning rate rises."""
 _PREDICT_BATCH = 8
 
 
@@ -151,7 +153,6 @@ def optimise(
     lr: float = 1e-3,
     seed: int = 0,
     size: tuple[int, int] | None = None,
-    warmup_share: float = 0.1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[float]:
     """Train in place: AdamW, linear warm-up, cosine decay, cross-entropy + Dice.
@@ -167,7 +168,6 @@ def optimise(
         lr: highest learning rate.
         seed: seed of dropout; with the stream it fixes the result on CPU.
         size: items of another (height, width) are resized to this one; None = leave them.
-        warmup_share: share of the steps over which the learning rate rises.
         progress: called with (steps done, steps).
 
     Returns:
@@ -181,7 +181,7 @@ def optimise(
         raise InputError("the network has no trainable weights: leave some of them unfrozen")
     device = weights[0].device
     optimiser = torch.optim.AdamW(weights, lr=lr, weight_decay=1e-4)
-    warmup = max(1, round(stream.steps * warmup_share))
+    warmup = max(1, round(stream.steps * WARMUP_SHARE))
     losses = torch.zeros(stream.steps, device=device)  # read once: reading waits for the device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "segmenter", "training"))
@@ -216,7 +216,6 @@ def train_segmenter(
     batch_size: int = 8,
     lr: float = 1e-3,
     seed: int = 0,
-    warmup_share: float = 0.1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[float]:
     """Train in place on a dataset, with `optimise`.
@@ -231,7 +230,6 @@ def train_segmenter(
         batch_size: samples per step, at least 2 (DeepLab's batch norms need two).
         lr: highest learning rate.
         seed: seed of order and dropout; with the dataset's own seed it fixes the result on CPU.
-        warmup_share: share of the steps over which the learning rate rises.
         progress: called with (steps done, steps).
 
     Returns:
@@ -248,7 +246,6 @@ def train_segmenter(
         classes,
         lr=lr,
         seed=seed,
-        warmup_share=warmup_share,
         progress=progress,
     )
 
