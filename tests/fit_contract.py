@@ -151,8 +151,11 @@ class PicturesContract:
         shutil.copytree(source, tmp_path / "copy")
         path = tmp_path / "copy" / "metrics.jsonl"
         whole = path.read_text()
-        path.write_text(whole[: len(whole) // 2])
-        assert FitFolder(tmp_path / "copy").read_metrics(0) is not None
+        lines = [json.loads(line) for line in whole.splitlines()]
+        path.write_text(whole[:-5])
+        assert FitFolder(tmp_path / "copy").read_metrics(3) == lines[:-1]
+        path.write_text(whole[:5])
+        assert FitFolder(tmp_path / "copy").read_metrics(3) == []
         path.unlink()
         assert FitFolder(tmp_path / "copy").read_diversity() == 1.0
 

@@ -66,6 +66,17 @@ def test_pretraining_moves_the_generator_alone_then_both_learn():
     assert all(p.requires_grad for p in state.gan.parameters())
 
 
+@pytest.mark.parametrize("share_fakes", [True, False])
+def test_layouts_are_compared_with_what_was_painted_and_not_augmented(share_fakes, monkeypatch):
+    state = begin(iterations=2, share_fakes=share_fakes)
+    painted, compared = [], []
+    state.gan.generator.register_forward_hook(lambda *call: painted.append(call[-1]))
+    monkeypatch.setattr(state.gan, "layout_terms", lambda fake: compared.append(fake) or {})
+    go(state)
+    assert torch.equal(compared[0].images[0], painted[-1].images[0])
+    assert torch.equal(compared[0].mask, painted[-1].mask)
+
+
 def test_every_term_is_a_finite_scalar_and_names_who_added_it():
     seen = {}
     go(begin(iterations=2), lambda terms: bool(seen.update(terms)))

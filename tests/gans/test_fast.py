@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gan_contract import GANContract, total
+from states import same
 
 from synthaug import gans
 from synthaug.gans.osmis.fast import FastOSMIS
@@ -143,6 +144,20 @@ def test_looking_brings_real_pairs_to_size_and_hardens_generated_masks():
     assert len(real.seen) == 4
     fake = gan.look(gan.generator(gan.latent(2)), 5)
     assert set(fake.mask.unique().round(decimals=4).tolist()) <= {0.0, 1.0}
+
+
+def test_features_of_real_pairs_alone_are_augmented():
+    gan = fast((64, 96), bernoulli_steps=0)
+    gan.discriminator.augment_features = 1.0
+    pair = gan.look(gan.generator(gan.latent(4)), 0)
+    for real in (True, False):
+        judged = []
+        for seed in range(2):
+            torch.manual_seed(seed)
+            judged.append(gan.discriminator(pair, real=real, step=0))
+        assert same(judged[0].low, judged[1].low)
+        assert same(judged[0].content, judged[1].content) is not real
+        assert same(judged[0].layout, judged[1].layout) is not real
 
 
 @pytest.mark.parametrize(

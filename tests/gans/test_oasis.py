@@ -118,6 +118,13 @@ def test_labelmix_is_zero_for_a_discriminator_that_judges_pixel_by_pixel():
     assert losses.mixing_loss(mixed, judge(real), judge(fake), mask).max() < 1e-10
 
 
+def test_what_labelmix_finds_is_punished():
+    gan = tiny(labelmix=10.0)
+    real = gan.prepare(torch.rand(2, 3, 64, 64), torch.randint(-1, 3, (2, 64, 64)))
+    terms = gan.discriminator_terms(real, gan.generator(gan.latent(2)), 0)
+    assert (terms["labelmix"] > 0).all()
+
+
 def test_labelmix_can_be_left_out():
     gan = tiny(labelmix=0.0)
     fake = gan.generator(gan.latent(2))

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from gan_contract import GANContract
+from states import same
 
+from synthaug.gans.contract import PairBatch
 from synthaug.gans.osmis import (
     Judgement,
     LossWeights,
@@ -27,6 +31,8 @@ from synthaug.gans.osmis.networks import SpectralConv2d
 
 class TestOsmis(GANContract):
     without_gradient = ("heads.0", "heads.1", "heads.2")
+    without_verdict = ("layout_heads.", *(f"layout.{i}.shortcut" for i in (1, 2, 3)))
+    # from one channel to one: spectral norm leaves nothing of such a weight but its sign
 
     def build(self):
         return build_paper(*self.size, self.num_classes, max_size=64, base=8)
@@ -233,6 +239,41 @@ def test_absent_pairs_leave_the_discriminator_but_not_the_generator():
         judged.content = [layer.requires_grad_() for layer in judged.content]
         sum(t.sum() for n, t in terms(judged).items() if n.startswith("content")).backward()
         assert all(bool(layer.grad[1, 2].abs().sum() > 0) is keep for layer in judged.content)
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_features_of_real_pairs_alone_are_augmented(num_classes):
+    options = OsmisOptions(augment_features=1.0)
+    gan = build_paper(32, 48, num_classes, max_size=64, base=8, options=options)
+    pair = gan.generator(gan.latent(4))
+    if num_classes:
+        background = torch.eye(num_classes)[:1, :, None, None].expand_as(pair.mask)
+        pair = pair.with_pair(pair.images, background)
+    for real in (True, False):
+        judged = []
+        for seed in range(2):
+            discriminator = copy.deepcopy(gan.discriminator)  # a pass in training iterates norms
+            torch.manual_seed(seed)
+            judged.append(discriminator(pair, real=real, step=20_000))
+        assert same(judged[0].low, judged[1].low)
+        assert same(judged[0].content, judged[1].content) is not real
+        assert same(judged[0].layout, judged[1].layout) is not real
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_objects_are_the_mean_over_all_positions_under_a_mask_hard_if_generated(real):
+    torch.manual_seed(0)
+    discriminator = build_paper(32, 48, 3, max_size=64, base=8, bernoulli_steps=0).discriminator
+    seen = {}
+    discriminator.focus.register_forward_hook(lambda *call: seen.update(features=call[-1]))
+    discriminator.content[0].register_forward_pre_hook(lambda _, x: seen.update(objects=x[0]))
+    images = tuple(torch.randn(2, 3, 32 >> i, 48 >> i) for i in range(len(discriminator.low)))
+    soft = torch.randn(2, 3, 32, 48).softmax(1)
+    discriminator.eval()(PairBatch(images, soft), real=real, step=0)
+    mask = soft if real else F.one_hot(soft.argmax(1), 3).permute(0, 3, 1, 2)
+    mask = F.interpolate(mask.float(), seen["features"].shape[2:])
+    dense = [(seen["features"] * mask[:, n : n + 1]).mean((2, 3)) for n in range(3)]
+    assert torch.allclose(seen["objects"], torch.stack(dense), atol=1e-6)
 
 
 def test_many_classes():
