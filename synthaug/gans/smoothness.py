@@ -27,40 +27,41 @@ def smoothness_px(size: int) -> int:
 
 
 def project_jacobian(
-    features: Features, z: Tensor, y: Tensor, *, create_graph: bool = False
+    features: Tensor, z: Tensor, y: Tensor, *, create_graph: bool = False
 ) -> Tensor:
     """Return J(z)^T y for every sample (eq. 7.1), (B, Z).
 
     Over y ~ N(0, I) the expected squared norm is the squared Frobenius norm of the Jacobian J.
 
     Args:
-        features: of the generator.
-        z: (B, Z).
+        features: of the generator at z.
+        z: (B, Z), with gradient.
         y: of the shape of the features.
         create_graph: keep what is needed to derive the result once more.
     """
-    with torch.enable_grad():
-        z = z.detach().requires_grad_(True)
-        product = (features(z) * y).sum()
-        (gradient,) = torch.autograd.grad(product, z, create_graph=create_graph)
+    (gradient,) = torch.autograd.grad((features * y).sum(), z, create_graph=create_graph)
     return gradient
 
 
-def smoothness_similarity(source: Features, target: Features, z: Tensor, y: Tensor) -> Tensor:
+def smoothness_similarity(source: Features, target: Features, z: Tensor, scale: float) -> Tensor:
     """Distance of both generators' directional derivatives (eq. 7.2), (B,), not squared.
 
     Args:
         source: features of the frozen generator; receives no gradient.
         target: features of the trained one, made with the same noise maps.
         z: latents (B, Z).
-        y: random directions of the shape of the features. The paper leaves their scale open;
-            divided by the root of the number of places, as in path-length regularisation, the
+        scale: of the random directions, which are N(0, 1) times it. The paper leaves it open; at
+            one over the root of the number of places, as in path-length regularisation, the
             published weight of 5 is mild.
 
     Returns:
         Exactly zero, with a zero gradient, where the derivatives are equal.
     """
-    wanted = project_jacobian(source, z, y).detach()
-    difference = project_jacobian(target, z, y, create_graph=True) - wanted
-    distance: Tensor = torch.linalg.vector_norm(difference, dim=1)
+    with torch.enable_grad():
+        z = z.detach().requires_grad_(True)
+        features = source(z)
+        y = torch.randn_like(features) * scale
+        wanted = project_jacobian(features, z, y)
+        difference = project_jacobian(target(z), z, y, create_graph=True) - wanted
+        distance: Tensor = torch.linalg.vector_norm(difference, dim=1)
     return distance

@@ -187,10 +187,11 @@ class BigGAN(GAN):
         def features(generator: BigGenerator, z: Tensor) -> Tensor:
             return generator.features(z, largest_px=px)[-1]
 
-        with torch.no_grad():
-            y = torch.randn_like(features(source, z)) * (self.smoothness_scale / px)
         return smoothness_similarity(
-            lambda z: features(source, z), lambda z: features(self.generator, z), z, y
+            lambda z: features(source, z),
+            lambda z: features(self.generator, z),
+            z,
+            self.smoothness_scale / px,
         )
 
 

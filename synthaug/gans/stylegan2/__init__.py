@@ -258,10 +258,11 @@ class StyleGAN2(GAN):
         def features(generator: StyleGenerator, z: Tensor) -> Tensor:
             return generator.features_at(generator.styles(z), noise, px)
 
-        with torch.no_grad():
-            y = torch.randn_like(features(source, z)) * (self.smoothness_scale / px)
         return smoothness_similarity(
-            lambda z: features(source, z), lambda z: features(self.generator, z), z, y
+            lambda z: features(source, z),
+            lambda z: features(self.generator, z),
+            z,
+            self.smoothness_scale / px,
         )
 
 
