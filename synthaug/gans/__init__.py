@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from synthaug.errors import InputError
 
 if TYPE_CHECKING:
     from synthaug.gans.contract import GAN
+
+NAMES = ("biggan", "oasis", "osmis", "stylegan2", "transgan")
 
 
 def build(spec: Mapping[str, Any]) -> GAN:
@@ -21,29 +24,13 @@ def build(spec: Mapping[str, Any]) -> GAN:
     Raises:
         InputError: no GAN of that name.
     """
+    name = spec.get("name")
+    if name not in NAMES:
+        known = f"{', '.join(NAMES[:-1])} and {NAMES[-1]}"
+        raise InputError(f"unknown GAN {name!r}: known are {known}")
     keywords = {key: value for key, value in spec.items() if key != "name"}
-    if spec.get("name") == "osmis":
-        from synthaug.gans import osmis
-
-        return osmis.build(**keywords)
-    if spec.get("name") == "oasis":
-        from synthaug.gans import oasis
-
-        return oasis.build(**keywords)
-    if spec.get("name") == "stylegan2":
-        from synthaug.gans import stylegan2
-
-        return stylegan2.build(**keywords)
-    if spec.get("name") == "transgan":
-        from synthaug.gans import transgan
-
-        return transgan.build(**keywords)
-    if spec.get("name") == "biggan":
-        from synthaug.gans import biggan
-
-        return biggan.build(**keywords)
-    known = "biggan, oasis, osmis, stylegan2 and transgan"
-    raise InputError(f"unknown GAN {spec.get('name')!r}: known are {known}")
+    gan: GAN = import_module(f"synthaug.gans.{name}").build(**keywords)
+    return gan
 
 
 def build_saved(spec: Mapping[str, Any], path: object) -> GAN:
