@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from synthaug.gans.biggan.layers import SelfAttention, SpectralConv, SpectralLinear
 from synthaug.gans.biggan.networks import START_PX, Layer
 from synthaug.gans.focus import Focus
+from synthaug.gans.precision import full
 
 
 class BigDiscriminator(nn.Module):
@@ -101,13 +102,13 @@ class BigDiscriminator(nn.Module):
         for index, stage in enumerate(self.stages):
             x = stage(x)
             if self.heads is not None and index < len(self.heads):
-                logits.append(_full(self.heads[index](F.relu(x)).flatten(1)))
+                logits.append(full(self.heads[index](F.relu(x)).flatten(1)))
         summed = F.relu(self.focus(x, focus)).sum((2, 3))
         logit: Tensor = self.final(summed)
         if self.projection is not None:
             assert classes is not None
             logit = logit + self.projection(summed).gather(1, classes[:, None])
-        return (*logits, _full(logit))
+        return (*logits, full(logit))
 
 
 class DownBlock(nn.Module):
@@ -136,8 +137,3 @@ class DownBlock(nn.Module):
             x = torch.cat([x, self.extra(x)], 1)
         out: Tensor = x + self.conv_3(y)
         return out
-
-
-def _full(logits: Tensor) -> Tensor:
-    """Bring half precision to single; more stays."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

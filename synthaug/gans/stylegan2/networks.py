@@ -14,6 +14,7 @@ from synthaug.errors import InputError
 from synthaug.gans.contract import PairBatch
 from synthaug.gans.deviation import minibatch_deviation
 from synthaug.gans.focus import Focus
+from synthaug.gans.precision import full
 from synthaug.gans.stylegan2.layers import (
     Activation,
     EqualConv,
@@ -304,10 +305,10 @@ class StyleDiscriminator(nn.Module):
         for index, block in enumerate(list(self.convs)[1:]):
             x = block(x)
             if self.heads is not None and index < len(self.heads):
-                logits.append(_full(self.heads[index](x).flatten(1)))
+                logits.append(full(self.heads[index](x).flatten(1)))
         x = self.focus(x, focus)
         x = self.final_conv(minibatch_deviation(x, self.group))
-        logits.append(_full(self.final_linear(x.flatten(1))))
+        logits.append(full(self.final_linear(x.flatten(1))))
         return tuple(logits)
 
     def judge_masks(self, image: Tensor, mask: Tensor, focus: Tensor | None = None) -> Tensor:
@@ -341,8 +342,3 @@ class BlockHead(nn.Module):
         """Return logits."""
         logits: Tensor = self.conv(x) + self.bias
         return logits
-
-
-def _full(logits: Tensor) -> Tensor:
-    """Bring half precision to single; more stays."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

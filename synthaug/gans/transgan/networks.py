@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from synthaug.gans.contract import PairBatch
 from synthaug.gans.deviation import minibatch_deviation
+from synthaug.gans.precision import full
 
 SMALLEST_PX = 8
 """Side of the generator's first map, in tokens (published)."""
@@ -110,7 +111,7 @@ class TokenDiscriminator(nn.Module):
         x = self.norm(self.coarse(torch.cat([pooled, coarse], 2)))
         x = to_tokens(minibatch_deviation(to_map(x), GROUP))
         logits: Tensor = self.head(self.narrow(x).flatten(1)).squeeze(1)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return full(logits)
 
 
 class Stage(nn.Module):
