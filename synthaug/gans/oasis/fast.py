@@ -16,6 +16,7 @@ What is new, each for speed:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -224,8 +225,7 @@ class FastOASIS(OASIS):
 
     def look(self, batch: PairBatch, step: int) -> PairBatch:
         """Add frozen features."""
-        seen = self._see(batch.images[0])
-        return PairBatch(batch.images, batch.mask, batch.features, batch.layout, seen)
+        return replace(batch, seen=self._see(batch.images[0]))
 
     def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
         """Regression onto the real pictures: pixels and frozen features."""
