@@ -38,3 +38,10 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: str | Path, what:
     plain = {k: v.to(expected[k].dtype).contiguous() for k, v in state.items()}
     module.load_state_dict(plain, strict=True, assign=True)
     module.requires_grad_(False)
+
+
+def load_beside(module: nn.Module, state: Mapping[str, Tensor], *new: str) -> None:
+    """Load weights strictly; those whose names begin with ``new`` stay as they are."""
+    own = module.state_dict()
+    fresh = {key: value for key, value in own.items() if key.startswith(new)}
+    module.load_state_dict({**fresh, **state}, strict=True)

@@ -36,6 +36,7 @@ from synthaug.gans.blocks import loss_by_block, mean_logit
 from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.precision import exact
 from synthaug.gans.smoothness import smoothness_px, smoothness_similarity
+from synthaug.gans.state_dicts import load_beside
 from synthaug.seeding import torch_stream
 
 __all__ = [
@@ -113,10 +114,8 @@ class BigGAN(GAN):
         if self.source is not None:
             self.source.load_state_dict(generator, strict=True)
         if discriminator is not None:
-            own = self.discriminator.state_dict()
-            fresh = {key: value for key, value in own.items() if key.startswith("heads.")}
             kept = {k: v for k, v in discriminator.items() if not k.startswith("projection.")}
-            self.discriminator.load_state_dict({**fresh, **kept}, strict=True)
+            load_beside(self.discriminator, kept, "heads.")
 
     def before_step(self, step: int, averaged: nn.Module) -> None:
         """Improve the estimates of spectral normalisation."""

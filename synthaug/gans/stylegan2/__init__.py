@@ -26,6 +26,7 @@ from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.gradient_penalty import gradient_penalty
 from synthaug.gans.precision import exact
 from synthaug.gans.smoothness import smoothness_px, smoothness_similarity
+from synthaug.gans.state_dicts import load_beside
 from synthaug.gans.stylegan2 import losses, masks
 from synthaug.gans.stylegan2.networks import (
     StyleDiscriminator,
@@ -120,11 +121,11 @@ class StyleGAN2(GAN):
             generator: state dict of a `StyleGenerator` of the same sizes.
             discriminator: of a `StyleDiscriminator`; new heads keep their fresh weights.
         """
-        _load(self.generator, generator, "mask_head.")
+        load_beside(self.generator, generator, "mask_head.")
         if self.source is not None:
             self.source.load_state_dict(generator, strict=True)
         if discriminator is not None:
-            _load(self.discriminator, discriminator, "heads.", "mask_judge.")
+            load_beside(self.discriminator, discriminator, "heads.", "mask_judge.")
 
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
         """Count in what share of the pairs each class is there."""
@@ -326,10 +327,3 @@ def build(
         num_classes=num_classes,
     )
     return StyleGAN2(generator, discriminator, **options)
-
-
-def _load(module: nn.Module, state: Mapping[str, Tensor], *new: str) -> None:
-    """Load weights strictly; those whose names begin with ``new`` stay as they are."""
-    own = module.state_dict()
-    fresh = {key: value for key, value in own.items() if key.startswith(new)}
-    module.load_state_dict({**fresh, **state}, strict=True)
