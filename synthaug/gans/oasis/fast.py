@@ -23,8 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.backbone import TAP_CHANNELS, FrozenLite0
+from synthaug.backbone import TAP_CHANNELS
 from synthaug.gans.contract import PairBatch, Terms
+from synthaug.gans.frozen import FrozenView
 from synthaug.gans.oasis import OASIS
 from synthaug.gans.oasis.appearance import AppearanceCodes
 from synthaug.gans.oasis.networks import NOISE_DIM, LabelMapGenerator
@@ -202,7 +203,7 @@ class FastOASIS(OASIS):
         )
         self.pretrain_steps = pretrain_steps
         self.feature_weight = feature_weight
-        self._frozen = (FrozenLite0(pretrained=pretrained),)  # in a tuple: not in the checkpoint
+        self._frozen = FrozenView(pretrained=pretrained)
         self.codes = AppearanceCodes()
 
     def initialise(self, images: Tensor, masks: Tensor | None) -> None:
@@ -212,7 +213,7 @@ class FastOASIS(OASIS):
         self.codes.measure(images, masks, self.num_classes)
         heads = self.discriminator
         assert isinstance(heads, FastSegmenter)
-        heads.spread.copy_(torch.stack([tap.std() for tap in self._see(images[:16])]))
+        heads.spread.copy_(torch.stack([tap.std() for tap in self._frozen(images[:16])]))
 
     def latent_for(self, real: PairBatch, step: int) -> Tensor:
         """Draw latents; those of pairs to learn by heart begin with the looks of their pictures."""
@@ -225,7 +226,7 @@ class FastOASIS(OASIS):
 
     def look(self, batch: PairBatch, step: int) -> PairBatch:
         """Add frozen features."""
-        return replace(batch, seen=self._see(batch.images[0]))
+        return replace(batch, seen=self._frozen(batch.images[0]))
 
     def pretrain_terms(self, fake: PairBatch) -> dict[str, Tensor]:
         """Regression onto the real pictures: pixels and frozen features."""
@@ -245,25 +246,19 @@ class FastOASIS(OASIS):
         return terms
 
     def _judge(self, batch: PairBatch) -> Tensor:
-        seen = batch.seen or self._see(batch.images[0])
+        seen = batch.seen or self._frozen(batch.images[0])
         logits: Tensor = self.discriminator(batch.images[0], seen)
         return logits
-
-    def _see(self, images: Tensor) -> tuple[Tensor, ...]:
-        (network,) = self._frozen
-        if next(network.parameters()).device != images.device:
-            network.to(images.device)
-        return tuple(network(images))
 
     def _feature_distance(self, fake: PairBatch) -> Tensor:
         assert fake.layout is not None
         assert isinstance(self.discriminator, FastSegmenter)
         with torch.no_grad():
-            wanted = self._see(fake.layout[0])
+            wanted = self._frozen(fake.layout[0])
         distances = [
             (a.float() - b.float()).abs().mean((1, 2, 3)) / spread
             for a, b, spread in zip(
-                fake.seen or self._see(fake.images[0]),
+                fake.seen or self._frozen(fake.images[0]),
                 wanted,
                 self.discriminator.spread,
                 strict=True,

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.gans.contract import PairBatch
+from synthaug.gans.frozen import FrozenView
 from synthaug.gans.osmis import OSMIS
 from synthaug.gans.osmis.fast_networks import (
     LATENT_DIM,
@@ -31,7 +32,6 @@ from synthaug.gans.osmis.fast_networks import (
     FastDiscriminator,
     FastGenerator,
 )
-from synthaug.gans.osmis.frozen import FrozenView
 from synthaug.gans.osmis.losses import LossWeights, OsmisOptions, straight_through_mask
 
 WEIGHTS = LossWeights(low=1.8, content=2.25, layout=2.25)

@@ -1,4 +1,4 @@
-"""The frozen features that the fast preset's discriminator looks at."""
+"""The frozen features that the fast presets' discriminators look at."""
 
 from __future__ import annotations
 
