@@ -280,6 +280,8 @@ def write_composition(
         lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
         backgrounds, cutouts = take_apart(pairs, classes, progress)
         words = f"{len(cutouts)} movable object(s)"
+        if not cutouts:
+            words += ": beware, every sample will show the picture without its objects, or as it is"
         if bank is not None:
             generated = harvest(bank, classes, cutouts)
             words += f" and {len(generated)} clean one(s) of {bank.path}"

@@ -131,6 +131,8 @@ def generate(
             "rare": tuple(rare),
         },
     )
+    if config.filter is None and config.drop != GenerateConfig().drop:
+        raise InputError(f"drop={config.drop} goes with a filter: add one, or leave it out")
     made_from = source.path if isinstance(source, GeneratorFolder) else source
     files.check_output_folder(out, overwrite=overwrite, reads=(made_from, layouts))
     if not isinstance(source, GeneratorFolder):

@@ -11,6 +11,7 @@ from typing import Any
 from synthaug import files
 from synthaug.bank import Bank
 from synthaug.config import FitConfig, Recipe
+from synthaug.config.fit import OF_COMPOSE
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.fit_folder import CHECKPOINT
@@ -23,7 +24,6 @@ from synthaug.stages import Echo, Progress, counting, run_stage
 
 _LATER_OPTIONS = ("generator", "ignore", "plugins", "ablate", "source", "adaptation")
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
-_COMPOSE_OPTIONS = ("generated_share", "background_share", "shift", "copies")
 
 
 class UnitSources:
@@ -62,7 +62,7 @@ class UnitSources:
         find = self.unit.classes.find
         rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
         generator, bank = self.path / "generator", self.path / "bank"
-        usual = {name: getattr(FitConfig(), name) for name in _COMPOSE_OPTIONS}
+        usual = {name: getattr(FitConfig(), name) for name in OF_COMPOSE}
         key = self._fitted("generator", replace(recipe.fit, objects=None, **usual))
         drawing = replace(recipe.generate, rare=rare)
 

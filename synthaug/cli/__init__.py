@@ -8,6 +8,7 @@ commands, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from typing import Annotated, Any
@@ -32,6 +33,9 @@ from synthaug.cli.run import run_command
 from synthaug.cli.segment import segment_command
 from synthaug.errors import InputError
 
+_UsageError: Any = typer.BadParameter.__base__
+"""What typer raises for options that it does not know; it brings a click of its own."""
+
 
 class _Group(TyperGroup):
     """Turns what a user can mend into one line and an exit code."""
@@ -39,9 +43,14 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except InputError as error:
+        except (InputError, _UsageError) as error:
             clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # an unfinished progress line
-            print(f"{clear}error: {' '.join(str(error).split())}", file=sys.stderr)
+            words = (
+                str(error)
+                if isinstance(error, InputError)
+                else f"{error.format_message()} Try --help."
+            )
+            print(f"{clear}error: {' '.join(words.split())}", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error
@@ -93,5 +102,6 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. SIGTERM, which batch systems and containers send, stops as Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     app()

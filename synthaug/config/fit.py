@@ -14,6 +14,8 @@ ADAPTED = ("stylegan2", "biggan")
 """Generators that adapt a source, or are one."""
 OF_PICTURES = (*ADAPTED, "transgan")
 """Generators that learn from pictures without masks."""
+OF_COMPOSE = ("generated_share", "background_share", "shift", "copies")
+"""Options of the preset ``compose`` alone."""
 
 
 Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed"]

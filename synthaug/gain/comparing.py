@@ -188,7 +188,7 @@ class _Folder:
                 for name, value in self.settings.as_dict().items()
                 if name != "parent" and self.old["settings"].get(name) != value
             ]
-            say(f"settings have changed ({', '.join(changed)}): all runs are made again")
+            say(f"settings have changed ({', '.join(changed)}): runs with others do not count")
         past = self.old if self.same_settings else {}
         known = {**(self.old_arms if past else {}), **arms}
         all_seeds = list(dict.fromkeys([*past.get("seeds", []), *seeds]))

@@ -80,9 +80,9 @@ def build_network(
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, TypeError, ValueError, SyntaxError) as error:
+    except Exception as error:  # whatever a stranger's module raises
         raise InputError(
-            f"cannot import {module_name!r} of segmenter {name}: {error}; name it as "
+            f"cannot import {module_name!r} of segmenter {name}: {_words(error)}; name it as "
             "package.module:function and start in the folder that holds it"
         ) from error
     factory = getattr(module, function_name, None)
@@ -94,8 +94,10 @@ def build_network(
         torch.manual_seed(derive_seed(seed, "segmenter", "weights"))
         try:
             network = factory(num_classes=num_classes)
-        except TypeError as error:
-            raise InputError(f"{name}(num_classes={num_classes}) failed: {error}") from error
+        except Exception as error:
+            raise InputError(
+                f"{name}(num_classes={num_classes}) failed: {_words(error)}: mend it"
+            ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
             f"{name}(num_classes={num_classes}) returned a {type(network).__name__}: "
@@ -114,11 +116,18 @@ def _runs(network: CheckedNetwork, size: tuple[int, int], *, last: bool = False)
     try:
         with torch.inference_mode():
             network(torch.zeros(1, 3, *size))
-    except RuntimeError as error:
+    except InputError:
+        raise
+    except Exception as error:
         if last:
             raise InputError(
                 f"the network of {network.name} fails on images (1, 3, {size[0]}, {size[1]}), "
-                f"also padded to multiples of {STRIDE_PX} px: {' '.join(str(error).split())[:160]}"
+                f"also padded to multiples of {STRIDE_PX} px: {_words(error)}"
             ) from error
         return False
     return True
+
+
+def _words(error: Exception) -> str:
+    """Kind and beginning of an error, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 
 import pytest
 import yaml
@@ -8,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from synthaug.bank import Bank
-from synthaug.cli import app
+from synthaug.cli import app, main
 from synthaug.cli import info as info_room
 from synthaug.config import FitConfig
 
@@ -43,7 +45,14 @@ def test_help_names_every_command():
 
 
 def test_usage_errors_are_exit_code_2():
-    assert "No such option: --foo" in _run("fit", "--foo", code=2).stderr
+    for words, said in (
+        (("fit", "--foo"), "No such option: --foo"),
+        (("generate", "fitted", "-n", "abc", "--out", "bank"), "Invalid value for '-n'"),
+        (("generate",), "Missing argument"),
+    ):
+        [line] = _run(*words, code=2).stderr.splitlines()
+        assert line.startswith(f"error: {said}")
+        assert line.endswith("Try --help.")
 
 
 def test_generate_prints_the_bank_and_reports_progress(make_fit_folder, tmp_path):
@@ -171,6 +180,30 @@ def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr("synthaug.generation.generate", stop)
     _run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=130)
+
+
+def test_what_stops_batch_jobs_stops_as_ctrl_c_does(make_fit_folder, tmp_path, monkeypatch):
+    def stop(*args, **options):
+        signal.raise_signal(signal.SIGTERM)
+
+    words = ["generate", str(make_fit_folder()), "--out", str(tmp_path / "bank")]
+    monkeypatch.setattr("synthaug.generation.generate", stop)
+    monkeypatch.setattr(sys, "argv", ["synthaug", *words])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 130
+
+
+def test_options_without_effect_are_refused(make_fit_folder, pair_files, tmp_path):
+    words = ("generate", make_fit_folder(), "--drop", 0.5, "--out", tmp_path / "bank")
+    assert "drop=0.5 goes with a filter" in _run(*words, code=2).stderr
+    words = ("fit", *pair_files, "--preset", "fast", "--shift", "near", "--out", tmp_path / "out")
+    assert "shift is for the preset compose" in _run(*words, code=2).stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_info_shows_versions_devices_and_weights():

@@ -30,6 +30,9 @@ def strided(num_classes):
             return super().forward(x)
     return Net(down, up)
 
+def forgetful(num_classes):
+    return torch.load("no_such_weights.pt")
+
 def broken(num_classes):
     return nn.Conv2d(5, num_classes, 1)
 
@@ -106,6 +109,7 @@ def test_users_network_learns() -> None:
         ("users_nets:missing", "no function 'missing'"),
         ("users_nets:value", "no function 'value'"),
         ("users_nets:nothing", "failed"),
+        ("users_nets:forgetful", "failed: FileNotFoundError: .*no_such_weights"),
         ("users_nets:number", "returned a int"),
         ("linear", "unknown segmenter 'linear'"),
     ],
