@@ -17,7 +17,7 @@ from torch import Tensor
 
 from synthaug import gans, presets
 from synthaug.adaptation import read_source
-from synthaug.config.fit import ADAPTED, OF_COMPOSE, FitConfig
+from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.files import check_output_folder
@@ -108,10 +108,7 @@ def fit(
         config = config or FitConfig()
         if objects is not None:
             config = replace(config, objects=str(objects))
-        presets.check(config)
-        idle = [name for name in OF_COMPOSE if getattr(config, name) != getattr(FitConfig(), name)]
-        if idle and config.preset != "compose":
-            raise InputError(f"{', '.join(idle)} is for the preset compose: use it or leave it out")
+        presets.check_fit(config)
         reads = (image, mask, images, masks, config.objects, config.source)
         check_output_folder(out, overwrite=overwrite, reads=reads)
         kinds = []

@@ -30,6 +30,8 @@ from synthaug.seeding import derive_seed
 
 INSTANCES = "instances.json"
 RENDERED_TOGETHER = 8
+_OWN_LAYOUTS = (None, "edited", "moved")
+"""Layouts that are made of the training masks; others are paths."""
 
 
 def load_generator(
@@ -156,7 +158,7 @@ def generate(
         draw_sample, manifest["layouts"] = _from_layouts(source, config.layouts, config.rare)
 
     behind = set(source.manifest.get("learned_from", ()))
-    if config.layouts is not None:
+    if config.layouts not in _OWN_LAYOUTS:
         behind |= pictures_behind(Path(config.layouts))
     if behind:
         manifest["learned_from"] = sorted(behind)
@@ -217,7 +219,7 @@ def _from_layouts(
             "fit with --generator oasis"
         )
     painter, options = source, {"rare": rare, "flip": source.manifest["config"].get("flip", True)}
-    if name in (None, "edited", "moved"):
+    if name in _OWN_LAYOUTS:
         maps = [pair.mask for pair in painter.pairs]
         layouts = Layouts(maps, painter.classes, kind=cast("Kind", name or "given"), **options)
         digest = _source_hash(painter.manifest["pairs"])

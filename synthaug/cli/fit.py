@@ -126,9 +126,9 @@ def fit_command(
     if resume:
         config = options.resumed(ctx, out)
     if dry_run:
-        from synthaug.presets import check
+        from synthaug.presets import check_fit
 
-        check(config)
+        check_fit(config)
         print(dump_stage("fit", config), end="")
         return
     if not resume:

@@ -73,9 +73,9 @@ def pretrain_command(
     if config.source is not None:
         raise InputError("pretrain starts from nothing: leave out fit.source, or use synthaug fit")
     if dry_run:
-        from synthaug.presets import check
+        from synthaug.presets import check_fit
 
-        check(config)
+        check_fit(config)
         print(dump_stage("fit", config), end="")
         return
     if images is None and not resume:

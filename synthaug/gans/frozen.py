@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from synthaug.backbone import FrozenLite0
@@ -18,3 +21,19 @@ class FrozenView:
         if next(self.network.parameters()).device != images.device:
             self.network.to(images.device)
         return tuple(self.network(images))
+
+    def distance(self, seen: Sequence[Tensor], target: Tensor, spread: Tensor) -> Tensor:
+        """Return how far features are from those of other images, (B,).
+
+        Args:
+            seen: feature maps of B images.
+            target: the other images (B, 3, H, W) in [-1, 1]; receive no gradient.
+            spread: (4,) standard deviations that the distances are divided by.
+        """
+        with torch.no_grad():
+            wanted = self(target)
+        distances = [
+            (a.float() - b.float()).abs().mean((1, 2, 3)) / unit
+            for a, b, unit in zip(seen, wanted, spread, strict=True)
+        ]
+        return torch.stack(distances).mean(0)

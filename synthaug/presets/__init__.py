@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from synthaug.config.fit import ADAPTED, FitConfig
+from synthaug.config.fit import ADAPTED, OF_COMPOSE, FitConfig
 from synthaug.errors import InputError
 from synthaug.plugins.named import check_plugins
 from synthaug.presets import biggan, oasis, osmis, stylegan2, transgan
 from synthaug.presets.plan import Plan, Presets
 
-__all__ = ["GANS", "UNTRAINED", "Plan", "check", "make_plan"]
+__all__ = ["GANS", "UNTRAINED", "Plan", "check", "check_fit", "make_plan"]
 
 GANS: dict[str, Presets] = {
     "osmis": Presets(osmis.NAMES, osmis.make_plan),
@@ -62,6 +62,20 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
         if idle:
             raise InputError(f"the preset {preset} trains nothing: leave out {', '.join(idle)}")
     check_plugins(gan, config.plugins, labelled=labelled)
+
+
+def check_fit(config: FitConfig) -> None:
+    """Refuse what `check` does, and options of ``compose`` that this fit would not heed.
+
+    In a recipe they are not idle: its copy-paste heeds them, whatever the generator.
+
+    Raises:
+        InputError: see `check`; or such an option is set.
+    """
+    check(config)
+    idle = [name for name in OF_COMPOSE if getattr(config, name) != getattr(FitConfig(), name)]
+    if idle and config.preset != "compose":
+        raise InputError(f"{', '.join(idle)} is for the preset compose: use it or leave it out")
 
 
 def make_plan(

@@ -104,28 +104,28 @@ def build_network(
             "let it return a torch.nn.Module"
         )
     checked = CheckedNetwork(network, num_classes, name)
-    if size is not None and not _runs(checked, size):
-        checked.multiple = STRIDE_PX
-        _runs(checked, size, last=True)
+    if size is not None:
+        _try(checked, size)
     return checked
 
 
-def _runs(network: CheckedNetwork, size: tuple[int, int], *, last: bool = False) -> bool:
-    """Try a network on a black image; the last failure is the user's to know."""
+def _try(network: CheckedNetwork, size: tuple[int, int]) -> None:
+    """Run a network on a black image, padded if it must be; leave it so that it runs."""
     network.eval()
-    try:
-        with torch.inference_mode():
-            network(torch.zeros(1, 3, *size))
-    except InputError:
-        raise
-    except Exception as error:
-        if last:
-            raise InputError(
-                f"the network of {network.name} fails on images (1, 3, {size[0]}, {size[1]}), "
-                f"also padded to multiples of {STRIDE_PX} px: {_words(error)}"
-            ) from error
-        return False
-    return True
+    for multiple in (1, STRIDE_PX):
+        network.multiple = multiple
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, *size))
+            return
+        except InputError:
+            raise
+        except Exception as error:
+            failure = error
+    raise InputError(
+        f"the network of {network.name} fails on images (1, 3, {size[0]}, {size[1]}), "
+        f"also padded to multiples of {STRIDE_PX} px: {_words(failure)}"
+    ) from failure
 
 
 def _words(error: Exception) -> str:

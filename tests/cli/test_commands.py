@@ -202,7 +202,8 @@ def test_options_without_effect_are_refused(make_fit_folder, pair_files, tmp_pat
     words = ("generate", make_fit_folder(), "--drop", 0.5, "--out", tmp_path / "bank")
     assert "drop=0.5 goes with a filter" in _run(*words, code=2).stderr
     words = ("fit", *pair_files, "--preset", "fast", "--shift", "near", "--out", tmp_path / "out")
-    assert "shift is for the preset compose" in _run(*words, code=2).stderr
+    for more in ((), ("--dry-run",)):
+        assert "shift is for the preset compose" in _run(*words, *more, code=2).stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -253,18 +253,8 @@ class FastOASIS(OASIS):
     def _feature_distance(self, fake: PairBatch) -> Tensor:
         assert fake.layout is not None
         assert isinstance(self.discriminator, FastSegmenter)
-        with torch.no_grad():
-            wanted = self._frozen(fake.layout[0])
-        distances = [
-            (a.float() - b.float()).abs().mean((1, 2, 3)) / spread
-            for a, b, spread in zip(
-                fake.seen or self._frozen(fake.images[0]),
-                wanted,
-                self.discriminator.spread,
-                strict=True,
-            )
-        ]
-        return torch.stack(distances).mean(0)
+        seen = fake.seen or self._frozen(fake.images[0])
+        return self._frozen.distance(seen, fake.layout[0], self.discriminator.spread)
 
 
 def _light(fake: PairBatch) -> Tensor:

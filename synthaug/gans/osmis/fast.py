@@ -194,13 +194,7 @@ class FastOSMIS(OSMIS):
 
     def _feature_distance(self, image: Tensor, target: Tensor) -> Tensor:
         _, heads = self._parts()
-        with torch.no_grad():
-            wanted = self._frozen(target)
-        distances = [
-            (a.float() - b.float()).abs().mean((1, 2, 3)) / spread
-            for a, b, spread in zip(self._frozen(image), wanted, heads.spread, strict=True)
-        ]
-        return torch.stack(distances).mean(0)
+        return self._frozen.distance(self._frozen(image), target, heads.spread)
 
     def _looked(self, batch: PairBatch, step: int) -> PairBatch:
         return batch if batch.seen else self.look(batch, step)
