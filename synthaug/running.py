@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from synthaug import files
 from synthaug.config import CompareConfig, DataConfig, FitConfig, Recipe
 from synthaug.errors import InputError
 from synthaug.formats.davis import read_video
@@ -246,10 +247,19 @@ def _compare_and_report(
             echo=echo,
         )
     except KeyboardInterrupt:
-        if (out / "comparison.json").is_file():
+        if _has_news(out):
             echo(f"page of the runs so far: {write_comparison_page(out)}")
         raise
     return write_comparison_page(out)
+
+
+def _has_news(out: Path) -> bool:
+    """Whether a page would say more than one of earlier settings that is there."""
+    path = out / "comparison.json"
+    if not path.is_file():
+        return False
+    empty = not files.read_json(path, "comparison result")["arms"]
+    return not (empty and (out / "index.html").is_file())
 
 
 def _parents(

@@ -26,22 +26,24 @@ class ProgressLine:
         self.label = label
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._start = self._printed_at = 0.0
-        self._first = self._last = 0
+        self._first = self._last = self._total = 0
         self._tenth = -1
 
     def __call__(self, done: int, total: int, note: str = "", left_s: float | None = None) -> None:
         """Show ``done`` of ``total``.
 
         Args:
-            done: steps done; a smaller number than before starts a new count.
+            done: steps done; a smaller number than before starts a new count, and so does what
+                follows the end of one.
             total: steps in all.
             note: words behind the count.
             left_s: seconds left; None estimates them from the pace so far.
         """
         now = time.monotonic()
-        if self._start == 0 or done < self._last:
+        ended = self._last >= self._total
+        if self._start == 0 or done < self._last or (ended and total != self._total):
             self._start, self._first, self._tenth, self._printed_at = now, done, -1, 0.0
-        self._last = done
+        self._last, self._total = done, total
         tenth = 10 * done // max(total, 1)
         due = now - self._printed_at > 0.2 if self._live else tenth > self._tenth
         if not due and done < total:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import threading
 import time
@@ -56,11 +58,12 @@ def compare(
     """Measure what each arm does to a segmenter, paired over units and seeds.
 
     All arms get the same steps, batch size, first weights and real items. Every finished run is
-    kept in ``OUT/runs``; a run is only made again when something that decides it has changed
-    (data, arm, source, setting, seed). The order is seed by seed over all units and arms, so that
-    an interrupted comparison is balanced; its ``comparison.json`` leaves out pairs of unit and
-    seed of which arms are missing. A later call with other arms or more seeds adds to the folder;
-    until all its arms have the same seeds, ``complete`` is false; ``missing``: runs an arm lacks.
+    kept in ``OUT/runs``, all that count also as a table, ``OUT/runs.csv``; a run is only made
+    again when something that decides it has changed (data, arm, source, setting, seed). The order
+    is seed by seed over all units and arms, so that an interrupted comparison is balanced; its
+    ``comparison.json`` leaves out pairs of unit and seed of which arms are missing. A later call
+    with other arms or more seeds adds to the folder; until all its arms have the same seeds,
+    ``complete`` is false; ``missing``: runs an arm lacks.
 
     Args:
         units: what to learn and test on, all of one kind; names are unique.
@@ -282,7 +285,21 @@ class _Folder:
             self.manifest["choices"] = self._choices.made
         files.write_json(self.path / "manifest.json", self.manifest)
         files.write_json(self.path / "comparison.json", summary)
+        files.write_text(self.path / "runs.csv", self._table())
         return summary
+
+    def _table(self) -> str:
+        """All runs that count, one a line: measures in [0, 1] and seconds of training."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["unit", "arm", "seed", *self.measures, "seconds"])
+        order = [unit.name for unit in self.units]
+        for arm, cells in self.results.items():
+            for unit, seed in sorted(cells, key=lambda cell: (order.index(cell[0]), cell[1])):
+                found = cells[unit, seed]
+                scores = [round(found["measures"][name], 6) for name in self.measures]
+                table.writerow([unit, arm, seed, *scores, found["seconds"]["train"]])
+        return text.getvalue()
 
     def _read(self, unit: Unit, arm: Arm, seed: int) -> dict[str, Any] | None:
         path = self._run_path(unit, arm, seed)

@@ -72,6 +72,8 @@ def read_comparison(path: str | Path) -> Comparison:
         InputError: it is none, or a file of it is missing or damaged.
     """
     path = Path(path)
+    if not (path / "manifest.json").is_file() and (path / "comparison" / "manifest.json").is_file():
+        raise InputError(f"{path} is the folder of a run: its comparison is {path / 'comparison'}")
     manifest = files.read_json(path / "manifest.json", "comparison manifest")
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{path} is not a comparison: its manifest.json is of another kind")

@@ -99,7 +99,11 @@ def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path
     assert "Not finished:" in (tmp_path / "out" / "index.html").read_text("utf-8")
     monkeypatch.undo()
     run_cli("compare", *words)
-    assert "Not finished:" not in (tmp_path / "out" / "index.html").read_text("utf-8")
+    whole = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "Not finished:" not in whole
+    monkeypatch.setattr(running, "compare", stopped)
+    run_cli("compare", *words, "--steps", 5, code=130)  # not one arm has run with these settings
+    assert (tmp_path / "out" / "index.html").read_text("utf-8") == whole
 
 
 def test_dry_run_prints_what_would_be_compared(tmp_path):
@@ -119,6 +123,8 @@ def test_run_prints_the_result_of_a_recipe(own, tmp_path):
     lines = run_cli("run", recipe, "--smoke", "--out", tmp_path / "out").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["none", "standard"]
     assert lines[-1] == str(tmp_path / "out" / "comparison" / "index.html")
+    line = run_cli("report", tmp_path / "out", code=2).stderr
+    assert f"its comparison is {tmp_path / 'out' / 'comparison'}" in line.replace("\n", "")
 
 
 def test_recipes_load_and_resolve():

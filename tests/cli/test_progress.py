@@ -62,6 +62,17 @@ def test_second_count_starts_anew(clock, capsys):
     ]
 
 
+def test_a_longer_count_after_a_short_one_is_shown(clock, capsys):
+    line = ProgressLine("step")
+    line(1, 1)
+    for step in range(1, 21):
+        clock[0] += 1
+        line(step, 20)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 + 11
+    assert lines[6] == "step 10/20, 10 s left"
+
+
 @pytest.mark.parametrize(("left", "text"), [(3.4, "3 s"), (75, "1 min 15 s"), (3725, "1 h 02 min")])
 def test_given_time_left_is_shown(clock, capsys, left, text):
     ProgressLine("step")(1, 1000, left_s=left)

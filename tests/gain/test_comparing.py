@@ -155,6 +155,13 @@ def test_the_folder_holds_what_the_report_needs(
     assert not (out / "predictions" / "one" / "none" / "5").exists()
     assert {p.stem for p in (out / "predictions" / "one" / "_test").iterdir()} == set(kept)
     assert len(list((out / "samples" / "two" / "copy-paste").glob("*.jpg"))) == 4
+    table = (out / "runs.csv").read_text().splitlines()
+    assert table[0] == "unit,arm,seed,J&F,J,F,mIoU,seconds"
+    assert len(table) == 1 + 16
+    row = next(line.split(",") for line in table if line.startswith("two,none,5,"))
+    assert [float(cell) for cell in row[3:7]] == pytest.approx(
+        [run["measures"][name] for name in manifest["measures"]], abs=1e-6
+    )
     predicted = read_mask(out / "predictions" / "one" / "none" / "3" / "00001.png")
     assert set(np.unique(predicted).tolist()) <= {0, 1}
     assert result == read(out / "comparison.json")
