@@ -38,7 +38,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 import synthaug
-from synthaug.cli.progress import fit_progress
+from synthaug.cli.progress import fit_progress, stage_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.files import read_json, sha256_bytes, write_bytes, write_json, write_text, write_with
@@ -153,7 +153,7 @@ def run_row(
         seed=options.seed,
         segmenter=judge.learner(painter.classes),
         noises=options.noises,
-        progress=lambda part: print(f"{row}: {part}", flush=True),
+        progress=stage_progress(),
     )
     result = {"settings": settings, "fit_s": fit_seconds(folder), "quality": quality}
     write_json(kept, result)

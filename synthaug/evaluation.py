@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from synthaug.quality.perceptual import Diversity, PerceptualSpace, TrainingSet
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters.semantic import build_segmenter, predict, train_segmenter
+from synthaug.stages import Progress, counted, counting
 
 AGREEMENT_SIDE_PX = 192
 _FLIP_P, _SHIFT_P, _SHIFT_RANGE = 0.15, 0.3, (0.05, 0.3)
@@ -37,7 +39,7 @@ def evaluate(
     weights: str | Path | None = None,
     max_samples: int = 100,
     agreement_steps: int = 300,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure the kept samples of a bank.
 
@@ -50,7 +52,7 @@ def evaluate(
         max_samples: look at no more than this many kept samples, the first ones; standard
             augmentation is drawn as often.
         agreement_steps: training steps of the mask-agreement segmenter; 0 leaves it out.
-        progress: called with the name of each part as it starts.
+        progress: called with a part's name, samples or training steps done, and how many.
 
     Returns:
         Plain JSON values: ``samples``; ``network``; ``sifid`` (``bank`` and ``standard``: means at
@@ -75,23 +77,32 @@ def evaluate(
             f"bank {bank.path} keeps {len(bank)} sample(s): generate more or filter less strictly"
         )
     seconds: dict[str, float] = {}
-    with _Clock("load", seconds, progress):
+    with _timed("load", seconds):
         pairs = bank.pairs()
         meter = _Meter.build(pairs, load_feature_net(network, weights))
     height, width = pairs[0].size
-    with _Clock("bank", seconds, progress):
-        ours = meter.measure(islice(bank, count))
-    with _Clock("standard augmentation", seconds, progress):
+
+    def shown(part: str, samples: Iterable[Sample]) -> Iterator[Sample]:
+        return counted(islice(samples, count), count, progress, part)
+
+    with _timed(part := "bank", seconds):
+        ours = meter.measure(shown(part, bank))
+    with _timed(part := "standard augmentation", seconds):
         augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "standard"))
-        standard = meter.measure(islice(_augmented(cycle(pairs), augment), count))
-    with _Clock("bank and standard augmentation", seconds, progress):
+        standard = meter.measure(shown(part, _augmented(cycle(pairs), augment)))
+    with _timed(part := "bank and standard augmentation", seconds):
         augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "both"))
-        both = meter.measure(_augmented(islice(bank, count), augment), with_sifid=False)
+        both = meter.measure(shown(part, _augmented(bank, augment)), with_sifid=False)
     agreement = None
     if agreement_steps and bank.classes.ids:
-        with _Clock("mask agreement", seconds, progress):
+        with _timed(part := "mask agreement", seconds):
             agreement = mask_agreement(
-                islice(bank, count), pairs, bank.classes, steps=agreement_steps, seed=seed
+                islice(bank, count),
+                pairs,
+                bank.classes,
+                steps=agreement_steps,
+                seed=seed,
+                progress=counting(progress, part),
             )
     filtered = bank.manifest.get("filter", {}).get("memorised")
     return {
@@ -133,6 +144,7 @@ def mask_agreement(
     batch_size: int = 5,
     tests: int = 32,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train a segmenter on generated samples alone, test it on the real pair.
 
@@ -148,6 +160,7 @@ def mask_agreement(
         batch_size: samples per step.
         tests: augmented versions of the pairs to test on, taken in turn.
         seed: seed of weights, order and augmentation.
+        progress: called with (steps done, steps).
 
     Returns:
         ``foreground_iou`` (mean over all classes but the background), ``miou`` (with it),
@@ -164,6 +177,7 @@ def mask_agreement(
         steps=steps,
         batch_size=batch_size,
         seed=seed,
+        progress=progress,
     )
     stream = numpy_stream(seed, "agreement", "test")
     shown = [mild_augmentation(pair, stream) for pair in islice(cycle(real), tests)]
@@ -254,19 +268,12 @@ class _MildlyAugmented:
         return mild_augmentation(self.samples[index], self.stream)
 
 
-class _Clock:
-    def __init__(
-        self, name: str, seconds: dict[str, float], progress: Callable[[str], None] | None
-    ) -> None:
-        self.name, self.seconds, self.progress = name, seconds, progress
-
-    def __enter__(self) -> None:
-        if self.progress is not None:
-            self.progress(self.name)
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.name] = round(time.perf_counter() - self.start, 3)
+@contextmanager
+def _timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Note how long a part took."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 3)
 
 
 def _augmented(samples: Iterable[Sample], augment: Any) -> Iterator[Sample]:

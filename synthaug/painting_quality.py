@@ -34,6 +34,7 @@ from synthaug.sample import IGNORE_ID, ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters import build_learner
 from synthaug.segmenters.contract import Learner
+from synthaug.stages import Progress, counted, counting
 
 LEAST_PICTURES = 4
 SEGMENTER_SIDE_PX = 256
@@ -50,7 +51,7 @@ def evaluate_painter(
     segmenter_steps: int = 400,
     noises: int = 20,
     diversity_maps: int = 5,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Paint held-out label maps once each and compare with the pictures they belong to.
 
@@ -70,7 +71,7 @@ def evaluate_painter(
         segmenter_steps: its training steps; 0 leaves mIoU out where ``segmenter`` is None.
         noises: pictures per map whose diversity is measured, at least 2.
         diversity_maps: how many maps that is done on, spread evenly.
-        progress: called with the name of each part as it starts.
+        progress: called with a part's name, pictures, maps or training steps done, and how many.
 
     Returns:
         Plain JSON values: ``samples``; ``network``; ``fid`` (``painted``, ``training``); ``kid``
@@ -86,38 +87,39 @@ def evaluate_painter(
             was fitted to, a map without labels or with ids that it does not know, or missing
             weights.
     """
-    tell = progress or (lambda part: None)
     _check(painter, samples)
     net = load_feature_net(network, weights)
-    tell("painting")
     start = time.perf_counter()
     painted = [
         Sample(painter.render(s.mask, derive_seed(seed, "painting", i)), s.mask, s.id)
-        for i, s in enumerate(samples)
+        for i, s in enumerate(counted(samples, len(samples), progress, "painting"))
     ]
     seconds = (time.perf_counter() - start) / len(painted)
     training = _drawn(painter.pairs, len(samples), seed)
-    tell("FID and KID")
-    reference = _pooled(samples, net)
-    features = {"painted": _pooled(painted, net), "training": _pooled(training, net)}
+    sets = counted((samples, painted, training), 3, progress, "FID and KID")
+    reference, *others = (_pooled(pictures, net) for pictures in sets)
+    features = dict(zip(("painted", "training"), others, strict=True))
     distances = {name: kid(rows, reference, seed=seed) for name, rows in features.items()}
-    tell("colour and texture")
-    looks = [_appearance(s, painter.classes) for s in (samples, painted, training)]
+    sets = counted((samples, painted, training), 3, progress, "colour and texture")
+    looks = [_appearance(pictures, painter.classes) for pictures in sets]
     miou = None
     if segmenter is None and segmenter_steps > 0:
-        tell("training the segmenter on real pairs")
-        segmenter = train_judge(painter.pairs, painter.classes, steps=segmenter_steps, seed=seed)
+        segmenter = train_judge(
+            painter.pairs,
+            painter.classes,
+            steps=segmenter_steps,
+            seed=seed,
+            progress=counting(progress, "training the segmenter on real pairs"),
+        )
     if segmenter is not None:
-        tell("segmenting")
         miou = _agreement(segmenter, samples, painted, painter)
-    tell("diversity")
     return {
         "samples": len(samples),
         "network": net.name,
         "fid": {name: fid(rows, reference) for name, rows in features.items()},
         "kid": {name: found._asdict() for name, found in distances.items()},
         "miou": miou,
-        "diversity": _diversity(painter, samples, noises, diversity_maps, seed),
+        "diversity": _diversity(painter, samples, noises, diversity_maps, seed, progress),
         "colour": _by_class(colour_distances, looks, painter.classes),
         "texture": _by_class(texture_distances, looks, painter.classes),
         "seconds_per_picture": round(seconds, 4),
@@ -247,11 +249,16 @@ def _agreement(
 
 
 def _diversity(
-    painter: MapGenerator, samples: Sequence[Sample], noises: int, maps: int, seed: int
+    painter: MapGenerator,
+    samples: Sequence[Sample],
+    noises: int,
+    maps: int,
+    seed: int,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(maps, len(samples))).round())
     alike, apart, space = [], [], None
-    for index in chosen.astype(int).tolist():
+    for index in counted(chosen.astype(int).tolist(), len(chosen), progress, "diversity"):
         mask = samples[index].mask
         space = space or PerceptualSpace(*mask.shape)
         versions = [

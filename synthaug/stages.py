@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synthaug import files
 
 Echo = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """Called with what is counted, how much is done, and how much there is."""
+T = TypeVar("T")
 
 
 def run_stage(
@@ -62,3 +63,11 @@ def counting(progress: Progress | None, what: str) -> Callable[[int, int], None]
             progress(what, done, total)
 
     return count
+
+
+def counted(items: Iterable[T], total: int, progress: Progress | None, what: str) -> Iterator[T]:
+    """Pass items on, and report each as ``what`` once the next is asked for."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        if progress is not None:
+            progress(what, done, total)

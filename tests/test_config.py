@@ -90,7 +90,8 @@ def test_unknown_stage_names_the_nearest(recipe_file):
         ("filter: {max_stray: -1}", "option filter.max_stray"),
         ("fit: 3", "stage fit must hold options"),
         ("- fit", "must hold stages"),
-        ("fit: {", "cannot read recipe"),
+        ("fit: {", "line 1, column 7: expected the node content, but found '<stream end>': write"),
+        ("fit:\n  seed: 1\n x: 2", "line 3, column 2: expected <block end>"),
     ],
 )
 def test_wrong_values_are_named_in_one_line(recipe_file, text, words):
@@ -121,6 +122,8 @@ def test_missing_or_binary_recipe(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match="cannot read recipe"):
         load_recipe(tmp_path / "binary.yaml")
+    with pytest.raises(InputError, match="is a folder: name a YAML file"):
+        load_recipe(tmp_path)
 
 
 def test_resolved_stage_reads_back_as_a_recipe(recipe_file):

@@ -64,8 +64,12 @@ def test_masks_shrink_in_step_with_their_images(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_bank_of_augmented_copies_equals_standard_augmentation(tmp_path: Path) -> None:
     bank = make_bank(tmp_path / "bank", augmented(40, seed=7))
-    parts: list[str] = []
-    figures = evaluate(bank, agreement_steps=2, progress=parts.append)
+    parts: dict[str, list[tuple[int, int]]] = {}
+
+    def note(part: str, done: int, total: int) -> None:
+        parts.setdefault(part, []).append((done, total))
+
+    figures = evaluate(bank, agreement_steps=2, progress=note)
     assert json.loads(json.dumps(figures)) == figures
     assert figures["samples"] == 40
     assert figures["network"] == "efficientnet_lite0"
@@ -77,7 +81,10 @@ def test_a_bank_of_augmented_copies_equals_standard_augmentation(tmp_path: Path)
     nearest = figures["nearest_training_distance"]
     assert nearest["bank"]["mean"] == pytest.approx(nearest["standard"]["mean"], rel=0.3)
     assert 0 <= figures["mask_agreement"]["miou"] <= 1
-    assert set(figures["seconds"]) == set(parts)
+    assert set(figures["seconds"]) == {"load", *parts}
+    assert parts.pop("mask agreement") == [(1, 2), (2, 2)]
+    assert list(parts) == ["bank", "standard augmentation", "bank and standard augmentation"]
+    assert all(seen == [(i, 40) for i in range(1, 41)] for seen in parts.values())
 
 
 def test_a_generator_that_repeats_the_pair_is_exposed(tmp_path: Path) -> None:

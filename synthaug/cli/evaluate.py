@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from synthaug.cli import options
+from synthaug.cli.progress import stage_progress
 
 if TYPE_CHECKING:
     from synthaug.quality.features import Network
@@ -48,7 +48,7 @@ def evaluate_command(
         "seed": seed or 0,
         "network": cast("Network", network),
         "weights": weights,
-        "progress": lambda part: print(f"{part} ...", file=sys.stderr, flush=True),
+        "progress": stage_progress(),
     }
     if images is not None or masks is not None or ignore:
         if not agreement:

@@ -148,12 +148,22 @@ def versions() -> dict[str, str]:
 def _read_yaml(path: str | Path) -> dict[Any, Any]:
     import yaml
 
+    if Path(path).is_dir():
+        raise InputError(f"recipe {path} is a folder: name a YAML file")
     try:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"no recipe at {path}: check the path") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(
+            f"recipe {path}{where}: {error.problem}: write it as YAML, one 'name: value' a line"
+        ) from error
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read recipe {path}: {' '.join(str(error).split())}") from error
+        raise InputError(
+            f"cannot read recipe {path}: {' '.join(str(error).split())}: save it as UTF-8 YAML"
+        ) from error
     if value is None:
         return {}
     if not isinstance(value, dict):

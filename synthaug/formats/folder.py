@@ -164,7 +164,9 @@ def list_images(folder: str | Path, what: str = "images") -> list[Path]:
     suffixes = MASK_SUFFIXES if what == "masks" else IMAGE_SUFFIXES
     paths = sorted(path for path in folder.iterdir() if is_picture(path, suffixes))
     if not paths:
-        raise InputError(f"folder {folder} holds no {what}: expected {', '.join(suffixes)}")
+        deeper = next((p for p in sorted(folder.glob("*/*")) if is_picture(p, suffixes)), None)
+        hint = f"; sub-folders are not read: name {deeper.parent}" if deeper else ""
+        raise InputError(f"folder {folder} holds no {what}: expected {', '.join(suffixes)}{hint}")
     stem, count = Counter(path.stem for path in paths).most_common(1)[0]
     if count > 1:
         raise InputError(

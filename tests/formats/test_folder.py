@@ -265,6 +265,8 @@ def test_folders_pair_up_by_stem(tmp_path, ids):
     with pytest.raises(InputError, match="holds no images"):
         folder.read_pairs(tmp_path / "empty", tmp_path / "masks")
     _save(tmp_path / "empty" / "a.jpg", ids)
+    with pytest.raises(InputError, match=r"sub-folders are not read: name .*empty$"):
+        folder.list_images(tmp_path)
     with pytest.raises(InputError, match=r"holds no masks: expected .png, .bmp, .tif, .tiff$"):
         folder.read_pairs(tmp_path / "images", tmp_path / "empty")
 
