@@ -21,6 +21,7 @@ from synthaug.formats.splits import Unit
 from synthaug.generation import generate, renew_coco
 from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
+from synthaug.weights import inception_v3_path
 
 _LATER_OPTIONS = ("generator", "ignore", "plugins", "ablate", "source", "adaptation")
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
@@ -102,6 +103,8 @@ class UnitSources:
 
         if recipe.filter.rule is not None:
             settings = {**rules, "bank": key}
+            if rules["network"] == "auto" and rules["weights"] is None and inception_v3_path():
+                settings["network"] = "inception_v3"  # its weights may come later
             key = self._stage("filter", settings, sift, there=lambda: _is_filtered(bank))
         if recipe.compare.synthetic == "bank":
             return bank

@@ -94,6 +94,23 @@ def test_changed_stage_is_made_again_with_all_that_follows(recipe, again, lines)
     assert manifest["config"]["objects"] == str(unit / "bank")
 
 
+def test_a_bank_is_filtered_again_once_inception_is_there(recipe, again, monkeypatch):
+    one = shortened(replace(recipe, data=replace(recipe.data, videos=("one",))))
+    filter_bank, networks = sources.filter_bank, []
+
+    def noted(bank, **rules):
+        networks.append(rules["network"])
+        return filter_bank(bank, **{**rules, "network": "efficientnet_lite0"})
+
+    monkeypatch.setattr(sources, "filter_bank", noted)
+    synthetic(one, again / "units" / "one")
+    assert networks == []
+    monkeypatch.setattr(sources, "inception_v3_path", lambda: "inception_v3.pth")
+    for _ in range(2):
+        synthetic(one, again / "units" / "one")
+    assert networks == ["auto"]
+
+
 def names_in(page):
     units = json.loads((page.parent / "manifest.json").read_text())["units"]
     return [unit["classes"]["names"] for unit in units]
