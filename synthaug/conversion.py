@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from synthaug.config import versions
 from synthaug.errors import InputError
 from synthaug.gans.biggan.checkpoints import from_pretrained
 from synthaug.gans.stylegan2.checkpoints import StyleWeights, from_nvidia, from_port
-from synthaug.unpickling import is_archive, load_persistent_pickle, load_weights
+from synthaug.unpickling import brief, is_archive, load_persistent_pickle, load_weights
 
 WEIGHTS_FORMAT = "synthaug-weights-1"
 _ENTRIES: dict[str, type] = {"gan": dict, "networks": list, "weights_sha256": str}
@@ -152,5 +153,5 @@ def _biggan_config(source: Path) -> Any:
 def _keys(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
-    names = [str(key)[:30] for key in content]
-    return f"{len(names)} entries ({', '.join(names[:4])})" if names else "nothing"
+    names = [key[:30] if type(key) is str else brief(key) for key in islice(content, 4)]
+    return f"{len(content)} entries ({', '.join(names)})" if names else "nothing"

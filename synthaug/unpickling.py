@@ -139,7 +139,7 @@ class _Dtype:
 
     def __init__(self, code: object, align: object = False, copy: object = False) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[<=|]?[fiub][1248]", code):
-            raise _RefusedError(f"it holds numpy values of the kind {str(code)[:20]!r}")
+            raise _RefusedError(f"it holds numpy values of the kind {brief(code)}")
         self.code = code
 
     def __setstate__(self, state: object) -> None:
@@ -210,41 +210,61 @@ class _Claim:
 
 def _load_archive(data: bytes, extra: Mapping[Symbol, Any]) -> Any:
     """Survey an archive with stand-ins only, then let torch read it with its own allow-list."""
-    claims: dict[str, _Claim] = {}
-    if data.startswith(_ZIP_MAGIC):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            if len({name.lower() for name in entries}) < len(archive.infolist()):
-                raise _RefusedError("it has two entries of one name, of which torch reads another")
-            if any(e.compress_type != zipfile.ZIP_STORED for e in entries.values()):
-                raise _RefusedError("its content is compressed, which torch.save never does")
-            (main,) = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
-            if sum(entry.file_size for entry in entries.values()) > len(data):
-                raise _RefusedError("it claims more content than it has bytes")
-            _Survey(io.BytesIO(archive.read(main)), extra, claims).load()
-        for key, claim in claims.items():
+    data = _surveyed_zip(data, extra) if data.startswith(_ZIP_MAGIC) else _surveyed(data, extra)
+    with torch.serialization.safe_globals([argparse.Namespace] if extra else []):
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _surveyed_zip(data: bytes, extra: Mapping[Symbol, Any]) -> bytes:
+    """Survey an archive of the new format; return a copy that holds nothing else.
+
+    A file may have two tables of contents, of which torch reads another one than Python does.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        if len({name.lower() for name in entries}) < len(archive.infolist()):
+            raise _RefusedError("it has two entries of one name, of which torch reads another")
+        if any(e.compress_type != zipfile.ZIP_STORED for e in entries.values()):
+            raise _RefusedError("its content is compressed, which torch.save never does")
+        (main,) = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
+        if sum(entry.file_size for entry in entries.values()) > len(data):
+            raise _RefusedError("it claims more content than it has bytes")
+        survey = _Survey(io.BytesIO(archive.read(main)), extra)
+        survey.load()
+        for key, claim in survey.claims.items():
             entry = entries[f"{main.removesuffix('data.pkl')}data/{key}"]
             if entry.file_size != claim.numel * claim.item_bytes:
                 raise _RefusedError("it claims tensors of another size than its content")
-    else:
-        file = io.BytesIO(data)
-        if _Unpickler(file, {}).load() != _LEGACY_MAGIC:
-            raise _RefusedError("it is no file of torch.save")
-        for _ in range(2):  # version of the format, sizes of types
-            _Unpickler(file, {}).load()
-        _Survey(file, extra, claims).load()
-        if sum(claim.numel * claim.item_bytes for claim in claims.values()) > len(data):
-            raise _RefusedError("it claims larger tensors than it has bytes")
-    with torch.serialization.safe_globals([argparse.Namespace] if extra else []):
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        survey.shown.refuse_beyond(len(data))
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as fresh:
+            for name in entries:
+                fresh.writestr(name, archive.read(name))
+        return copy.getvalue()
+
+
+def _surveyed(data: bytes, extra: Mapping[Symbol, Any]) -> bytes:
+    """Survey an archive of the legacy format: five pickles, then the storages; return it."""
+    file = io.BytesIO(data)
+    if _Unpickler(file, {}).load() != _LEGACY_MAGIC:
+        raise _RefusedError("it is no file of torch.save")
+    for _ in range(2):  # version of the format, sizes of types
+        _Unpickler(file, {}).load()
+    survey = _Survey(file, extra)
+    survey.load()
+    keys = _Unpickler(file, {}).load()
+    if type(keys) is not list or any(type(key) not in _KEYS for key in keys):
+        raise _RefusedError("its storages are called by neither names nor numbers")
+    if sum(claim.numel * claim.item_bytes for claim in survey.claims.values()) > len(data):
+        raise _RefusedError("it claims larger tensors than it has bytes")
+    survey.shown.refuse_beyond(len(data))
+    return data
 
 
 class _Survey(_Unpickler):
     """Goes through an archive's pickle without making a tensor; notes what storages it claims."""
 
-    def __init__(
-        self, file: io.BytesIO, extra: Mapping[Symbol, Any], claims: dict[str, _Claim]
-    ) -> None:
+    def __init__(self, file: io.BytesIO, extra: Mapping[Symbol, Any]) -> None:
         allowed: dict[Symbol, Any] = {
             ("collections", "OrderedDict"): _Ordered,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
@@ -253,12 +273,14 @@ class _Survey(_Unpickler):
             **extra,
         }
         super().__init__(file, allowed)
-        self.claims = claims
+        self.claims: dict[str, _Claim] = {}
+        self.shown = _Shown()
 
     def persistent_load(self, pid: Any) -> _Claim:
         """Note a storage."""
         kind, item_bytes, key, _, numel, *_ = pid
-        if kind != "storage" or not isinstance(item_bytes, int) or not _is_count(numel):
+        known = isinstance(item_bytes, int) and type(key) in _KEYS and _is_count(numel)
+        if kind != "storage" or not known:
             raise _RefusedError("it claims a storage that torch.save never writes")
         claim = _Claim(numel, item_bytes)
         if self.claims.setdefault(str(key), claim) != claim:
@@ -268,7 +290,7 @@ class _Survey(_Unpickler):
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> None:
         if not isinstance(storage, _Claim):
             raise _RefusedError("it claims a tensor without a storage")
-        _check_extent(storage.numel, offset, size, stride)
+        self.shown.add(storage.numel, offset, size, stride)
 
     def _parameter(self, value: Any, *_: Any) -> None:
         if value is not None:
@@ -293,7 +315,8 @@ class _PersistentReader(_Unpickler):
             ("numpy._core.multiarray", "scalar"): _scalar,
         }
         super().__init__(io.BytesIO(data), allowed)
-        self.left = self.items_left = len(data)
+        self.size = self.left = self.items_left = len(data)
+        self.shown = _Shown()
 
     def _set(self, items: Any = ()) -> set[Any]:
         """Make a set of names; all of them together have no more than the file has bytes."""
@@ -321,7 +344,8 @@ class _PersistentReader(_Unpickler):
             raise _RefusedError("it claims a tensor without a storage")
         untyped: torch.UntypedStorage = storage._untyped_storage
         empty = torch.empty(0, dtype=storage.dtype)
-        _check_extent(untyped.nbytes() // empty.element_size(), offset, size, stride)
+        self.shown.add(untyped.nbytes() // empty.element_size(), offset, size, stride)
+        self.shown.refuse_beyond(self.size)
         return empty.set_(untyped, offset, size, stride)  # type: ignore[arg-type,unused-ignore]
 
     def _parameter(self, value: Any, *_: Any) -> Tensor:
@@ -350,18 +374,32 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _check_extent(numel: int, offset: Any, size: Any, stride: Any) -> None:
-    """Refuse a tensor that reaches beyond its storage, or repeats it to look larger."""
-    numbers: Sequence[Any] = (offset, *size, *stride)
-    if (
-        len(size) != len(stride)
-        or len(size) > _MOST_AXES
-        or not all(_is_count(n) and n < _LONGEST_AXIS for n in numbers)
-    ):
-        raise _RefusedError("it claims a tensor of no possible shape")
-    reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
-    if math.prod(size) > numel or (math.prod(size) > 0 and reach > numel):
-        raise _RefusedError(f"it claims a tensor of shape {tuple(size)!s:.60} from {numel} numbers")
+class _Shown:
+    """How many numbers the tensors of a file show; storages may be shared, but not to no end."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, numel: int, offset: Any, size: Any, stride: Any) -> None:
+        """Refuse a tensor that reaches beyond its storage, or repeats it to look larger."""
+        numbers: Sequence[Any] = (offset, *size, *stride)
+        if (
+            len(size) != len(stride)
+            or len(size) > _MOST_AXES
+            or not all(_is_count(n) and n < _LONGEST_AXIS for n in numbers)
+        ):
+            raise _RefusedError("it claims a tensor of no possible shape")
+        shown = math.prod(size)
+        reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
+        if shown > numel or (shown > 0 and reach > numel):
+            shape = f"{tuple(size)!s:.60}"
+            raise _RefusedError(f"it claims a tensor of shape {shape} from {numel} numbers")
+        self.total += shown
+
+    def refuse_beyond(self, most: int) -> None:
+        """Refuse more numbers than the file has bytes."""
+        if self.total > most:
+            raise _RefusedError("its tensors show the same numbers again and again")
 
 
 def brief(value: object) -> str:

@@ -259,6 +259,56 @@ def test_what_takes_for_ever_to_hash_is_no_key(tmp_path, program):
     assert "keys that are neither names nor numbers" in message
 
 
+def test_what_takes_for_ever_to_spell_is_not_spelled(tmp_path):
+    dtype = b"cnumpy\ndtype\n" + _nested(60) + pickle.TUPLE1 + pickle.REDUCE
+    (tmp_path / "bad.pkl").write_bytes(pickle.PROTO + b"\x04" + dtype + pickle.STOP)
+    assert "kind of the type tuple" in refused(load_persistent_pickle, tmp_path / "bad.pkl")
+    storage = pickle.MARK + b"Vstorage\nctorch\nFloatStorage\n" + _nested(60)
+    storage += b"Vcpu\nI3\n" + pickle.TUPLE + pickle.BINPERSID
+    with zipfile.ZipFile(tmp_path / "bad.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.PROTO + b"\x02" + storage + pickle.STOP)
+    assert "never writes" in refused(load_weights, tmp_path / "bad.pt")
+
+
+def test_names_of_storages_are_looked_at_too(tmp_path):
+    file = io.BytesIO()
+    torch.save([], file, _use_new_zipfile_serialization=False)
+    head = file.getvalue()[: -len(pickle.dumps([], protocol=2))] + pickle.PROTO + b"\x02"
+    keyed = pickle.EMPTY_DICT + _nested(60) + pickle.NONE + pickle.SETITEM
+    for names in (keyed, pickle.EMPTY_LIST + pickle.NONE + pickle.APPEND):
+        (tmp_path / "bad.pt").write_bytes(head + names + pickle.STOP)
+        assert "names nor numbers" in refused(load_weights, tmp_path / "bad.pt")
+
+
+def test_tensors_that_share_a_storage_are_not_made_many(tmp_path):
+    shared = torch.zeros(1000, dtype=torch.half)
+    torch.save({"a": shared, "b": shared.view(10, 100)}, tmp_path / "good.pt")
+    assert load_weights(tmp_path / "good.pt")["b"].shape == (10, 100)
+    for name in ("zip", "legacy"):
+        many = {str(i): shared for i in range(99)}
+        many = {key: value.view(1, 1000) for key, value in many.items()}
+        torch.save(many, tmp_path / name, _use_new_zipfile_serialization=name == "zip")
+        assert "again and again" in refused(load_weights, tmp_path / name)
+
+
+def test_torch_reads_what_was_looked_at(tmp_path):
+    """Of two tables of contents torch takes the one that the end points to, Python the last."""
+
+    def archive(value, method, padding=0):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as written:
+            written.writestr("archive/data.pkl", pickle.dumps(value, protocol=2), method)
+            written.writestr("archive/version", b"3\n" + b" " * padding)
+        return file.getvalue(), *struct.unpack("<II", file.getvalue()[-10:-2])
+
+    hidden, size, place = archive("x" * 10**5, zipfile.ZIP_DEFLATED)
+    _, _, own_place = archive("seen", zipfile.ZIP_STORED)
+    shown, own_size, own_place = archive("seen", zipfile.ZIP_STORED, place - own_place)
+    assert (own_size, own_place) == (size, place)
+    (tmp_path / "two.pt").write_bytes(hidden[: place + size] + shown)
+    assert load_weights(tmp_path / "two.pt") == "seen"
+
+
 @pytest.mark.parametrize("kind", [set, collections.OrderedDict])
 def test_containers_are_not_copied_again_and_again(tmp_path, kind):
     items = [str(i) for i in range(100)] if kind is set else [("a", 1)]

@@ -82,7 +82,14 @@ def from_nvidia(checkpoint: Mapping[str, Any], path: object) -> StyleWeights:
         return _from_nvidia(checkpoint, path)
     except InputError:
         raise
-    except (AttributeError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         kind = type(error).__name__
         raise InputError(
             f"{path} is no {WHAT} checkpoint: it has values of other kinds ({kind})"
