@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -70,17 +70,30 @@ def fingerprint(unit: Unit) -> Fingerprint:
     if unit not in _fingerprints:
         digest = hashlib.sha256(json.dumps([unit.kind, list(unit.classes.ids)]).encode())
         parts = []
+        labelled: list[bool] = []
         for part in (unit.training, unit.test):
-            parts.append(add_samples(digest, part))
+            labelled.clear()
+            parts.append(add_samples(digest, part, lambda s: labelled.append(_shows(s, unit))))
             digest.update(b"/")
         if set(unit.sizes) != {unit.size}:
             digest.update(b"usual size")  # where it was that of the first
+        if unit.kind == "video" and not all(labelled):
+            digest.update(b"labelled frames")  # where those without a label counted as perfect
         _fingerprints[unit] = Fingerprint(digest.hexdigest(), *parts)
     return _fingerprints[unit]
 
 
-def add_samples(digest: hashlib._Hash, samples: Sequence[Sample]) -> list[tuple[str, str]]:
-    """Feed ids, sizes and pixels of samples to a hash.
+def _shows(sample: Sample, unit: Unit) -> bool:
+    """Whether a pixel of a mask is labelled."""
+    return bool((unit.classes.encode(sample.mask) >= 0).any())
+
+
+def add_samples(
+    digest: hashlib._Hash,
+    samples: Sequence[Sample],
+    look: Callable[[Sample], object] = lambda sample: None,
+) -> list[tuple[str, str]]:
+    """Feed ids, sizes and pixels of samples to a hash, and look at each.
 
     Returns:
         SHA-256 of each picture's pixels, and its id.
@@ -93,6 +106,7 @@ def add_samples(digest: hashlib._Hash, samples: Sequence[Sample]) -> list[tuple[
         digest.update(pixels)
         digest.update(sample.mask.tobytes())
         pictures.append((files.sha256_bytes(pixels), sample.id))
+        look(sample)
     return pictures
 
 

@@ -189,7 +189,8 @@ def measure(
     Returns:
         ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where no test mask holds
         the class: whether it is learned cannot show; predicted there, it counts 0 in mIoU) and
-        ``per_image`` (``id`` and the primary measure of each).
+        ``per_image`` (``id`` and the primary measure of each, null where nothing is labelled; such
+        frames do not count).
 
     Raises:
         InputError: no pixel of the test masks is labelled.
@@ -203,12 +204,11 @@ def measure(
         target = classes.encode(sample.mask)
         single = confusion_matrix(target, channels, count)
         confusion += single
-        if unit.kind == "video":
+        value = mean_iou(single)
+        if unit.kind == "video" and single.any():  # J and F of no label would be 1
             frame = jf(target, channels, count)
             frames.append((frame.mean, frame.j, frame.f))
             value = frame.mean
-        else:
-            value = mean_iou(single)
         per_image.append({"id": sample.id, primary: _finite(value)})
         if predictions is not None and index in kept:
             ids = classes.decode(channels)

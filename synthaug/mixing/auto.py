@@ -179,6 +179,12 @@ def choose_mix(
             if progress is not None:
                 progress((count * len(trials) + fold + 1) * steps, total * steps)
         scores[number, repetition] = found
+    known = ~np.isnan(scores).any(axis=(0, 1))
+    if not known.any():
+        return MixChoice(
+            arms[0], {}, "standard augmentation alone: no image to test on has a label"
+        )
+    scores = scores[:, :, known]
     tested = (
         f"{scores.shape[2]} held-out views of the image"
         if len(images) == 1
@@ -212,6 +218,7 @@ def mix_of_bank(
     """
     folder = Path(path).absolute()
     source = open_source_once(str(folder))
+    source.require_masks()
     if not source.ids:
         raise InputError(f"{path} is a generator: make a bank of it with generate first")
     bank = Bank(folder)
@@ -282,8 +289,10 @@ def _candidates(given: Sequence[Arm]) -> list[Arm]:
 
 
 def _score(test: Sample, predicted: NDArray[np.int64], classes: ClassMap) -> float:
-    """Mean IoU of the foreground, 1 where it is rightly absent."""
+    """Mean IoU of the foreground, 1 where it is rightly absent, NaN where nothing is labelled."""
     confusion = confusion_matrix(classes.encode(test.mask), predicted, len(classes))
+    if not confusion.any():
+        return math.nan
     value = mean_iou(confusion, background=False)
     return 1.0 if math.isnan(value) else value
 

@@ -61,6 +61,20 @@ def test_a_video_is_measured_per_frame_and_whole_where_order_counts(
     assert [i["J&F"] for i in result["per_image"]] == pytest.approx([f.mean for f in frames])
 
 
+def test_frames_without_a_label_do_not_count() -> None:
+    """An object that neither map shows would count 1 there, whatever is predicted elsewhere."""
+    mask = np.zeros((40, 50), np.uint8)
+    mask[:20] = 1
+    void = np.full_like(mask, 255)
+    nothing = np.zeros((40, 50), np.int64)
+    unit = unit_of([mask, void, void], "video", (0, 1))
+    result = measure(Recorded([nothing] * 3), unit)  # type: ignore[arg-type]
+    assert result["measures"]["J&F"] == 0
+    assert [line["J&F"] for line in result["per_image"]] == [0, None, None]
+    alone = measure(Recorded([nothing]), unit_of([mask], "video", (0, 1)))  # type: ignore[arg-type]
+    assert result["measures"] == alone["measures"]
+
+
 def test_images_come_in_chunks_and_miou_is_of_the_whole_set() -> None:
     ids = (0, 4, 9, 12)
     masks, maps = random_maps(18, ids)

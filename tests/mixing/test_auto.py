@@ -113,6 +113,13 @@ def test_what_is_usual_needs_a_clear_loss_to_be_left_out(
     assert choice.arm == (HALF if taken else ARMS["standard"])
 
 
+def test_images_without_a_label_are_not_tested_on() -> None:
+    void = Sample(scene(9).image, np.full(SIZE, 255, np.uint8), "void")
+    bank = [scene(i) for i in range(100, 108)]
+    choice = choose([scene(0), scene(1), scene(2), void], bank, candidates=[HALF])
+    assert "3 images, cross-validated" in choice.why
+
+
 def test_without_a_source_there_is_nothing_to_choose() -> None:
     choice = choose([scene(0)], None)
     assert (choice.arm, choice.scores) == (ARMS["standard"], {})
