@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch.distributed as dist
@@ -52,7 +52,8 @@ class SynthMix(Dataset[Any]):
         transform: called as ``transform(image=..., mask=...)`` on real and synthetic items alike
             (an albumentations pipeline).
         adapt: turns a `Sample` (RGB uint8 image, uint8 ids) into an item as ``dataset`` yields
-            them; the default takes the structure of the first real item, with NumPy arrays.
+            them; the default takes the structure of the first real item, with NumPy arrays, and
+            the dtype of its mask; the id of ignored pixels stays 255.
         length: items per epoch; by default every real item is used once per epoch:
             ``floor(len(dataset) / (1 - ratio))``, or ``len(dataset)`` at ``ratio=1``. Set it when
             there are few real items, for example one.
@@ -95,7 +96,7 @@ class SynthMix(Dataset[Any]):
         self._ratio = None if ratio == "auto" else float(ratio)
         self._given_length = length
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
-        self._real_keys: tuple[str, ...] | None = None
+        self._real: _Structure | None = None
 
     @property
     def ratio(self) -> float:
@@ -203,11 +204,10 @@ class SynthMix(Dataset[Any]):
         sample = self._source().fetch({"sample_id": self._sample_id(rank)})
         if self.adapt is not None:
             return self.adapt(sample)
-        if self._real_keys is None:
-            self._real_keys = _structure(self.dataset[0])
-        if self._real_keys:
-            return {"image": sample.image, "mask": sample.mask}
-        return sample.image, sample.mask
+        if self._real is None:
+            self._real = _structure(self.dataset[0])
+        mask = sample.mask.astype(self._real.mask_dtype)
+        return {"image": sample.image, "mask": mask} if self._real.keyed else (sample.image, mask)
 
     def _transformed(self, item: Any) -> Any:
         assert self.transform is not None
@@ -217,7 +217,7 @@ class SynthMix(Dataset[Any]):
         return (result["image"], result["mask"], *item[2:])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_orders": {}}
+        return {**self.__dict__, "_orders": {}, "_real": None}
 
 
 class MixBatchSampler(Sampler[list[Position]]):
@@ -287,26 +287,33 @@ class MixBatchSampler(Sampler[list[Position]]):
         return full + (rest > 0 and not self.drop_last)
 
 
-def _structure(item: Any) -> tuple[str, ...]:
-    """Keys of a dict item, () for a tuple; refuse what the default ``adapt`` cannot imitate."""
-    if isinstance(item, dict) and set(item) == {"image", "mask"}:
-        keys, parts = tuple(item), list(item.values())
+class _Structure(NamedTuple):
+    """What real items look like: dicts or tuples, and the type of their masks."""
+
+    keyed: bool
+    mask_dtype: np.dtype[Any]
+
+
+def _structure(item: Any) -> _Structure:
+    """Look at a real item; refuse what the default ``adapt`` cannot imitate."""
+    keyed = isinstance(item, dict) and set(item) == {"image", "mask"}
+    if keyed:
+        image, mask = item["image"], item["mask"]
     elif isinstance(item, (tuple, list)) and len(item) == 2:
-        keys, parts = (), list(item)
+        image, mask = item
     else:
         what = f"keys {sorted(item)}" if isinstance(item, dict) else f"type {type(item).__name__}"
         raise InputError(
             f"the dataset's items ({what}) are neither (image, mask) nor a dict of image and mask: "
             "pass SynthMix(adapt=...), a function from a Sample to such an item"
         )
-    image, mask = (item["image"], item["mask"]) if keys else parts
     if not _is_like_a_sample(image, mask):
         raise InputError(
             f"the dataset yields {_described(image)} images and {_described(mask)} masks, a bank "
             "(H, W, 3) uint8 and (H, W) integer arrays: "
             "pass SynthMix(adapt=...), a function from a Sample to an item like the dataset's"
         )
-    return keys
+    return _Structure(keyed, mask.dtype)
 
 
 def _is_like_a_sample(image: Any, mask: Any) -> bool:

@@ -264,9 +264,23 @@ def test_items_unlike_the_banks_need_adapt(bank: Bank, image: Any, mask: Any, wh
             list(SynthMix([item] * 4, bank.path, 0.5))
 
 
-def test_a_bank_without_masks_is_refused(maskless: Bank) -> None:
+@pytest.mark.parametrize("ratio", [0.5, "auto"])
+def test_a_bank_without_masks_is_refused(maskless: Bank, ratio: Any) -> None:
     with pytest.raises(InputError, match="pictures without masks"):
-        list(SynthMix(real_items(4), maskless.path, 0.5))
+        list(SynthMix(real_items(4), maskless.path, ratio))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_masks_have_the_type_of_the_real_ones(bank: Bank, dtype: Any) -> None:
+    """A worker stacks a batch into the type of its first item, real or synthetic."""
+    items = [(image, mask.astype(dtype) - 100) for image, mask in real_items(6)]
+    mix = SynthMix(items, bank.path, 0.5)
+    loader = DataLoader(
+        mix, batch_sampler=mix.batch_sampler(3), num_workers=1, worker_init_fn=seed_worker
+    )
+    masks = [mask for _, mask in loader]
+    assert {mask.dtype for mask in masks} == {torch.from_numpy(items[0][1]).dtype}
+    assert min(int(mask.min()) for mask in masks) == -100
 
 
 def test_a_bank_without_kept_samples_is_refused(empty_bank: Bank) -> None:
