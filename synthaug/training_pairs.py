@@ -57,7 +57,13 @@ def read_training_pairs(
                 f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
                 f"{pairs[0].size[1]}x{pairs[0].size[0]}: bring all images of {images} to one size"
             )
-    return [_without(pair, ignore) for pair in pairs]
+    return _of_one_colour([_without(pair, ignore) for pair in pairs])
+
+
+def _of_one_colour(samples: Sequence[Sample]) -> list[Sample]:
+    """Grey files among colour pictures count as colour ones: what is made takes after all."""
+    grey = all(sample.grey for sample in samples)
+    return [replace(sample, grey=grey) for sample in samples]
 
 
 def read_square_crops(images: str | Path, size: int, seed: int) -> list[Sample]:
@@ -104,11 +110,12 @@ def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Samp
         _crops(listed, count, size, seed, f"{path.name}-")[:count]
         for path, listed in zip(folders, paths, strict=True)
     ]
-    return [  # a class "cat-big" may have what a class "cat" calls big-1: numbers tell them apart
+    named = [  # a class "cat-big" may have what a class "cat" calls big-1: numbers tell them apart
         replace(crop, id=f"{number:04d}-{crop.id}")
         for turn in zip(*rows, strict=True)
         for number, crop in enumerate(turn)
     ]
+    return _of_one_colour(named)
 
 
 def _crops(
@@ -121,7 +128,7 @@ def _crops(
         stream = numpy_stream(seed, "fit", "crops", prefix + path.name)
         names = [f"{prefix}{path.stem}-{i}" for i in range(each)]
         rows.append([_square(image, grey, size, stream, name) for name in names])
-    return [crop for turn in zip(*rows, strict=True) for crop in turn]
+    return _of_one_colour([crop for turn in zip(*rows, strict=True) for crop in turn])
 
 
 def _square(

@@ -49,3 +49,15 @@ def test_pictures_without_masks_have_names_of_their_own(photographs):
         read_training_pairs(None, None, photographs / "cat", None)
     with pytest.raises(InputError, match="cat holds several pictures named a: keep one"):
         read_square_crops(photographs / "cat", 32, 0)
+
+
+def test_one_grey_file_does_not_make_all_grey(photographs):
+    folder = photographs / "cat"
+    for name in ("0.png", "1.png"):
+        Image.new("L", (40, 32)).save(folder / name)
+    assert [pair.grey for pair in read_training_pairs(None, None, folder, None)] == [False] * 3
+    assert not any(crop.grey for crop in read_square_crops(folder, 32, 0))
+    assert not any(crop.grey for crop in read_class_crops(class_folders(photographs), 32, 0))
+    (folder / "a.png").unlink()
+    assert [pair.grey for pair in read_training_pairs(None, None, folder, None)] == [True] * 2
+    assert all(crop.grey for crop in read_square_crops(folder, 32, 0))
