@@ -177,8 +177,8 @@ def table(out: Path, kept: dict[str, str], units: list[str], seeds: list[int]) -
     lines += [
         "",
         f"{len(units)} videos, seeds {', '.join(map(str, seeds))}; tested on "
-        f"{sum(unit['test'] for unit in manifest['units'])} frames. Intervals: over videos and "
-        f"seeds. {settings['segmenter']}, {settings['steps']} steps of {settings['batch_size']} "
+        f"{sum(unit['test'] for unit in manifest['units'])} frames. Intervals: over videos. "
+        f"{settings['segmenter']}, {settings['steps']} steps of {settings['batch_size']} "
         f"at {settings['side_px']} px. "
         f"{sum(s['train'] + s['test'] for s in seconds) / len(seconds):.0f} s a run on "
         + ", ".join(f"{key} {value}" for key, value in manifest["hardware"].items())
@@ -215,7 +215,8 @@ def main(arguments: list[str] | None = None) -> None:
         data, config = recipe.data, recipe.compare
         if data.root is None:
             raise InputError(f"{options.recipe} names no data.root: add it with --set")
-        units = [read_video(data.root, video, every=data.every) for video in options.videos]
+        reading = {"every": data.every, "ignore": data.ignore}
+        units = [read_video(data.root, video, **reading) for video in options.videos]
         parents: Any = config.parent
         if parents == "others":
             parents = {unit.name: parent_of(options.runs, unit.name) for unit in units}

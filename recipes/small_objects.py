@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         data, config = recipe.data, recipe.compare
         if data.root is None:
             raise InputError(f"{options.recipe} names no data.root: add it with --set")
-        videos = {name: read_video(data.root, name) for name in data.videos}
+        videos = {name: read_video(data.root, name, ignore=data.ignore) for name in data.videos}
         parent_of: Any = None
         if config.parent == "others":
             size = {"steps": config.parent_steps, "side_px": config.side_px}
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
                 baseline=arm,
                 seeds=options.seeds,
                 sources=sources,
-                parent=parents or None,
+                parent=parents or config.parent,
                 **training_settings(config, units),
                 echo=lambda line, row=row: print(f"{row}: {line}", flush=True),
             )

@@ -53,8 +53,17 @@ def read_units(data: DataConfig) -> list[Unit]:
     return [replace(unit, classes=unit.classes.named(names)) for unit in units]
 
 
+_OF_VIDEOS = ("root", "videos", "every")
+_OF_FOLDERS = ("images", "masks", "test_images", "test_masks", "train", "seed")
+
+
 def _read_units(data: DataConfig) -> list[Unit]:
-    if data.kind == "folders" or (data.root is None and data.images is not None):
+    folders = data.kind == "folders" or (data.root is None and data.images is not None)
+    others, kind = (_OF_VIDEOS, "folders of images") if folders else (_OF_FOLDERS, "videos")
+    usual = DataConfig()
+    if idle := [name for name in others if getattr(data, name) != getattr(usual, name)]:
+        raise InputError(f"data of {kind} has no use for {', '.join(idle)}: leave it out")
+    if folders:
         if data.images is None or data.masks is None:
             raise InputError("name what to train on: folders of images and of their masks")
         unit = read_split(
@@ -72,7 +81,9 @@ def _read_units(data: DataConfig) -> list[Unit]:
             "name what to train on: a DAVIS folder and at least one of its videos, or folders of "
             "images and of their masks"
         )
-    return [read_video(data.root, video, every=data.every) for video in data.videos]
+    return [
+        read_video(data.root, video, every=data.every, ignore=data.ignore) for video in data.videos
+    ]
 
 
 def run_recipe(
@@ -165,6 +176,12 @@ def compare_units(
         config = replace(config, arms=kept)
     kinds = needed_kinds(config)
     given = {"synthetic": bank, "copy-paste": compose}
+    for option, path, kind in (("bank", bank, "synthetic"), ("compose", compose, "copy-paste")):
+        if path is not None and kind not in kinds:
+            raise InputError(
+                f"--{option} is given, but no arm shows {kind} items: name one that does, as "
+                f"standard+{kind}, or leave the option out"
+            )
     names = (*config.arms, config.baseline)
     if bank is None and any("synthetic" in ARMS[name].needs for name in names):
         raise InputError("an arm needs synthetic items: name their bank, or leave the arm out")
@@ -212,12 +229,13 @@ def needed_kinds(config: CompareConfig) -> list[str]:
 def shortened(recipe: Recipe) -> Recipe:
     """Shorten a recipe to a smoke test: its numbers mean nothing."""
     data, config = recipe.data, recipe.compare
+    videos = data.videos[:SMOKE_UNITS]
     return replace(
         recipe,
         fit=replace(recipe.fit, preset="fast", iterations=2, accelerator="cpu", devices=1),
         generate=replace(recipe.generate, n=6, accelerator="cpu"),
         filter=replace(recipe.filter, min_area_ratio=0.0, max_area_ratio=1e6, max_stray=1.0),
-        data=replace(data, videos=data.videos[:SMOKE_UNITS], every=max(data.every, 20)),
+        data=replace(data, videos=videos, every=max(data.every, 20) if videos else data.every),
         compare=replace(config, seeds=2, steps=2, batch_size=2, side_px=64, parent_steps=2),
     )
 

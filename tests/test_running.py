@@ -317,6 +317,33 @@ def test_data_must_be_named(data):
         read_units(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "idle"),
+    [
+        (DataConfig(root="d", videos=("v",), train=2, test_images="t"), "test_images, train"),
+        (DataConfig(kind="folders", images="i", masks="m", every=3), "every"),
+    ],
+)
+def test_data_of_the_other_kind_is_refused(data, idle):
+    with pytest.raises(InputError, match=f"has no use for {idle}: leave"):
+        read_units(data)
+
+
+def test_ids_are_ignored_in_videos_too(davis):
+    [unit] = read_units(DataConfig(root=str(davis), videos=("one",)))
+    assert len(unit.classes) > 1
+    with pytest.raises(InputError, match="class"):
+        read_units(DataConfig(root=str(davis), videos=("one",), ignore=unit.classes.ids[1:]))
+
+
+@pytest.mark.parametrize(("option", "kind"), [("bank", "synthetic"), ("compose", "copy-paste")])
+def test_a_source_that_no_arm_shows_is_refused(recipe, tmp_path, option, kind):
+    units, config = read_units(recipe.data), CompareConfig(arms=("none", "standard"))
+    with pytest.raises(InputError, match=f"--{option} is given, but no arm shows {kind} items"):
+        compare_units(units, tmp_path / "out", config, **{option: tmp_path / "nowhere"})
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_bank_is_not_enough_for_two_videos(recipe, tmp_path):
     units = read_units(recipe.data)
     (tmp_path / "bank").mkdir()

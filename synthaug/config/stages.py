@@ -81,7 +81,7 @@ class DataConfig:
         train: images to train on: their number, or their share when below 1; None = all where
             there is a test folder, else half.
         seed: of the split.
-        ignore: ids in the masks of ``folders`` that stand for "not labelled".
+        ignore: ids in the masks that stand for "not labelled".
         names: of the masks' ids, for tables and for what is made from them; as `FitConfig` takes
             them. In a recipe's run those of ``fit`` count where there are none here.
     """

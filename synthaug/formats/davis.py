@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,10 @@ import numpy as np
 from synthaug.errors import InputError
 from synthaug.formats.folder import list_images, read_pair
 from synthaug.formats.splits import LazyPairs, Unit
-from synthaug.sample import ClassMap, Sample
+from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
 
 
-def read_video(root: str | Path, video: str, *, every: int = 1) -> Unit:
+def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence[int] = ()) -> Unit:
     """Read one video of a folder laid out as DAVIS is (2016 or 2017).
 
     Frames are ``JPEGImages/VIDEO`` or ``JPEGImages/480p/VIDEO``, masks the same below
@@ -24,13 +27,15 @@ def read_video(root: str | Path, video: str, *, every: int = 1) -> Unit:
         root: folder that holds ``JPEGImages`` and ``Annotations``.
         video: name of the video's folder.
         every: test on every n-th of the later labelled frames, beginning with the first of them.
+        ignore: ids, 0..255, that stand for "not labelled"; they become 255.
 
     Returns:
         A unit of kind ``video``: the first labelled frame, and the later ones read when indexed.
 
     Raises:
-        InputError: a folder is missing or empty, there is no second labelled frame, the first
-            mask holds fewer than two classes, or `read_pair` refuses the first frame.
+        InputError: a folder is missing or empty, there is no second labelled frame, an ignored id
+            is out of range, the first mask holds fewer than two classes, or `read_pair` refuses
+            the first frame.
     """
     if every < 1:
         raise InputError(f"cannot test on every {every}th frame: give 1 or more")
@@ -44,10 +49,9 @@ def read_video(root: str | Path, video: str, *, every: int = 1) -> Unit:
         raise InputError(
             f"video {video} in {root} has one mask: at least a second is needed to test on"
         )
-    first = LazyPairs(pairs)[0]
-    binary = np.unique(first.mask).tolist() == [0, 255]
-    read = _read_binary if binary else read_pair
-    first = _binary(first) if binary else first
+    binary = np.unique(LazyPairs(pairs)[0].mask).tolist() == [0, 255]
+    read = partial(_read, binary=binary, ignore=tuple(ignore))
+    first = LazyPairs(pairs, read)[0]
     classes = ClassMap.from_masks([first.mask], str(pairs[0][1]))
     return Unit(video, [first], LazyPairs(pairs[1::every], read), classes, "video")
 
@@ -60,10 +64,9 @@ def _find(root: str | Path, part: str, video: str) -> Path:
     raise InputError(f"no video {video!r} at {plain} or {small}: check the folder and the name")
 
 
-def _read_binary(image: Path, mask: Path, sample_id: str) -> Sample:
-    return _binary(read_pair(image, mask, sample_id))
-
-
-def _binary(sample: Sample) -> Sample:
-    ids = (sample.mask == 255).astype(np.uint8)
-    return Sample(sample.image, ids, sample.id, sample.grey)
+def _read(
+    image: Path, mask: Path, sample_id: str, *, binary: bool, ignore: tuple[int, ...]
+) -> Sample:
+    sample = read_pair(image, mask, sample_id)
+    ids = (sample.mask == IGNORE_ID).astype(np.uint8) if binary else sample.mask
+    return replace(sample, mask=ignore_table(ignore)[ids])

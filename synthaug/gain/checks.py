@@ -11,6 +11,7 @@ from synthaug.gain.leaks import named, trained_on
 from synthaug.gain.parents import Parents
 from synthaug.gain.runs import Settings
 from synthaug.mixing.source import working_size
+from synthaug.segmenters import UNTRAINED
 
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
@@ -44,11 +45,20 @@ def check(
             raise InputError(f"{name} is {getattr(settings, name)}: give at least {value}")
     if not 0 < settings.lr < math.inf:
         raise InputError(f"lr is {settings.lr}: give a positive learning rate")
+    _refuse_idle(settings)
     parents.check(units)
     first = units[0]  # a segmenter that cannot be built is found before anything else is done
     if not parents.on_demand:
         settings = parents.into(settings, first)
     settings.build(len(first.classes), working_size(first.size, settings.side_px), 0)
+
+
+def _refuse_idle(settings: Settings) -> None:
+    """Refuse settings that the segmenter does not heed."""
+    name, usual = settings.segmenter, Settings()
+    idle = ("encoder", "lr") if name in UNTRAINED else ("encoder",) if ":" in name else ()
+    if changed := [key for key in idle if getattr(settings, key) != getattr(usual, key)]:
+        raise InputError(f"{name} has no use for {' and '.join(changed)}: leave it out")
 
 
 def warn_of_repeats(unit: Unit, say: Callable[[str], None]) -> None:

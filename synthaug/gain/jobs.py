@@ -173,10 +173,11 @@ def _counted(
         return function(*arguments, **named)
     told = 0
 
-    def progress(done: int, _: int) -> None:
+    def progress(done: int, total: int) -> None:
         nonlocal told
-        add(done - told)
-        told = done
+        share = done * worth // total  # a learner may have steps of its own
+        add(share - told)
+        told = share
 
     result = function(*arguments, **named, progress=progress)
     add(worth - told)

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from synthaug import files
 from synthaug.errors import InputError
 from synthaug.gain.runs import Settings
 from synthaug.mixing.source import working_size
-from synthaug.sample import Sample
+from synthaug.sample import IGNORE_ID, Sample
 from synthaug.segmenters.vos import PARENT_FORMAT, train_parent
 from synthaug.stages import run_stage
 
@@ -180,5 +182,10 @@ class ParentsOfOthers:
 
 
 def _frames(unit: Unit) -> list[Sample]:
-    """The labelled first frame and every third later one."""
-    return [*unit.training, *unit.test[EVERY - 1 :: EVERY]]
+    """The labelled first frame and every third later one; 0 is background, 1 any object."""
+    frames = []
+    for sample in (*unit.training, *unit.test[EVERY - 1 :: EVERY]):
+        channels = unit.classes.encode(sample.mask)
+        mask = np.where(channels < 0, IGNORE_ID, channels > 0).astype(np.uint8)
+        frames.append(replace(sample, mask=mask))
+    return frames

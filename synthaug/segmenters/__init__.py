@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from synthaug.segmenters.contract import Learner
 
 SEGMENTERS = ("unet", "fpn", "deeplabv3", "deeplabv3plus", "osvos", "matching", "repri")
+UNTRAINED = ("matching", "repri")
+"""Those over frozen features of the bundled encoder."""
 _BUNDLED_ENCODER = "tu-tf_efficientnet_lite0"
 
 

@@ -50,6 +50,15 @@ def test_first_frame_trains_and_the_later_ones_test(write, below):
     assert unit.test[3].size == (40, 56)
 
 
+def test_ignored_ids_are_void_in_all_masks(write):
+    root = write([(0, 1, 3), (0, 1, 3), (3, 3, 3, 3, 3)], palette=True)
+    unit = read_video(root, "dog", ignore=[3])
+    assert unit.classes.ids == (0, 1)
+    assert _masks(unit) == [[0, 1, 255], [255]]
+    with pytest.raises(InputError, match="cannot ignore id 256"):
+        read_video(root, "dog", ignore=[256])
+
+
 def test_several_objects_and_void_are_kept(write):
     root = write([(0, 1, 2), (0, 1, 2, 3), (0, 255, 2)], palette=True)
     unit = read_video(root, "dog")

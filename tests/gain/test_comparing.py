@@ -439,6 +439,8 @@ def test_progress_counts_the_steps_of_all_runs(
         ({"batch_size": 0}, "batch_size is 0"),
         ({"side_px": 8}, "side_px is 8"),
         ({"lr": 0.0}, "lr is 0"),
+        ({"segmenter": "repri", "lr": 0.1}, "repri has no use for lr: leave it out"),
+        ({"segmenter": "matching", "encoder": "resnet18"}, "matching has no use for encoder"),
         ({"parent": "nowhere.safetensors"}, "no parent network at nowhere"),
     ],
 )

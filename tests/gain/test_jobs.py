@@ -117,6 +117,19 @@ def test_tasks_begin_in_order_and_count_their_steps() -> None:
     assert shown[-4:] == [1, 3, 4, 6]
 
 
+def test_a_learner_with_steps_of_its_own_counts_as_many_as_planned() -> None:
+    seen: list[int] = []
+
+    def learn(*, progress: Callable[[int, int], None]) -> None:
+        for step in range(100):
+            progress(step + 1, 100)
+
+    with Jobs(1, seen.append) as jobs:
+        jobs.call(learn, worth=10)
+    assert seen == sorted(seen)
+    assert seen[-1] == 10
+
+
 def test_a_job_has_one_thread_when_there_are_several() -> None:
     with Jobs(2) as jobs:
         assert [n for _, n in jobs.run(lambda _: jobs.call(threads), [0, 1])] == [1, 1]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 
@@ -12,6 +14,7 @@ from synthaug.errors import InputError
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
 from synthaug.gain.parents import ParentsOfOthers
+from synthaug.sample import ClassMap, Sample
 
 MakeUnit = Callable[..., Unit]
 
@@ -127,6 +130,34 @@ def test_no_video_is_in_the_parent_it_starts_from(tmp_path: Path, units: list[Un
     found[0].unlink()
     parents(units[:2])
     assert lines == ["parent of b: even ...", "parent of a: odd is there"]
+
+
+def test_a_parent_learns_objects_whatever_their_ids(
+    tmp_path: Path, make_unit: MakeUnit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The background is the smallest id, and ids that frame 0 lacks are void, as in testing."""
+    plain, learned = make_unit("a", tests=3), {}
+
+    def with_ids(sample: Sample) -> Sample:
+        mask = np.asarray([3, 7], np.uint8)[sample.mask]
+        mask[:2] = 9
+        return replace(sample, mask=mask)
+
+    unit = replace(
+        plain,
+        training=[replace(s, mask=np.asarray([3, 7], np.uint8)[s.mask]) for s in plain.training],
+        test=[with_ids(sample) for sample in plain.test],
+        classes=ClassMap((3, 7)),
+    )
+    monkeypatch.setattr(
+        "synthaug.gain.parents.train_parent", lambda frames, out, **_: learned.update({out: frames})
+    )
+    options: dict[str, Any] = {"steps": 1, "side_px": 32, "encoder": "resnet18"}
+    ParentsOfOthers([unit, make_unit("b")], tmp_path, **options).of(make_unit("b"))
+    [first, later] = next(iter(learned.values()))
+    assert np.array_equal(first.mask, plain.training[0].mask)
+    assert np.unique(later.mask[:2]).tolist() == [255]
+    assert np.array_equal(later.mask[2:], plain.test[2].mask[2:])
 
 
 def test_parents_of_others_need_other_videos(tmp_path: Path, make_unit: MakeUnit) -> None:
