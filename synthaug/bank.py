@@ -17,6 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats import folder
@@ -132,7 +135,8 @@ def pictures_behind(path: Path) -> set[str]:
     """Return the SHA-256 of the pixels of every picture that a bank or generator has learned from.
 
     Those of its own ``pairs``, and those that its manifest lists as ``learned_from``: pictures
-    behind the bank of objects, the source or the layouts that it was made with.
+    behind the bank of objects, the source or the layouts that it was made with, and masks that were
+    given as layouts, by `mask_key`.
     """
     manifest = path / "manifest.json"
     known = files.read_json(manifest, "manifest") if manifest.is_file() else {}
@@ -141,6 +145,11 @@ def pictures_behind(path: Path) -> set[str]:
     for file in folder.list_images(images) if images.is_dir() else ():
         behind.add(files.sha256_bytes(folder.read_image(file)[0].tobytes()))
     return behind
+
+
+def mask_key(mask: NDArray[np.uint8]) -> str:
+    """Return what stands for a mask of ids among `pictures_behind`: SHA-256 of its size and ids."""
+    return files.sha256_bytes(f"mask {mask.shape}".encode() + mask.tobytes())
 
 
 def require_masks(path: str | Path, classes: ClassMap) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synthaug import files
 from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
-from synthaug.bank import Bank, pictures_behind, read_manifest, write_bank
+from synthaug.bank import Bank, mask_key, pictures_behind, read_manifest, write_bank
 from synthaug.composing import Composer
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
@@ -22,13 +22,12 @@ from synthaug.filtering import filter_bank
 from synthaug.formats import coco, folder
 from synthaug.generator import Generator, pick_device
 from synthaug.generator_folder import GeneratorFolder
-from synthaug.layouts import Kind, Layouts, Objects
+from synthaug.layouts import Kind, Layouts, Objects, Outline
 from synthaug.map_generator import MapGenerator
 from synthaug.rendering import PatchGenerator, PatchRenderer
 from synthaug.sample import Sample, ignore_table
 from synthaug.seeding import derive_seed
 
-INSTANCES = "instances.json"
 RENDERED_TOGETHER = 8
 _OWN_LAYOUTS = (None, "edited", "moved")
 """Layouts that are made of the training masks; others are paths."""
@@ -109,7 +108,8 @@ def generate(
         accelerator: where to compute, when ``source`` is a path.
         layouts: for a generator that paints masks: ``edited`` or ``moved`` training masks instead
             of these as they are, a COCO file of their objects to move, or the masks of a folder of
-            index PNGs, of a bank or of a generator; see `synthaug.layouts.Layouts`.
+            index PNGs, of a bank or of a generator, their middle if they have another aspect; see
+            `synthaug.layouts.Layouts`.
         rare: classes, by id or name, that the masks shall show more often, or ``("auto",)``.
 
     Returns:
@@ -146,7 +146,7 @@ def generate(
     manifest = {
         "config": asdict(config),
         "seed": config.seed,
-        "generator": {"path": str(source.path), "sha256": source.hash, **source.manifest["gan"]},
+        "generator": {**source.manifest["gan"], "path": str(source.path), "sha256": source.hash},
         "sources": source.manifest["pairs"],
         "source_sha256": source_hash,
         "size": list(source.size),
@@ -154,12 +154,11 @@ def generate(
         "versions": versions(),
     }
     draw_sample: Callable[[int], Sample] = source.sample
+    behind = set(source.manifest.get("learned_from", ()))
     if config.layouts is not None or config.rare:
         draw_sample, manifest["layouts"] = _from_layouts(source, config.layouts, config.rare)
-
-    behind = set(source.manifest.get("learned_from", ()))
     if config.layouts not in _OWN_LAYOUTS:
-        behind |= pictures_behind(Path(config.layouts))
+        behind |= pictures_behind(Path(config.layouts)) | _masks_at(Path(config.layouts), source)
     if behind:
         manifest["learned_from"] = sorted(behind)
     seeds = [derive_seed(config.seed, "latent", index) for index in range(config.n)]
@@ -252,6 +251,7 @@ def _layouts_at(path: Path, painter: MapGenerator, options: dict[str, Any]) -> t
         mask = ignore_table(painter.manifest["config"].get("ignore", ()))[mask]
         painter.check_ids(mask, where)
         height, width = painter.size
+        mask = _cropped(mask, height / width)
         return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
     manifest = path / "manifest.json"
@@ -274,15 +274,33 @@ def _layouts_at(path: Path, painter: MapGenerator, options: dict[str, Any]) -> t
     return Layouts(maps, classes, kind="given", **options), files.sha256_bytes(digests.encode())
 
 
+def _masks_at(path: Path, painter: GeneratorFolder) -> set[str]:
+    """What stands for the masks of a plain folder, as they are compared with test masks."""
+    if not path.is_dir() or (path / "manifest.json").is_file():
+        return set()
+    table = ignore_table(painter.manifest["config"].get("ignore", ()))
+    return {mask_key(table[folder.read_mask(file)]) for file in folder.list_images(path, "masks")}
+
+
+def _cropped(mask: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
+    """The middle of a mask with height / width near ``aspect``."""
+    height, width = mask.shape
+    tall, wide = min(height, round(width * aspect)), min(width, round(height / aspect))
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return mask[top : top + tall, left : left + wide]
+
+
 def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
     """Read the objects of the training pairs from a COCO file that names their pictures."""
     known = set(painter.classes.ids)
     by_stem = {pair.id: pair for pair in painter.pairs}
-    objects: dict[str, Objects] = {}
-    for file_name, found in coco.read_objects(path):
+    objects: dict[str, list[tuple[int, Outline]]] = {}
+    for file_name, found in coco.read_objects(path, lambda name: Path(name).stem in by_stem):
         stem = Path(file_name).stem
-        if stem not in by_stem:
-            continue
+        if stem in objects:
+            raise InputError(
+                f"{path} names two pictures {stem}: leave in that of the training pictures alone"
+            )
         for class_id, flags in found:
             if class_id not in known:
                 raise InputError(
@@ -295,7 +313,7 @@ def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
                     f"{path} says that {file_name} is {flags.shape[1]}x{flags.shape[0]} px, but "
                     f"the training picture is {width}x{height}: export it for these pictures"
                 )
-        objects[stem] = found
+        objects[stem] = [(class_id, Outline.of(flags)) for class_id, flags in found]
     if not objects:
         raise InputError(
             f"{path} names none of the training pictures of {painter.path}: their names without "
@@ -306,15 +324,9 @@ def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
 
 def write_coco(bank: Bank) -> Path:
     """Write the bank's kept samples as COCO instances and return the file's path."""
-    path = bank.path / INSTANCES
+    path = bank.path / coco.INSTANCES
     coco.write_instances(bank, bank.classes, path)
     return path
-
-
-def renew_coco(bank: Bank) -> None:
-    """Write the COCO file anew where there is one, after a filter."""
-    if (bank.path / INSTANCES).exists():
-        write_coco(bank)
 
 
 def _source_hash(pairs: Sequence[dict[str, Any]]) -> str:

@@ -18,8 +18,6 @@ from synthaug.seeding import derive_seed, numpy_stream
 
 Mask = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
-Objects = Sequence[tuple[int, Flags]]
-"""(class id, (H, W) bool) of the objects of a map; a later one is in front of an earlier one."""
 Kind = Literal["edited", "moved", "given"]
 Rare = Sequence[int | str] | Mapping[int | str, float]
 
@@ -33,6 +31,41 @@ LARGEST_RISE = 0.05
 PLACES_TRIED = 12
 DRAWS = 8
 """Draws from an endless source of maps of which the one with most of a wanted class is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """An object of a map, cut out, so that many of them are held at little cost.
+
+    Attributes:
+        flags: (h, w) bool.
+        corner: row and column where it begins.
+        size: (H, W) of the map.
+    """
+
+    flags: Flags
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, flags: Flags) -> Outline:
+        """Cut out of (H, W) bool."""
+        rows, columns = np.flatnonzero(flags.any(1)), np.flatnonzero(flags.any(0))
+        if not len(rows):
+            return cls(flags[:0, :0].copy(), (0, 0), flags.shape)
+        cropped = flags[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cls(cropped.copy(), (int(rows[0]), int(columns[0])), flags.shape)
+
+    def whole(self) -> Flags:
+        """Return (H, W) bool."""
+        canvas = np.zeros(self.size, bool)
+        (top, left), (height, width) = self.corner, self.flags.shape
+        canvas[top : top + height, left : left + width] = self.flags
+        return canvas
+
+
+Objects = Sequence[tuple[int, Flags | Outline]]
+"""(class id, (H, W) bool or its outline) of a map's objects; later ones are in front of earlier."""
 
 
 class Layouts:
@@ -88,7 +121,7 @@ class Layouts:
         self._pixels = np.array(counts, float).reshape(-1, 255)  # (M, 255)
         self.shares = self._class_shares(rare)
         """Share of the layouts that is drawn for a class, by id."""
-        self._objects: list[Objects] = []
+        self._objects: list[list[tuple[int, Outline]]] = []
         self._pieces: list[_Piece] = []
         if kind == "moved":
             self._take_apart(None if objects is None else [objects[number] for number in kept])
@@ -152,10 +185,13 @@ class Layouts:
         for number, mask in enumerate(self._maps):
             if objects is None:
                 found = movable_objects(mask, self._classes)
-                own: Objects = [(self._classes.ids[channel], flags) for channel, flags in found]
+                own = [(self._classes.ids[channel], flags) for channel, flags in found]
             else:
-                own = objects[number]
-            self._objects.append(_visible(own))
+                own = [
+                    (i, flags.whole() if isinstance(flags, Outline) else flags)
+                    for i, flags in objects[number]
+                ]
+            self._objects.append([(i, Outline.of(flags)) for i, flags in _visible(own)])
             self._pieces += [_Piece.cut(mask, i, flags) for i, flags in own if _whole(flags)]
         if not self._pieces:
             raise InputError(
@@ -164,7 +200,8 @@ class Layouts:
             )
 
     def _moved(self, number: int, wanted: int | None, stream: np.random.Generator) -> Mask:
-        mask, own = self._maps[number], self._objects[number]
+        mask = self._maps[number]
+        own = [(i, outline.whole()) for i, outline in self._objects[number]]
         stays = [i == wanted or stream.random() < 0.5 for i, _ in own]
         leaving = [flags for (_, flags), stay in zip(own, stays, strict=True) if not stay]
         ground = _without(mask, leaving, [flags for _, flags in own])
@@ -198,10 +235,10 @@ class _Piece:
 
     @classmethod
     def cut(cls, mask: Mask, class_id: int, flags: Flags) -> _Piece:
-        rows, columns = np.flatnonzero(flags.any(1)), np.flatnonzero(flags.any(0))
-        cropped = flags[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        below = mask[rows[-1] + 1, (columns[0] + columns[-1]) // 2]
-        return cls(class_id, cropped.copy(), (int(rows[0]), int(columns[0])), int(below))
+        outline = Outline.of(flags)
+        (top, left), (height, width) = outline.corner, outline.flags.shape
+        below = mask[top + height, left + (width - 1) // 2]
+        return cls(class_id, outline.flags, outline.corner, int(below))
 
     def placed(self, ground: Mask, stream: np.random.Generator, *, flip: bool) -> Flags:
         """Return where the object lies in a new place, (H, W) bool."""
@@ -284,7 +321,7 @@ def _without(mask: Mask, leaving: Sequence[Flags], objects: Sequence[Flags]) -> 
     return ground
 
 
-def _visible(objects: Objects) -> list[tuple[int, Flags]]:
+def _visible(objects: Sequence[tuple[int, Flags]]) -> list[tuple[int, Flags]]:
     """What later objects leave to see of earlier ones."""
     seen: list[tuple[int, Flags]] = []
     if not objects:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from test_fitting_oasis import quick
 from typer.testing import CliRunner
 
-from synthaug.bank import Bank
+from synthaug.bank import Bank, mask_key
 from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.formats import coco
@@ -73,6 +74,15 @@ def test_masks_of_a_folder_are_painted(painter, tmp_path):
         generate(painter, tmp_path / "other", n=2, layouts=tmp_path / "masks")
 
 
+def test_masks_of_another_aspect_are_cropped_not_squeezed(painter, tmp_path):
+    (tmp_path / "masks").mkdir()
+    tall = np.repeat(np.arange(128) // 8 % 2 * 4 + 3, 64).reshape(128, 64).astype(np.uint8)
+    Image.fromarray(tall).save(tmp_path / "masks" / "a.png")
+    bank = generate(painter, tmp_path / "bank", n=1, layouts=tmp_path / "masks")
+    assert np.array_equal(masks(bank)[0], tall[40:88])
+    assert bank.manifest["learned_from"] == [mask_key(tall)]
+
+
 def test_masks_of_a_bank_or_a_generator_are_painted(painter, tmp_path):
     first = generate(painter, tmp_path / "first", n=3, layouts="edited")
     for source in (first.path, painter.path):
@@ -98,6 +108,14 @@ def test_objects_of_a_coco_file_are_moved(painter, tmp_path):
         annotation["category_id"] = 9
     path.write_text(json.dumps(value))
     with pytest.raises(InputError, match=r"category id 9 that .* was not fitted to"):
+        generate(painter, tmp_path / "other", layouts=path)
+    for annotation in value["annotations"]:
+        annotation["category_id"] = 7
+    first = value["images"][0]["file_name"]
+    for image in value["images"]:
+        image["file_name"] = f"other/{Path(first).stem}.jpg"
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="names two pictures"):
         generate(painter, tmp_path / "other", layouts=path)
     for image in value["images"]:
         image["file_name"] = "elsewhere.png"

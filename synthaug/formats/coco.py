@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.sample import ClassMap, Sample
 
+INSTANCES = "instances.json"
+"""Its name in a bank's folder."""
 FARTHEST_PX = 100_000
 """Largest side of an image, and farthest corner of a polygon."""
 
@@ -107,11 +109,14 @@ def read_instances(path: str | Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             yield image["file_name"], mask
 
 
-def read_objects(path: str | Path) -> Iterator[tuple[str, list[tuple[int, NDArray[np.bool_]]]]]:
+def read_objects(
+    path: str | Path, wanted: Callable[[str], bool] = lambda file_name: True
+) -> Iterator[tuple[str, list[tuple[int, NDArray[np.bool_]]]]]:
     """Read a COCO instances file object by object.
 
     Args:
         path: as `read_instances` takes it. Crowd regions are left out.
+        wanted: whether an image is to be read, by its ``file_name``.
 
     Yields:
         ``file_name`` and (category id, (H, W) bool) of every object of every image, in the file's
@@ -123,6 +128,8 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, list[tuple[int, NDArra
     value = files.read_json(path, "COCO file")
     with _understood(path):
         for image, annotations in _by_image(value, path):
+            if not wanted(image["file_name"]):
+                continue
             objects = [
                 (annotation["category_id"], _draw(annotation, image, path))
                 for annotation in annotations
@@ -154,7 +161,7 @@ def _understood(path: str | Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is not a COCO instances file ({error!r}): export it again"
         ) from error

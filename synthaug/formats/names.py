@@ -32,7 +32,7 @@ def read_names(given: str | Sequence[str]) -> dict[int, str]:
     if path.suffix.lower() == ".json":
         return coco.read_names(path)
     try:
-        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except FileNotFoundError as error:
         raise InputError(
             f"no file of class names at {path}: name one, or write the names with commas"

@@ -11,7 +11,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from synthaug import files
+from synthaug.bank import mask_key
 from synthaug.mixing.arms import Arm
 
 if TYPE_CHECKING:
@@ -55,11 +58,13 @@ class Fingerprint(NamedTuple):
         whole: over all images and masks, training and test, with their ids.
         training: of the pixels of each training picture, and its id.
         test: of the pixels of each test picture, and its id.
+        masks: `mask_key` of each test mask that shows two classes or more, and its id.
     """
 
     whole: str
     training: list[tuple[str, str]]
     test: list[tuple[str, str]]
+    masks: list[tuple[str, str]]
 
 
 _fingerprints: WeakKeyDictionary[Unit, Fingerprint] = WeakKeyDictionary()
@@ -69,23 +74,25 @@ def fingerprint(unit: Unit) -> Fingerprint:
     """Hash a unit's pictures and masks; all of them are read, once."""
     if unit not in _fingerprints:
         digest = hashlib.sha256(json.dumps([unit.kind, list(unit.classes.ids)]).encode())
-        parts = []
-        labelled: list[bool] = []
-        for part in (unit.training, unit.test):
-            labelled.clear()
-            parts.append(add_samples(digest, part, lambda s: labelled.append(_shows(s, unit))))
-            digest.update(b"/")
+        shown: list[int] = []
+        masks: list[tuple[str, str]] = []
+
+        def look(sample: Sample) -> None:
+            channels = np.unique(unit.classes.encode(sample.mask))
+            shown.append(int((channels >= 0).sum()))
+            if shown[-1] > 1:
+                masks.append((mask_key(sample.mask), sample.id))
+
+        training = add_samples(digest, unit.training)
+        digest.update(b"/")
+        test = add_samples(digest, unit.test, look)
+        digest.update(b"/")
         if set(unit.sizes) != {unit.size}:
             digest.update(b"usual size")  # where it was that of the first
-        if unit.kind == "video" and not all(labelled):
+        if unit.kind == "video" and not all(shown):
             digest.update(b"labelled frames")  # where those without a label counted as perfect
-        _fingerprints[unit] = Fingerprint(digest.hexdigest(), *parts)
+        _fingerprints[unit] = Fingerprint(digest.hexdigest(), training, test, masks)
     return _fingerprints[unit]
-
-
-def _shows(sample: Sample, unit: Unit) -> bool:
-    """Whether a pixel of a mask is labelled."""
-    return bool((unit.classes.encode(sample.mask) >= 0).any())
 
 
 def add_samples(

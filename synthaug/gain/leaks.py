@@ -34,6 +34,8 @@ def named(ids: Sequence[str]) -> str:
 def refuse_leak(unit: Unit, source: Source) -> None:
     """Compare the pictures behind a source with the test pictures, pixel by pixel.
 
+    Masks that it was given to paint are compared with the test masks likewise.
+
     Test pictures that the unit trains on itself do not count: they are not the source's fault.
 
     Args:
@@ -45,10 +47,11 @@ def refuse_leak(unit: Unit, source: Source) -> None:
     """
     found = fingerprint(unit)
     own = {key for key, _ in found.training}
-    tested = {key: name for key, name in found.test if key not in own}
+    repeated = {name for key, name in found.test if key in own}
+    tested = {key: name for key, name in (*found.test, *found.masks) if name not in repeated}
     if source not in _learned:
         _learned[source] = frozenset(pictures_behind(Path(source.path)))
-    seen = sorted(tested[key] for key in _learned[source] & tested.keys())
+    seen = sorted({tested[key] for key in _learned[source] & tested.keys()})
     if seen:
         raise InputError(
             f"{source.path} has learned from {len(seen)} of the {len(unit.test)} pictures that "

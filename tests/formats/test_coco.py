@@ -95,6 +95,12 @@ def test_unreadable_files_are_named(tmp_path):
     path.write_text('{"images": []}')
     with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
         list(read_instances(path))
+    path.write_text(
+        '{"info": {"background_id": 300}, "annotations": [], "images": '
+        '[{"id": 1, "file_name": "a.jpg", "width": 4, "height": 4}]}'
+    )
+    with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
+        list(read_instances(path))
     path.write_text("[]")
     with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
         list(read_instances(path))

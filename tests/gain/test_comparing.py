@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from synthaug import files
+from synthaug.bank import mask_key
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fitting import fit
@@ -504,6 +506,20 @@ def test_a_source_that_has_seen_the_test_pictures_is_refused(
     options["sources"] = {"toy": {"synthetic": bank}}
     own = replace(seen, test=leaking.test)  # trains on the picture itself
     assert compare([own], out, **options)["complete"]
+
+
+def test_a_source_that_was_given_the_test_masks_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    unit, bank = make_unit(start=9), make_bank()
+    manifest = read(bank / "manifest.json")
+    keys = [mask_key(unit.test[1].mask), mask_key(np.zeros((48, 64), np.uint8))]
+    files.write_json(bank / "manifest.json", {**manifest, "learned_from": keys})
+    empty = replace(unit.test[2], mask=np.zeros((48, 64), np.uint8))  # such masks are all alike
+    unit = replace(unit, test=[*unit.test[:2], empty])
+    options: dict[str, Any] = {"arms": ["synthetic"], "sources": {"toy": {"synthetic": bank}}}
+    with pytest.raises(InputError, match=r"learned from 1 of the 3 pictures .*\(00011\)"):
+        compare([unit], tmp_path / "out", seeds=1, steps=1, **options)
 
 
 def test_a_folder_of_something_else_is_left_alone(
