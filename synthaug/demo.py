@@ -24,6 +24,7 @@ from PIL import Image
 from synthaug import files
 from synthaug.bank import Bank
 from synthaug.config import FitConfig, versions
+from synthaug.errors import InputError
 from synthaug.evaluation import evaluate
 from synthaug.filtering import filter_bank
 from synthaug.fitting import fit
@@ -107,7 +108,7 @@ def demo(
         out: folder for everything: ``manifest.json pair/ generator/ bank/ samples.png
             index.html``.
         seed: every random draw follows from it.
-        overwrite: replace a non-empty folder.
+        overwrite: replace an earlier demonstration.
         echo: takes each line of progress and the closing line about the gain.
         iterations: training steps of the generator instead of `ITERATIONS`. Below 100 the rest
             is shortened too, to see that everything runs: 12 samples, filtered by SIFID alone,
@@ -117,10 +118,14 @@ def demo(
         Path of the HTML page.
 
     Raises:
-        InputError: the folder is not empty, or the disk is full.
+        InputError: the folder is not empty, or holds something else, or the disk is full.
     """
     out = Path(out)
     files.check_output_folder(out, overwrite=overwrite)
+    if out.is_dir() and any(out.iterdir()):
+        if files.read_json(out / "manifest.json", "manifest")["format"] != FORMAT:
+            raise InputError(f"{out} holds no demonstration: choose another folder")
+        files.clear_directory(out)
     files.write_json(
         out / "manifest.json", {"format": FORMAT, "seed": seed, "versions": versions()}
     )

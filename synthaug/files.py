@@ -85,7 +85,7 @@ def read_json(path: str | Path, what: str) -> Any:
         InputError: the file is missing or damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"no {what} at {path}: check the folder's name") from error
     except (OSError, ValueError) as error:
@@ -109,6 +109,8 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     path = Path(path)
     check_output_folder(path, overwrite=overwrite)
     target = path.resolve()
+    if target.is_mount():  # it could not be renamed, once all is done
+        raise InputError(f"{path} is where a disk is mounted: name a folder in it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".partial-{target.name}-"))
@@ -128,6 +130,28 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def clear_directory(path: str | Path) -> None:
+    """Remove a folder, or only what it holds where it is a link to one or a disk's place.
+
+    Raises:
+        InputError: something in it cannot be removed.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return
+    try:
+        if not path.is_symlink() and not path.is_mount():
+            shutil.rmtree(path)
+            return
+        for held in path.iterdir():
+            if held.is_dir() and not held.is_symlink():
+                shutil.rmtree(held)
+            else:
+                held.unlink()
+    except OSError as error:
+        raise InputError(f"cannot empty {path}: {error.strerror}; choose another folder") from error
 
 
 def check_output_folder(
@@ -167,7 +191,7 @@ def check_output_folder(
 def _is_output(path: Path) -> bool:
     """Whether a folder's ``manifest.json`` is one that synthaug wrote."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and str(manifest.get("format")).startswith("synthaug-")

@@ -23,6 +23,7 @@ from synthaug.bank import Bank, require_masks
 from synthaug.composing.components import largest_scale, object_share
 from synthaug.errors import InputError
 from synthaug.files import sha256_bytes
+from synthaug.formats import coco
 from synthaug.quality.features import FeatureNet, Lite0Features, batch_size_for, load_feature_net
 from synthaug.quality.features import Network as Network
 from synthaug.quality.frechet import SifidReference
@@ -94,7 +95,8 @@ def filter_bank(
     the ranked, 0 = best, null when rejected before; ``nearest_training_distance``;
     ``object_share`` and ``stray``, shares of pixels; ``missing_classes``; ``full``), ``kept`` and
     ``reasons``, and into the manifest's ``filter`` the settings, the network, the limits derived
-    from the pair, the counts and the number of memorised samples.
+    from the pair, the counts and the number of memorised samples. A COCO file of the bank lists the
+    kept samples alone afterwards.
 
     Args:
         bank: the bank or its folder.
@@ -154,7 +156,10 @@ def filter_bank(
         "score_key": key,
     }
     whole.rewrite(records, filter=summary)
-    return Bank(path)
+    kept = Bank(path)
+    if (path / coco.INSTANCES).exists():
+        coco.write_instances(kept, kept.classes, path / coco.INSTANCES)
+    return kept
 
 
 def judge(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,13 +55,12 @@ class FitFolder:
                 the disk is full (nothing is left behind).
         """
         files.check_output_folder(self.path, overwrite=overwrite)
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
+        files.clear_directory(self.path)
         target = self.path / "pairs"
         try:
             return [{"id": p.id, **folder.write_pair(target, p.id, p)} for p in pairs]
-        except InputError:
-            shutil.rmtree(self.path, ignore_errors=True)
+        except BaseException:
+            self._remove()
             raise
 
     @contextmanager
@@ -72,7 +70,11 @@ class FitFolder:
             yield
         finally:
             if not (self.path / "manifest.json").is_file():
-                shutil.rmtree(self.path, ignore_errors=True)
+                self._remove()
+
+    def _remove(self) -> None:
+        with suppress(InputError):
+            files.clear_directory(self.path)
 
     def read_manifest(self) -> dict[str, Any]:
         """Read the manifest of an earlier run to go on with.

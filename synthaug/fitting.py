@@ -137,7 +137,9 @@ def fit(
         planned = replace(config, source=str(out))  # its own networks: the source may be gone
     plan = make_plan(planned, pairs[0].size, len(classes) if classes else None, len(pairs))
     if resume:
-        plan = replace(plan, gan=manifest["gan"], why="goes on")
+        gan = manifest["gan"]
+        size = (gan.get("height", plan.size[0]), gan.get("width", plan.size[1]))
+        plan = replace(plan, gan=gan, size=size, why="goes on")  # rules of sizes may have changed
     if kinds:
         plan = replace(plan, gan={**plan.gan, "num_classes": len(kinds)})
     batch = plan.loop.batch_size
@@ -152,18 +154,21 @@ def fit(
     if not resume:
         kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
         lines = target.create(kept, overwrite=overwrite)
-        settings = {**asdict(config), "preset": plan.preset}  # auto may be another one elsewhere
-        if config.source is not None:
-            settings["source"] = str(Path(config.source).resolve())
-        manifest = manifest_header(plan.gan, classes, lines, pairs[0], settings, engine.precision)
-        if _from_nothing(config):
-            manifest |= keep_crops(target.path, pairs)
-        if kinds:
-            manifest["crop_classes"] = kinds
-    steps = plan.loop.iterations
-    echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {steps} step{'s' * (steps > 1)}")
-    run = Run(target, manifest, pairs, classes, plan, config, resume)
     with engine.relay(progress) as report, target.saved_or_removed():
+        if not resume:
+            settings = {**asdict(config), "preset": plan.preset}  # auto may be another elsewhere
+            if config.source is not None:
+                settings["source"] = str(Path(config.source).resolve())
+            manifest = manifest_header(
+                plan.gan, classes, lines, pairs[0], settings, engine.precision
+            )
+            if _from_nothing(config):
+                manifest |= keep_crops(target.path, pairs)
+            if kinds:
+                manifest["crop_classes"] = kinds
+        steps = plan.loop.iterations
+        echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {steps} step{'s' * (steps > 1)}")
+        run = Run(target, manifest, pairs, classes, plan, config, resume)
         interrupted = engine.launch(_run, run, report)
     if interrupted:
         echo(f"stopped; the checkpoint is saved. Go on with: {config.resuming(out)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -148,8 +149,11 @@ def pick_device(accelerator: Accelerator) -> torch.device:
     """Return the device that an option names.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the name is unknown.
     """
+    if accelerator not in get_args(Accelerator):
+        names = ", ".join(get_args(Accelerator))
+        raise InputError(f"unknown accelerator {accelerator!r}: choose one of {names}")
     if accelerator == "mps":
         available = torch.backends.mps.is_available()
     else:

@@ -95,10 +95,14 @@ class MapGenerator(Generator):
             InputError: as `render`, or the class is unknown or nowhere in the mask.
         """
         labels, where = self._ids(mask), self._where(mask, resample)
-        drawn = [noise_per(per, labels, seed + number) for number in range(n)]
-        if where is not None:
-            drawn = [combine(drawn[0], noise, where) for noise in drawn]
-        return [self.render(mask, noise) for noise in drawn]
+        first = noise_per(per, labels, seed)
+        pictures = []
+        for number in range(n):  # one by one: noise may be as large as 64 pictures
+            noise = noise_per(per, labels, seed + number) if number else first
+            if where is not None:
+                noise = combine(first, noise, where)
+            pictures.append(self.render(mask, noise))
+        return pictures
 
     def between(
         self,

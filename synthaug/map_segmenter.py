@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -88,5 +89,12 @@ class MapSegmenter:
             pixels / 127.5 - 1, size, mode="bilinear", antialias=True, align_corners=False
         )
         logits = self._gan.segment(pixels.clamp(-1, 1))
-        logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
-        return self.classes.decode(logits[0].argmax(0).cpu().numpy())
+        highest = torch.full((height, width), -math.inf, device=self._device)
+        channels = torch.zeros((height, width), dtype=torch.int64, device=self._device)
+        for channel, low in enumerate(logits[0]):  # not all at full size at once
+            full = F.interpolate(
+                low[None, None], (height, width), mode="bilinear", align_corners=False
+            )[0, 0]
+            channels[full > highest] = channel
+            highest = torch.maximum(highest, full)
+        return self.classes.decode(channels.cpu().numpy())

@@ -32,7 +32,7 @@ def edit(
     out: str | Path,
     n: int = 4,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     per: Per = "image",
     resample: int | str | None = None,
     between: tuple[int, int] | None = None,
@@ -50,7 +50,7 @@ def edit(
         mask: index PNG of ids of the training masks, of any size.
         out: folder to write.
         n: number of pictures.
-        seed: noise of the first; the next have the next numbers.
+        seed: noise of the first; the next have the next numbers; None = 0.
         per: what gets a noise vector of its own: image, class, region or pixel.
         resample: class, by id or name, that alone gets other noise than the first picture.
         between: two seeds: go from one's noise to the other's instead.
@@ -62,14 +62,18 @@ def edit(
 
     Raises:
         InputError: the folder paints no masks, the mask is unreadable or holds unknown ids, the
-            class is unknown or not in the mask, n is too small, or the output folder is in use.
+            class is unknown or not in the mask, n is too small, the output folder is in use, or a
+            seed is named beside two to go between.
     """
+    if between is not None and seed is not None:
+        raise InputError(f"seed {seed} has no use between two seeds: leave it out")
     files.check_output_folder(out, overwrite=overwrite, reads=(generator, mask))
     _check_number(n)
     painter = MapGenerator(generator, accelerator=accelerator)
     ids = folder.read_mask(mask)
     painter.check_ids(ids, f"mask {mask}")
     if between is None:
+        seed = seed or 0
         pictures = painter.versions(ids, n, seed=seed, per=per, resample=resample)
     else:
         pictures = painter.between(ids, between, n, per=per, resample=resample)

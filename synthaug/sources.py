@@ -18,7 +18,7 @@ from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
-from synthaug.generation import generate, renew_coco
+from synthaug.generation import generate
 from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path
@@ -98,7 +98,6 @@ class UnitSources:
 
         def sift(_: bool) -> None:
             kept = filter_bank(bank, **rules, progress=counting(self.progress, "sample"))
-            renew_coco(kept)
             self.echo(f"{self.head}: kept {len(kept)} of {len(kept.all_records)} samples")
 
         if recipe.filter.rule is not None:

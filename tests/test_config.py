@@ -110,7 +110,9 @@ def test_wrong_value_names_where_it_came_from(recipe_file):
         load_recipe(path, (), {"fit": {"iterations": -1}})
 
 
-@pytest.mark.parametrize("item", ["fit.seed", "seed=1", "=", "fit.seed=[1"])
+@pytest.mark.parametrize(
+    "item", ["fit.seed", "seed=1", "=", "fit.seed=[1", "fit.objects=2024-31-01", "fit.seed=0b_"]
+)
 def test_malformed_set_is_explained(item):
     with pytest.raises(InputError, match="--set"):
         load_recipe(overrides=[item])
@@ -124,6 +126,11 @@ def test_missing_or_binary_recipe(tmp_path):
         load_recipe(tmp_path / "binary.yaml")
     with pytest.raises(InputError, match="is a folder: name a YAML file"):
         load_recipe(tmp_path)
+
+
+def test_a_recipe_may_begin_as_windows_writes_it(tmp_path):
+    (tmp_path / "a.yaml").write_text("fit: {seed: 7}", encoding="utf-8-sig")
+    assert load_recipe(tmp_path / "a.yaml").fit.seed == 7
 
 
 def test_resolved_stage_reads_back_as_a_recipe(recipe_file):

@@ -47,6 +47,12 @@ def test_write_training_pair_writes_what_coins_returns(tmp_path):
     assert pair.grey
 
 
+def test_a_demonstration_does_not_take_a_banks_place(tmp_path):
+    files.write_json(tmp_path / "bank" / "manifest.json", {"format": "synthaug-bank-1"})
+    with pytest.raises(InputError, match="holds no demonstration: choose another folder"):
+        demo.demo(tmp_path / "bank", overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [(0.01, 0.03, "helped"), (-0.01, 0.05, "No difference shown"), (-0.03, -0.01, "hurt")],

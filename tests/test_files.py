@@ -133,6 +133,28 @@ def test_an_output_below_a_file_is_refused_before_any_work(tmp_path):
             files.check_output_folder(tmp_path / below, overwrite=False)
 
 
+def test_clearing_keeps_a_link_and_what_links_lead_to(tmp_path):
+    files.write_text(tmp_path / "mine" / "thesis.tex", "years of work")
+    files.write_text(tmp_path / "disk" / "sub" / "a", "1")
+    (tmp_path / "disk" / "mine").symlink_to(tmp_path / "mine")
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    files.clear_directory(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+    files.clear_directory(tmp_path / "disk")
+    files.clear_directory(tmp_path / "disk")
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_mounted_disk_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(tmp_path), "is_mount", lambda path: path == tmp_path / "disk")
+    with (
+        pytest.raises(InputError, match="is where a disk is mounted: name a folder in it"),
+        files.new_directory(tmp_path / "disk"),
+    ):
+        pytest.fail("work was begun")
+
+
 @pytest.mark.parametrize("name", [".", "..", "../here"])
 def test_the_current_folder_is_refused(tmp_path, monkeypatch, name):
     here = tmp_path / "here"

@@ -10,6 +10,7 @@ from skimage import data
 from synthaug.bank import Bank, write_bank
 from synthaug.errors import InputError
 from synthaug.filtering import FilterSettings, filter_bank, judge
+from synthaug.generation import write_coco
 from synthaug.quality.features import Lite0Features
 from synthaug.sample import ClassMap, Sample
 
@@ -56,6 +57,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def clean(tmp_path: Path) -> Path:
     make_bank(tmp_path / "bank", [moved(pair(), seed) for seed in range(20)])
     return tmp_path / "bank"
+
+
+def test_a_coco_file_lists_the_kept_samples_alone(tmp_path: Path) -> None:
+    bank = make_bank(tmp_path / "bank", [moved(pair(), seed) for seed in range(10)])
+    write_coco(bank)
+    kept = filter_bank(bank, drop=0.5)
+    listed = json.loads((bank.path / "instances.json").read_text())["images"]
+    assert [entry["file_name"] for entry in listed] == [f"images/{s.id}.png" for s in kept]
+    assert len(kept) < 10
 
 
 def test_clean_bank_loses_nothing_but_the_worst_share(clean: Path) -> None:

@@ -277,6 +277,30 @@ def test_a_full_folder_is_kept_unless_told_otherwise(whole, tmp_path):
     assert load_generator(out).manifest["seed"] == 1
 
 
+def test_an_output_may_be_a_link_to_a_folder(tmp_path):
+    pair, config = write_pair(tmp_path), dataclasses.replace(QUICK, iterations=1)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    for seed in (0, 1):
+        given = dataclasses.replace(config, seed=seed)
+        fit(*pair, tmp_path / "out", config=given, overwrite=True, echo=lambda line: None)
+    assert (tmp_path / "out").is_symlink()
+    assert load_generator(tmp_path / "disk").manifest["seed"] == 1
+
+
+@pytest.mark.parametrize("place", ["folder.write_pair", "manifest_header"])
+def test_nothing_is_left_of_a_fit_that_was_stopped_before_it_began(tmp_path, monkeypatch, place):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    room = "synthaug.fit_folder." if "." in place else "synthaug.fitting."
+    pair = write_pair(tmp_path)
+    monkeypatch.setattr(room + place, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit(*pair, tmp_path / "out", config=QUICK, echo=lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
 def test_overwrite_never_removes_what_fit_did_not_write(tmp_path):
     pair = write_pair(tmp_path)
     (tmp_path / "thesis").mkdir()

@@ -117,6 +117,8 @@ def test_a_strip_can_stay_inside_a_class(painter, mask_file):
         (["--per", "object"], "no noise per object: take image, class, region, pixel"),
         (["--between", "1", "2", "-n", "1"], "ask for 2 up"),
         (["-n", "0"], "ask for 1 or more"),
+        (["--between", "1", "2", "--seed", "7"], "seed 7 has no use between two seeds"),
+        (["--accelerator", "CPU"], "unknown accelerator 'CPU': choose one of auto, cpu, cuda"),
     ],
 )
 def test_wrong_requests_are_one_line(words, told, fitted, mask_file, tmp_path):

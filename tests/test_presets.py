@@ -9,6 +9,7 @@ from synthaug.config import FitConfig
 from synthaug.config.fit import ADAPTED, OF_PICTURES
 from synthaug.errors import InputError
 from synthaug.presets import make_plan
+from synthaug.presets.oasis import training_size
 
 
 @pytest.fixture
@@ -98,6 +99,22 @@ def test_oasis_as_published():
     assert (loop.batch_size, loop.ema, loop.share_fakes) == (32, 0.9999, False)
     wide = FitConfig(generator="oasis", preset="paper", max_size=512)
     assert make_plan(wide, (512, 1024), 34, 3000).size == (256, 512)
+
+
+@pytest.mark.parametrize(
+    ("preset", "picture", "max_size", "size"),
+    [
+        ("paper", (720, 960), None, (192, 256)),
+        ("small", (1024, 2048), None, (128, 256)),
+        ("small", (480, 720), None, (192, 256)),
+        ("fast", (192, 256), None, (192, 256)),
+        ("fast", (360, 480), None, (192, 256)),
+        ("fast", (2048, 1024), 100, (96, 48)),
+        ("small", (300, 400), 100, (64, 64)),
+    ],
+)
+def test_oasis_training_size_keeps_the_aspect_where_it_can(preset, picture, max_size, size):
+    assert training_size(picture, preset, max_size) == size
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ def edit_command(
     mask: Annotated[Path, typer.Argument(help="Index PNG of ids of the training masks.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the versions.")],
     n: options.Versions = 4,
-    seed: options.FirstNoise = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Noise of the first version; the next have the next numbers. [0]"),
+    ] = None,
     per: options.NoisePer = "image",
     resample: Annotated[
         str | None,

@@ -59,10 +59,8 @@ def filter_command(
         return
     from synthaug.cli.progress import ProgressLine
     from synthaug.filtering import filter_bank
-    from synthaug.generation import renew_coco
 
     filtered = filter_bank(bank, progress=ProgressLine("sample"), **asdict(config))
-    renew_coco(filtered)
     if as_json:
         print(json.dumps(filtered.manifest["filter"], indent=2))
         return

@@ -151,7 +151,7 @@ def _read_yaml(path: str | Path) -> dict[Any, Any]:
     if Path(path).is_dir():
         raise InputError(f"recipe {path} is a folder: name a YAML file")
     try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"no recipe at {path}: check the path") from error
     except yaml.MarkedYAMLError as error:
@@ -176,7 +176,7 @@ def _parse_value(text: str, item: str) -> Any:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"--set {item}: the value is not YAML; put it in quotes") from error
 
 

@@ -76,6 +76,11 @@ def check_fit(config: FitConfig) -> None:
     idle = [name for name in OF_COMPOSE if getattr(config, name) != getattr(FitConfig(), name)]
     if idle and config.preset != "compose":
         raise InputError(f"{', '.join(idle)} is for the preset compose: use it or leave it out")
+    composes = config.generator == "osmis" and config.preset in ("auto", "fast", "compose")
+    if config.enlarge != FitConfig().enlarge and not composes:
+        raise InputError(
+            "only the presets fast and compose enlarge objects: leave --no-enlarge out"
+        )
 
 
 def make_plan(

@@ -16,6 +16,8 @@ from synthaug.training import LoopSettings
 
 NAMES = ("fast", "small", "paper")
 AREA_PX = {"fast": 192 * 256, "small": 192 * 256, "paper": 256 * 256}
+AREA_COUNTS = 0.25
+"""Of a training size's distance from the one wanted, beside that of the aspect (logarithms)."""
 GRID_PX = {"fast": 16, "small": 64, "paper": 64}
 NETWORKS: dict[str, dict[str, Any]] = {
     "fast": {"largest_weight": 20.0},
@@ -110,16 +112,29 @@ def own_plugins(plan: Plan) -> list[Plugin]:
 
 
 def training_size(size: tuple[int, int], preset: str, max_size: int | None) -> tuple[int, int]:
-    """Return OASIS' training size: sides on the networks' grid, the aspect about kept.
+    """Return OASIS' training size: sides on the networks' grid, the aspect kept as well as it can.
 
     Args:
         size: height and width of the pictures in pixels.
         preset: ``fast``, ``small`` or ``paper``, which decides on grid and area.
-        max_size: longer side in pixels instead of the area rule.
+        max_size: largest longer side in pixels instead of the area rule.
     """
     grid = GRID_PX[preset]
+    least = max(grid, 32)
     scale = math.sqrt(AREA_PX[preset] / (size[0] * size[1]))
     if max_size is not None:
         scale = max_size / max(size)
-    height, width = (max(grid, 32, round(side * scale / grid) * grid) for side in size)
-    return height, width
+    wanted = [side * scale for side in size]
+    near = [
+        {max(least, math.floor(side / grid) * grid), max(least, math.ceil(side / grid) * grid)}
+        for side in wanted
+    ]
+    sizes = [(height, width) for height in sorted(near[0]) for width in sorted(near[1])]
+    if max_size is not None:
+        sizes = [found for found in sizes if max(found) <= max(max_size, least)]
+
+    def distance(found: tuple[int, int]) -> float:
+        tall, wide = (math.log(side / want) for side, want in zip(found, wanted, strict=True))
+        return abs(tall - wide) + AREA_COUNTS * abs(tall + wide)
+
+    return min(sizes, key=distance)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gan_contract import GANContract, total
+from torch.nn.utils.parametrize import is_parametrized
 
 from synthaug import gans
 from synthaug.gans.contract import PairBatch
@@ -145,6 +146,23 @@ def test_refreshed_statistics_are_those_of_the_averaged_weights():
     assert not torch.allclose(first, torch.ones_like(first))
     gan.refresh(averaged)
     assert torch.equal(norm.running_var, first)
+
+
+def test_averaged_weights_get_spectral_norms_of_their_own():
+    averaged = copy.deepcopy(tiny().generator)
+    with torch.no_grad():
+        for mine, other in zip(averaged.parameters(), tiny().generator.parameters(), strict=True):
+            mine.lerp_(other, 0.5)
+    averaged.requires_grad_(False).eval()
+
+    def largest():
+        scaled = [m for m in averaged.modules() if is_parametrized(m, "weight")]
+        return [torch.linalg.matrix_norm(m.weight.flatten(1), 2).item() for m in scaled]
+
+    assert max(largest()) > 1.2
+    tiny().refresh(averaged)
+    assert largest() == pytest.approx([1.0] * len(largest()), abs=1e-4)
+    assert not any(module.training for module in averaged.modules())
 
 
 def test_noise_per_picture_equals_the_same_noise_everywhere():

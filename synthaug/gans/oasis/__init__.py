@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.gans.oasis import losses
+from synthaug.gans.oasis.layers import renew_spectral_norms
 from synthaug.gans.oasis.networks import (
     LATENT_DIM,
     NOISE_DIM,
@@ -135,10 +136,11 @@ class OASIS(GAN):
 
     @torch.no_grad()
     def refresh(self, generator: nn.Module) -> None:
-        """Measure batch statistics anew: averaged weights do not fit averaged statistics."""
+        """Measure batch statistics and spectral norms anew: averaged weights have others."""
         norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
         if not norms:
             return
+        renew_spectral_norms(generator)
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
