@@ -17,9 +17,9 @@ MaskedGAN's table 2 (FID on 10 % of CIFAR-10: none 48.1, spatial 28.4, with the 
 Hardware and result to expect: one CPU core, about two minutes a run, a run for each row, share and
 seed; with TransGAN twice as long. RESULTS.md, "Plug-ins and MED-GAN": nothing overfits in 1200
 steps, and no row is better than the baseline beyond its spread. OUT/table.md, of TransGAN
-OUT/table-transgan.md, with a source OUT/table-adapted.md, is written after each run; OUT/runs holds
-each run's numbers with the curve of D(x) - D(G(z)) and of k. Stop it at any time; the same command
-goes on.
+OUT/table-transgan.md, with a source OUT/table-adapted-SOURCE.md (and the name of a folder of
+--photos behind it), is written after each run; OUT/runs holds each run's numbers with the curve of
+D(x) - D(G(z)) and of k. Stop it at any time; the same command goes on.
 """
 
 from __future__ import annotations
@@ -229,7 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"a source goes with stylegan2, not with {options.gan}: leave it out")
     mark = "" if options.gan == "stylegan2" else f"-{options.gan}"
     if options.source is not None:
-        mark = "-adapted"
+        mark = f"-adapted-{options.source.name}"
+    if options.photos is not None:
+        mark += f"-{options.photos.name}"
     net = Lite0Features()
     reference = describe(held_out, net)
     results: dict[tuple[str, float], list[dict[str, Any]]] = {}

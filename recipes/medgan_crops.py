@@ -223,10 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training, held_out = classed_tiles(photographs(options.photos))
     judge = Judge(training, held_out, options.steps)
     results: dict[str, list[dict[str, float]]] = {}
+    mark = "" if options.photos is None else f"-{options.photos.name}"
     for seed in range(options.seeds):
         labelled, unlabelled = hide_labels(training, options.labelled, seed)
         for row in options.rows:
-            name = f"{row.replace(' ', '-')}-{options.labelled}-{seed}-{options.steps}.json"
+            name = f"{row.replace(' ', '-')}-{options.labelled}-{seed}-{options.steps}{mark}.json"
             path = options.out / "runs" / name
             if not path.is_file():
                 numbers, made = run(row, labelled, unlabelled, judge, options.steps, seed)

@@ -7,9 +7,9 @@ Data: ``--data`` names a folder with ``JPEGImages/VIDEO/00000.jpg`` and
 ``Annotations/VIDEO/00000.png`` (DAVIS-2016 at 427x240; default ``../shared/data/davis16-240p``).
 Only frame 0 and its mask are read.
 Hardware and result to expect: two CPU cores, about 3 minutes a video; the table in the README.
-Finished videos are kept in ``OUT/VIDEO.json`` and not run again; fits with plug-ins in a folder
-``OUT/PLUGINS`` of their own. Seeds: ``--seed`` of fit, bank and evaluation alike. The interval of a
-mean is a 95 % bootstrap over videos.
+Finished videos are kept in ``OUT/VIDEO.json`` and not run again; fits with plug-ins or another
+seed in folders ``OUT/PLUGINS`` and ``seed-SEED`` of their own. Seeds: ``--seed`` of fit, bank and
+evaluation alike. The interval of a mean is a 95 % bootstrap over videos.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     plugins = tuple(options.plugins)
-    out = options.out / "+".join(plugins)
+    out = options.out / "+".join(plugins) / (f"seed-{options.seed}" if options.seed else "")
     if not (options.data / "JPEGImages").is_dir():
         sys.exit(f"no DAVIS frames at {options.data}: name them with --data")
     videos = options.videos or sorted(p.name for p in (options.data / "JPEGImages").iterdir())

@@ -11,7 +11,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from synthaug.errors import InputError
-from synthaug.mixing.source import SegmentedObject, find_objects, open_source_once, resized
+from synthaug.mixing.source import (
+    SegmentedObject,
+    Source,
+    find_objects,
+    open_source_once,
+    resized,
+)
 from synthaug.sample import Sample
 
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
@@ -31,6 +37,9 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
     - a plain tensor ``"labels"`` beside boxes or masks in a dict: the class ids of the objects.
       ``"image_id"``, ``"orig_size"``, ``"size"`` and numbers stay. Other plain tensors beside them
       (``"area"``, ``"iscrowd"``) are refused: they would tell of the objects that have gone.
+
+    A generator that paints masks (``oasis``) gives the image a new look for its own mask, one
+    ``Mask`` of class ids; mask, boxes and labels stay as they are.
 
     Args:
         source: a bank or generator folder, opened on the first hit, once per process.
@@ -67,6 +76,8 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         if torch.rand(()) >= self.p:
             return structure
         source = open_source_once(self.source)
+        if source.paints_masks:
+            return _repainted(structure, images[0], source)
         if _leaves(structure, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
             source.require_masks()
         choice = source.draw(lambda n: int(torch.randint(n, ())))
@@ -74,6 +85,46 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         sample = resized(source.fetch(choice), height, width)
         objects = find_objects(sample.mask, source.classes, per=self.objects)
         return _replace(structure, "", sample, objects)
+
+
+def _repainted(structure: Any, image: tv_tensors.Image, source: Source) -> Any:
+    """Give the image another look for its own mask."""
+    masks = _class_masks(structure)
+    if len(masks) != 1:
+        raise InputError(
+            f"{source.path} paints masks: pass one Mask of class ids, (H, W) or (1, H, W), beside "
+            f"the image, not {len(masks)}"
+        )
+    ids = masks[0].numpy(force=True).reshape(masks[0].shape[-2:])
+    choice = source.draw(lambda n: int(torch.randint(n, ())))
+    if not source.sees_label(ids):
+        return structure  # a crop that shows nothing labelled
+    picture = source.repaint(ids, choice)
+    return _exchanged(structure, image, _image(image, Sample(picture, picture[..., 0])))
+
+
+def _class_masks(value: Any, key: str = "") -> list[tv_tensors.Mask]:
+    """Masks of class ids; those of single objects lie under ``masks``."""
+    if isinstance(value, tv_tensors.Mask):
+        one = value.ndim == 2 or (value.ndim == 3 and value.shape[0] == 1)
+        return [value] if one and key != "masks" else []
+    if isinstance(value, dict):
+        return [mask for k, v in value.items() for mask in _class_masks(v, k)]
+    if isinstance(value, (tuple, list)):
+        return [mask for v in value for mask in _class_masks(v)]
+    return []
+
+
+def _exchanged(value: Any, old: Any, new: Any) -> Any:
+    """The same structure with one leaf exchanged."""
+    if value is old:
+        return new
+    if isinstance(value, dict):
+        return {k: _exchanged(v, old, new) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        parts = [_exchanged(v, old, new) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
 
 
 def _leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:

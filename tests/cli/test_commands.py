@@ -46,7 +46,7 @@ def test_help_names_every_command():
 
 def test_usage_errors_are_exit_code_2():
     for words, said in (
-        (("fit", "--foo"), "No such option: --foo"),
+        (("fit", "--foo"), "No such option"),
         (("generate", "fitted", "-n", "abc", "--out", "bank"), "Invalid value for '-n'"),
         (("generate",), "Missing argument"),
     ):

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision import tv_tensors
 
 from synthaug import files, gans
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.mixing import SynthAugment
+from synthaug.mixing.torchvision import SynthReplace
 from synthaug.sample import Sample
 
 SPEC = {"name": "oasis", "preset": "fast", "height": 32, "width": 48, "num_classes": 2}
@@ -50,6 +52,28 @@ def _mask():
     mask[8:20, 10:30] = 7
     mask[:2], mask[-2:] = 11, 255
     return mask
+
+
+def test_torchvisions_transform_paints_the_mask_too(painter):
+    mask = tv_tensors.Mask(torch.from_numpy(_mask())[None])
+    image = tv_tensors.Image(torch.full((3, 32, 48), 90, dtype=torch.uint8))
+    boxes = tv_tensors.BoundingBoxes(
+        torch.tensor([[10.0, 8, 30, 20]]), format="XYXY", canvas_size=(32, 48)
+    )
+    target = {"mask": mask, "boxes": boxes, "labels": torch.tensor([7]), "area": torch.ones(1)}
+    transform = SynthReplace(painter, p=1.0)
+    shown, told = transform(image, target)
+    assert torch.equal(told["mask"], mask)
+    assert torch.equal(told["boxes"], boxes)
+    assert told["labels"].tolist() == [7]
+    assert isinstance(shown, tv_tensors.Image)
+    assert (shown.shape, shown.dtype) == (image.shape, image.dtype)
+    assert shown.float().std() > 1
+    assert not torch.equal(transform(image, target)[0], shown)
+    void = tv_tensors.Mask(torch.full((32, 48), 11, dtype=torch.uint8))
+    assert transform(image, void)[0] is image
+    with pytest.raises(InputError, match=r"paints masks: pass one Mask of class ids.* not 0"):
+        transform(image, {"masks": mask})
 
 
 def test_the_image_is_new_and_all_labels_stay(painter):

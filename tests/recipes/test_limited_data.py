@@ -71,13 +71,13 @@ def test_a_transformer_is_measured_beside_it(script, photos, tmp_path, monkeypat
     command = ["--out", str(out), "--photos", str(photos), "--rows", "both+atopk"]
     command += ["--seeds", "1", "--steps", "2", "--shares", "0.5"]
     script.main(command)
-    table = (out / "table.md").read_text()
+    table = (out / f"table-{photos.name}.md").read_text()
     capsys.readouterr()
     script.main([*command, "--gan", "transgan"])
     assert "| 50% | both+atopk | 1 |" in capsys.readouterr().out
     assert len(list((out / "runs").iterdir())) == 2
-    assert (out / "table.md").read_text() == table
-    assert (out / "table-transgan.md").read_text() != table
+    assert (out / f"table-{photos.name}.md").read_text() == table
+    assert (out / f"table-transgan-{photos.name}.md").read_text() != table
 
 
 def test_a_trained_source_is_gone_on_from(script, photos, tmp_path, monkeypatch, capsys):
@@ -94,7 +94,8 @@ def test_a_trained_source_is_gone_on_from(script, photos, tmp_path, monkeypatch,
     assert torch.equal(begun.generator.state_dict()["style.1.weight"], weights["style.1.weight"])
     command = ["--out", str(tmp_path / "out"), "--photos", str(photos), "--source", str(source)]
     script.main([*command, "--rows", "baseline", "--seeds", "1", "--steps", "1", "--shares", "1"])
-    assert "| 100% | baseline | 1 |" in (tmp_path / "out" / "table-adapted.md").read_text()
+    table = (tmp_path / "out" / f"table-adapted-source-{photos.name}.md").read_text()
+    assert "| 100% | baseline | 1 |" in table
     with pytest.raises(InputError, match="a source goes with stylegan2, not with transgan"):
         script.main([*command, "--gan", "transgan"])
 
