@@ -30,11 +30,12 @@ from synthaug.generator_folder import check_manifest
 from synthaug.presets import UNTRAINED
 from synthaug.rendering import PatchGenerator
 from synthaug.rendering.generator import write_settings
-from synthaug.sample import ClassMap, Sample
+from synthaug.sample import ClassMap, Sample, resize_image, resize_mask
 from synthaug.seeding import derive_seed
 
 CHECKPOINT = "checkpoint.pt"
 GRID_SAMPLES = 15
+LONGEST_TILE_PX = 512
 
 
 class FitFolder:
@@ -193,10 +194,16 @@ class FitFolder:
     def write_grid(
         self, samples: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], step: int
     ) -> None:
-        """Save ``samples/STEP.png``: images, and under each its mask over it."""
+        """Save ``samples/STEP.png``: images, and under each its mask over it.
+
+        Tiles are at most `LONGEST_TILE_PX` long: sixteen whole photographs would fill gigabytes.
+        """
         colours = folder.palette()
         tiles = []
-        for image, mask in samples:
+        for whole, ids in samples:
+            scale = min(1.0, LONGEST_TILE_PX / max(ids.shape))
+            size = (max(1, round(ids.shape[0] * scale)), max(1, round(ids.shape[1] * scale)))
+            image, mask = resize_image(whole, size), resize_mask(ids, size)
             over = image.copy()
             labelled = (mask > 0) & (mask < 255)
             over[labelled] = over[labelled] // 2 + colours[mask[labelled]] // 2

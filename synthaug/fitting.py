@@ -137,9 +137,8 @@ def fit(
         planned = replace(config, source=str(out))  # its own networks: the source may be gone
     plan = make_plan(planned, pairs[0].size, len(classes) if classes else None, len(pairs))
     if resume:
-        gan = manifest["gan"]
-        size = (gan.get("height", plan.size[0]), gan.get("width", plan.size[1]))
-        plan = replace(plan, gan=gan, size=size, why="goes on")  # rules of sizes may have changed
+        height, width = manifest.get("training_size", plan.size)  # rules of sizes may change
+        plan = replace(plan, gan=manifest["gan"], size=(height, width), why="goes on")
     if kinds:
         plan = replace(plan, gan={**plan.gan, "num_classes": len(kinds)})
     batch = plan.loop.batch_size
@@ -164,6 +163,7 @@ def fit(
             )
             if _from_nothing(config):
                 manifest |= keep_crops(target.path, pairs)
+            manifest["training_size"] = list(plan.size)
             if kinds:
                 manifest["crop_classes"] = kinds
         steps = plan.loop.iterations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import get_args
 
@@ -139,10 +140,21 @@ def _finish_mask(
         nearest = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[0, 0].long()
         ids = classes.decode(nearest.clamp_min(0).cpu().numpy())
         return np.where((nearest < 0).cpu().numpy(), np.uint8(IGNORE_ID), ids)
-    if mask.shape[-2:] != size:
-        mask = F.interpolate(mask.float(), size, mode="bilinear", align_corners=False)
-    index: NDArray[np.int64] = mask[0].float().cpu().numpy().argmax(axis=0)
-    return classes.decode(index)
+    index = likeliest(mask[0].float(), size)
+    return classes.decode(index.cpu().numpy())
+
+
+def likeliest(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize (N, h, w) scores and take the highest of each pixel, (H, W) int64, class by class."""
+    highest = torch.full(size, -math.inf, device=maps.device)
+    channels = torch.zeros(size, dtype=torch.int64, device=maps.device)
+    for channel, low in enumerate(maps):  # not all at full size at once
+        full = low
+        if low.shape != size:
+            full = F.interpolate(low[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        channels[full > highest] = channel
+        highest = torch.maximum(highest, full)
+    return channels
 
 
 def pick_device(accelerator: Accelerator) -> torch.device:

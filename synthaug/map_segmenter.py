@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from synthaug.bank import read_manifest
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import OASIS
-from synthaug.generator import load_weights, pick_device
+from synthaug.generator import likeliest, load_weights, pick_device
 from synthaug.generator_folder import check_manifest
 from synthaug.map_generator import MapGenerator, at_trained_scale
 from synthaug.sample import ClassMap
@@ -89,12 +88,5 @@ class MapSegmenter:
             pixels / 127.5 - 1, size, mode="bilinear", antialias=True, align_corners=False
         )
         logits = self._gan.segment(pixels.clamp(-1, 1))
-        highest = torch.full((height, width), -math.inf, device=self._device)
-        channels = torch.zeros((height, width), dtype=torch.int64, device=self._device)
-        for channel, low in enumerate(logits[0]):  # not all at full size at once
-            full = F.interpolate(
-                low[None, None], (height, width), mode="bilinear", align_corners=False
-            )[0, 0]
-            channels[full > highest] = channel
-            highest = torch.maximum(highest, full)
+        channels = likeliest(logits[0], (height, width))
         return self.classes.decode(channels.cpu().numpy())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.quality.features import Lite0Features
-from synthaug.quality.frechet import GaussianStatistics, frechet_distance
+from synthaug.quality.frechet import GaussianStatistics, frechet_distances
 from synthaug.quality.perceptual import PerceptualSpace, pairwise_diversity
 from synthaug.seeding import derive_seed, torch_stream
 
@@ -79,9 +79,9 @@ class Monitor:
         ratios = []
         for tap, features in enumerate(self.net(images)[:3]):
             rows = _rows(features)
-            per_real = torch.stack(
-                [frechet_distance(real[tap], rows) / real[tap].trace for real in self.statistics]
-            )
+            reals = [real[tap] for real in self.statistics]
+            traces = torch.stack([real.trace for real in reals])
+            per_real = frechet_distances(reals, rows) / traces[:, None]
             ratios.append(per_real.amin(0).mean())
         return float(torch.stack(ratios).mean())
 

@@ -43,6 +43,8 @@ def read_training_pairs(
     """
     if (image is None) == (images is None):
         raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
+    if (image is None and mask is not None) or (images is None and masks is not None):
+        raise InputError("IMAGE goes with MASK, and --images with --masks: name both of one kind")
     if image is not None:
         pair = folder.read_pair(image, mask) if mask is not None else _unlabelled(image)
         return [_without(pair, ignore)]
@@ -204,11 +206,17 @@ def training_tensors(
             masks.append(index_mask(pair.mask, classes, target)[None])
         elif classes is not None:
             index = torch.from_numpy(classes.encode(pair.mask))
-            one_hot = F.one_hot(index.clamp_min(0), len(classes)) * (index >= 0)[..., None]
-            share = one_hot.permute(2, 0, 1)[None].float()
-            masks.append(
-                F.interpolate(share, target, mode="bilinear", antialias=True, align_corners=False)
-            )
+            shares = [  # class by class: a large picture of many would not fit
+                F.interpolate(
+                    (index == channel)[None, None].float(),
+                    target,
+                    mode="bilinear",
+                    antialias=True,
+                    align_corners=False,
+                )
+                for channel in range(len(classes))
+            ]
+            masks.append(torch.cat(shares, 1))
     return torch.cat(images).clamp(-1, 1), torch.cat(masks) if masks else None
 
 

@@ -251,6 +251,36 @@ def test_the_paper_preset(tmp_path):
     assert lines[0].endswith(" 2 steps")
 
 
+def test_the_paper_preset_goes_on_at_its_size(tmp_path):
+    """Its manifest holds the picture's size, from which its rule makes another one."""
+    options = {"preset": "paper", "iterations": 2, "max_size": 64}
+    pair = write_pair(tmp_path, (61, 107))
+    whole = quick(tmp_path, out="whole", pair=pair, **options)
+
+    def interrupt(progress):
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, pair=pair, progress=interrupt, **options)
+    lines = []
+    fit(out=tmp_path / "out", resume=True, echo=lines.append)
+    assert lines[0].startswith("goes on; 64x32 px")
+    assert snapshot(tmp_path / "out") == snapshot(whole)
+
+
+def test_image_and_masks_of_two_kinds_are_refused(tmp_path):
+    image, mask = write_pair(tmp_path)
+    for given in ({"image": image, "masks": mask.parent}, {"images": image.parent, "mask": mask}):
+        with pytest.raises(InputError, match="IMAGE goes with MASK, and --images with --masks"):
+            fit(**given, out=tmp_path / "out", config=QUICK)
+
+
+def test_sample_sheets_stay_small(tmp_path):
+    large = np.zeros((600, 2048, 3), np.uint8), np.full((600, 2048), 1, np.uint8)
+    FitFolder(tmp_path).write_grid([large] * 3, 7)
+    assert Image.open(tmp_path / "samples" / "000007.png").size == (3 * 512, 2 * 150)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"batch of 3 pairs.*2 devices: use --batch-size 4"):
         quick(tmp_path, batch_size=3, devices=2)

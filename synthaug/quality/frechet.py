@@ -56,17 +56,29 @@ def frechet_distance(real: GaussianStatistics, features: Tensor) -> Tensor:
     Returns:
         (B,) float64, at least 0.
     """
+    return frechet_distances([real], features)[0]
+
+
+def frechet_distances(reals: Sequence[GaussianStatistics], features: Tensor) -> Tensor:
+    """Distances to several real sets, as `frechet_distance`; the batch is described once.
+
+    Returns:
+        (R, B) float64, at least 0.
+    """
     mean, centred = _centre(features)
     n, d = features.shape[1:]
-    if n >= d:
-        covariance = centred.transpose(1, 2) @ centred  # (B, d, d)
-        inner = real.factor @ covariance @ real.factor.T
-        root = torch.linalg.eigvalsh(inner).clamp(min=0).sqrt().sum(-1)
-    else:
-        root = torch.linalg.svdvals(centred @ real.factor.T).sum(-1)
-    shift = (mean - real.mean).square().sum(-1)
-    spread = real.trace + centred.square().sum((1, 2))
-    return torch.clamp(shift + spread - 2 * root, min=0)
+    covariance = centred.transpose(1, 2) @ centred if n >= d else None  # (B, d, d)
+    spread = centred.square().sum((1, 2))
+    rows = []
+    for real in reals:
+        if covariance is not None:
+            inner = real.factor @ covariance @ real.factor.T
+            root = torch.linalg.eigvalsh(inner).clamp(min=0).sqrt().sum(-1)
+        else:
+            root = torch.linalg.svdvals(centred @ real.factor.T).sum(-1)
+        shift = (mean - real.mean).square().sum(-1)
+        rows.append(torch.clamp(shift + (real.trace + spread) - 2 * root, min=0))
+    return torch.stack(rows)
 
 
 def fid(features: Tensor, reference: Tensor) -> float:
@@ -109,8 +121,8 @@ class SifidReference:
         columns = []
         for tap, features in enumerate(maps):
             sets = _positions(features).double()
-            distances = [frechet_distance(real[tap], sets) for real in self.statistics]
-            columns.append(torch.stack(distances).amin(0))
+            distances = frechet_distances([real[tap] for real in self.statistics], sets)
+            columns.append(distances.amin(0))
         return torch.stack(columns, 1)
 
 

@@ -189,7 +189,7 @@ def intra_diversity(
 
 def _mild_variants(image: Tensor) -> Tensor:
     """Variants that a viewer takes for the same picture, (9, 3, H, W)."""
-    step = max(1, round(0.005 * max(image.shape[-2:])))
+    step = min(max(1, round(0.005 * max(image.shape[-2:]))), min(image.shape[-2:]) - 1)
     mean = image.mean((1, 2), keepdim=True)
     around = F.pad(image[None], (step,) * 4, mode="reflect")
     h, w = image.shape[-2:]

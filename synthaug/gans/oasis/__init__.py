@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.gans.oasis import losses
-from synthaug.gans.oasis.layers import renew_spectral_norms
 from synthaug.gans.oasis.networks import (
     LATENT_DIM,
     NOISE_DIM,
@@ -33,6 +32,7 @@ from synthaug.gans.oasis.networks import (
     OasisDiscriminator,
     OasisGenerator,
 )
+from synthaug.gans.spectral import renew_spectral_norms
 from synthaug.seeding import torch_stream
 
 __all__ = ["OASIS", "LabelMapGenerator", "OasisDiscriminator", "OasisGenerator", "build"]

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from torch.nn.utils.parametrize import ParametrizationList
 
 from synthaug.gans.precision import exact
 
@@ -163,19 +162,3 @@ def conv(c_in: int, c_out: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
 def normalised_conv(c_in: int, c_out: int, kernel: int, *, bias: bool = True) -> nn.Module:
     """As `conv`, with spectral normalisation (Miyato et al. 2018)."""
     return spectral_norm(conv(c_in, c_out, kernel, bias=bias))
-
-
-@torch.no_grad()
-def renew_spectral_norms(network: nn.Module) -> None:
-    """Take the largest singular value of each kernel anew, exactly.
-
-    Vectors that followed the weights of a training do not fit averages of these.
-    """
-    for held in network.modules():
-        for scale in held if isinstance(held, ParametrizationList) else ():
-            vectors = dict(scale.named_buffers())
-            if "_u" in vectors:
-                kernel = held.get_parameter("original").flatten(1).double()
-                left = torch.linalg.eigh(kernel @ kernel.T).eigenvectors[:, -1]
-                vectors["_u"].copy_(left)
-                vectors["_v"].copy_(F.normalize(kernel.T @ left, dim=0))

@@ -31,6 +31,7 @@ from synthaug.gans.contract import GAN, PairBatch, Terms
 from synthaug.gans.osmis import losses
 from synthaug.gans.osmis.losses import Judgement, LossWeights, OsmisOptions, straight_through_mask
 from synthaug.gans.osmis.networks import OsmisDiscriminator, OsmisGenerator, size_rule
+from synthaug.gans.spectral import renew_spectral_norms
 
 __all__ = [
     "OSMIS",
@@ -94,6 +95,10 @@ class OSMIS(GAN):
                 F.interpolate(pyramid[-1], scale_factor=0.5, mode="bilinear", align_corners=False)
             )
         return PairBatch(tuple(pyramid), None if self.num_classes is None else masks)
+
+    def refresh(self, generator: nn.Module) -> None:
+        """Measure spectral norms anew: averaged weights have others."""
+        renew_spectral_norms(generator)
 
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> dict[str, Tensor]:
         """Judge real and fake pairs in separate passes; see `losses.discriminator_terms`."""
