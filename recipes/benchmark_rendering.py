@@ -9,7 +9,7 @@ standard augmentation, and the IoU of a segmenter trained on the samples and tes
 (`synthaug.evaluation.mask_agreement`). Seconds are the median over samples, one at a time, at the
 bank's size and at twice that size (pair and samples enlarged), and for building the renderer.
 
-Expected on two idle cores: 0.15 to 0.3 s for a sample of 427x240, and SIFID-1 and -2 below those of
+Expected on two idle cores: 0.2 to 0.45 s for a sample of 427x240, and SIFID-1 and -2 below those of
 standard augmentation on most videos. ``--steps 0`` leaves the segmenter out, which takes a minute a
 row.
 """

@@ -22,7 +22,7 @@ published networks is timed by ``benchmark_paper_step.py``, rendering by ``bench
 
 Hardware and result to expect: two CPU cores, some three minutes. SIFID 9 to 11 times as fast as the
 naive computation, which two threads slow down; with ``--threads 1`` and OMP_NUM_THREADS=1 about 3
-times, twice where that has our network. `SynthAugment` 10 to 15 % more per batch.
+times, twice where that has our network. `SynthAugment` about 10 % more per batch.
 """
 
 from __future__ import annotations

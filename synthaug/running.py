@@ -32,6 +32,7 @@ from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, ParentsOfOthers
 from synthaug.mixing.arms import ARMS
 from synthaug.mixing.source import open_source_once
+from synthaug.presets import GANS, UNTRAINED
 from synthaug.report.comparison import write_comparison_page
 from synthaug.sources import UnitSources
 from synthaug.stages import Echo, Progress, counting
@@ -230,9 +231,14 @@ def shortened(recipe: Recipe) -> Recipe:
     """Shorten a recipe to a smoke test: its numbers mean nothing."""
     data, config = recipe.data, recipe.compare
     videos = data.videos[:SMOKE_UNITS]
+    fit = recipe.fit
+    if fit.preset not in UNTRAINED:
+        fit = replace(fit, iterations=2, accelerator="cpu", devices=1)
+    if fit.preset not in UNTRAINED and "fast" in GANS[fit.generator].names:
+        fit = replace(fit, preset="fast")
     return replace(
         recipe,
-        fit=replace(recipe.fit, preset="fast", iterations=2, accelerator="cpu", devices=1),
+        fit=fit,
         generate=replace(recipe.generate, n=6, accelerator="cpu"),
         filter=replace(recipe.filter, min_area_ratio=0.0, max_area_ratio=1e6, max_stray=1.0),
         data=replace(data, videos=videos, every=max(data.every, 20) if videos else data.every),

@@ -60,11 +60,18 @@ class UnitSources:
                 "generate.filter is for generate alone: a recipe filters by filter.rule and "
                 "filter.drop"
             )
+        if recipe.fit.objects is not None:
+            raise InputError(
+                "fit.objects is for fit alone: a recipe takes the bank's with compare.synthetic: "
+                "compose"
+            )
         find = self.unit.classes.find
         rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
         generator, bank = self.path / "generator", self.path / "bank"
-        usual = {name: getattr(FitConfig(), name) for name in OF_COMPOSE}
-        key = self._fitted("generator", replace(recipe.fit, objects=None, **usual))
+        own = recipe.fit
+        if own.preset != "compose":  # they are for copy-paste then
+            own = replace(own, **{name: getattr(FitConfig(), name) for name in OF_COMPOSE})
+        key = self._fitted("generator", own)
         drawing = replace(recipe.generate, rare=rare)
 
         def draw(_: bool) -> None:

@@ -72,8 +72,8 @@ def read_square_crops(images: str | Path, size: int, seed: int) -> list[Sample]:
     """Cut random squares out of pictures of any size, to learn from without masks.
 
     A square's side is drawn between half of the picture's shorter side and all of it, so that
-    layouts stay, and a few photographs still give many views. There are `CROPS` squares in all, or
-    one of every picture if those are more; first one of each, then the next of each.
+    layouts stay, and a few photographs still give many views. Every picture gives as many, `CROPS`
+    or more in all; first one of each, then the next of each.
 
     Args:
         images: folder of photographs.

@@ -300,6 +300,30 @@ def test_smoke_keeps_the_recipes_shape():
     assert (short.compare.arms, short.compare.seeds) == (ARMS, 2)
 
 
+@pytest.mark.parametrize(
+    ("fit", "preset", "iterations"),
+    [
+        (FitConfig(generator="stylegan2", preset="small"), "small", 2),
+        (FitConfig(generator="transgan"), "auto", 2),
+        (FitConfig(preset="compose", copies=3), "compose", None),
+    ],
+)
+def test_smoke_takes_a_preset_that_the_generator_has(fit, preset, iterations):
+    short = shortened(Recipe(fit=fit)).fit
+    assert (short.preset, short.iterations, short.copies) == (preset, iterations, fit.copies)
+
+
+def test_a_recipes_composition_heeds_its_options(recipe, tmp_path):
+    one = replace(recipe, data=replace(recipe.data, videos=("one",)))
+    copies = FitConfig(preset="compose", copies=1)
+    assert copies.copies != FitConfig().copies
+    synthetic(shortened(replace(one, fit=copies)), tmp_path)
+    manifest = json.loads((tmp_path / "generator" / "manifest.json").read_text())
+    assert manifest["gan"]["copies"] == 1
+    with pytest.raises(InputError, match=r"fit\.objects is for fit alone"):
+        synthetic(shortened(replace(one, fit=replace(copies, objects="bank"))), tmp_path / "b")
+
+
 def test_kinds_that_the_arms_need():
     assert needed_kinds(CompareConfig()) == ["copy-paste", "synthetic"]
     assert needed_kinds(CompareConfig(arms=("none",), baseline="standard+synthetic")) == [

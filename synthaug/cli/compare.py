@@ -41,13 +41,14 @@ def compare_command(
     ] = None,
     bank: Annotated[
         Path | None,
-        typer.Option(help="Synthetic pairs: a bank or generator; one per video: BANK/NAME."),
+        typer.Option(help="Synthetic pairs: a bank or generator; with several videos BANK/NAME."),
     ] = None,
     compose: Annotated[
         str, typer.Option(help="Copy-paste pairs: auto makes them from the training pairs; or DIR.")
     ] = "auto",
     arms: Annotated[
-        str | None, typer.Option(help="Ways to train, with commas. [all that have their sources]")
+        str | None,
+        typer.Option(help="Ways to train, with commas. [all but wide that have their sources]"),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Arm to compare with. [standard]")] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions. [3]", metavar="N")] = None,
@@ -66,7 +67,10 @@ def compare_command(
         int | None, typer.Option(help="Longer side in training. [256]", metavar="PX")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Trainings side by side. [one per core]", metavar="N")
+        int | None,
+        typer.Option(
+            help="Trainings side by side. [one per core, at most 8; 1 on a GPU]", metavar="N"
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of the split of --images. [0]")

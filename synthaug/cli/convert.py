@@ -14,7 +14,10 @@ from synthaug.cli import options
 
 def convert_command(
     source: Annotated[
-        Path, typer.Argument(help="StyleGAN2 .pt or .pkl, BigGAN *pytorch_model.bin.")
+        Path,
+        typer.Argument(
+            help="StyleGAN2 .pt or .pkl; BigGAN *pytorch_model.bin beside *config.json."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     overwrite: options.Overwrite = False,

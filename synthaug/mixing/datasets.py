@@ -44,10 +44,11 @@ class SynthMix(Dataset[Any]):
         dataset: a map-style dataset of labelled images, each item ``(image, mask)`` or
             ``{"image": ..., "mask": ...}``; with other items give ``adapt``.
         bank: the bank's folder, opened on first use, once per process.
-        ratio: share of synthetic items, in [0, 1]; ``"auto"`` chooses 0, 0.25, 0.5 or 0.75 on
-            first use, by the bank's own training pairs (`synthaug.mixing.auto.mix_of_bank`). That
-            takes a minute or two, once per bank: the choice is kept in its ``mix.json``. The
-            loss weight of synthetic items is your training loop's matter and stays 1.
+        ratio: share of synthetic items, in [0, 1]; ``"auto"`` chooses on first use, by the bank's
+            own training pairs: of one pair 0.5, or 0 where that loses, of several 0, 0.25, 0.5 or
+            0.75 (`synthaug.mixing.auto.mix_of_bank`). That takes a minute or two, once per bank:
+            the choice is kept in its ``mix.json``. The loss weight of synthetic items is your
+            training loop's matter and stays 1.
         seed: seeds the order of both sides.
         transform: called as ``transform(image=..., mask=...)`` on real and synthetic items alike
             (an albumentations pipeline).
