@@ -51,7 +51,7 @@ class Keeper:
         self.metrics: list[dict[str, Any]] = []
         self.note = ""
         self._terms: dict[str, Tensor] = {}
-        self._refreshed_at = -1
+        self._refreshed_at = self._snapshot_of = -1
         self._saved_at = time.monotonic()
         self._started = time.monotonic()
 
@@ -77,13 +77,16 @@ class Keeper:
         weights = self.best_weights or self._averaged().state_dict()
         chosen = asdict(self.best) if self.best is not None else {}
         gan = self.state.gan
-        self.run.target.write_snapshot(
-            weights,
-            self.run.manifest,
-            self.best_step or self.state.step,
-            chosen,
-            gan.discriminator.state_dict() if gan.keeps_discriminator else None,
-        )
+        lies_there = self.best_weights and self._snapshot_of == self.best_step
+        if gan.keeps_discriminator or not lies_there:
+            self.run.target.write_snapshot(
+                weights,
+                self.run.manifest,
+                self.best_step or self.state.step,
+                chosen,
+                gan.discriminator.state_dict() if gan.keeps_discriminator else None,
+            )
+            self._snapshot_of = self.best_step
         self.run.target.write_checkpoint(
             {
                 "training": self.state.state_dict(),
@@ -100,6 +103,8 @@ class Keeper:
         self.best_step = int(checkpoint["best_step"])
         self.best_weights = dict(checkpoint["best_weights"])
         self.metrics = self.run.target.read_metrics(self.state.step)
+        timed = (line["seconds"] for line in reversed(self.metrics) if "seconds" in line)
+        self._started -= next(timed, 0.0)
 
     def _averaged(self) -> nn.Module:
         """The averaged generator, ready for use."""

@@ -118,6 +118,9 @@ def test_an_interrupted_fit_resumes_bit_for_bit(whole, tmp_path):
     out = fit(out=tmp_path / "out", resume=True, echo=later.append, progress=resumed.append)
     assert [progress.step for progress in resumed] == list(range(steps[-1] + 1, 7))
     assert snapshot(out) == snapshot(whole)
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    seconds = [line["seconds"] for line in metrics if "seconds" in line]
+    assert seconds == sorted(seconds)
     states = [torch.load(path / "checkpoint.pt", weights_only=True) for path in (out, whole)]
     assert same(*states)
 

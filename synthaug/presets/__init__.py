@@ -24,8 +24,8 @@ GANS: dict[str, Presets] = {
 }
 UNTRAINED = ("compose", "patch")
 """Presets that train nothing."""
-_OF_TRAINING = ("iterations", "batch_size", "max_size", "sample_every")
-"""Options without effect there; None is not given."""
+_OF_TRAINING = ("iterations", "batch_size", "max_size", "sample_every", "devices", "precision")
+"""Options without effect there."""
 
 
 def check(config: FitConfig, *, labelled: bool = True) -> None:
@@ -58,7 +58,8 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
         raise InputError("a bank of objects goes with --preset compose: add it or leave it out")
     if preset in UNTRAINED:
         idle = [f"the plug-in {name}" for name in config.plugins]
-        idle += [name for name in _OF_TRAINING if getattr(config, name) is not None]
+        usual = FitConfig()
+        idle += [name for name in _OF_TRAINING if getattr(config, name) != getattr(usual, name)]
         if idle:
             raise InputError(f"the preset {preset} trains nothing: leave out {', '.join(idle)}")
     check_plugins(gan, config.plugins, labelled=labelled)

@@ -144,6 +144,7 @@ class TestFit:
             (("--plugin", "ada", "--generator", "oasis"), "ada does not go with oasis"),
             (("--preset", "patch", "--plugin", "ada"), "patch trains nothing"),
             (("--preset", "compose", "--iterations", 5), "trains nothing: leave out iterations"),
+            (("--preset", "patch", "--set", "fit.devices=2"), "trains nothing: leave out devices"),
             (("--preset", "patch", "--max-size", 64, "--batch-size", 2), "batch_size, max_size"),
             (("--preset", "small"), "osmis has no preset small"),
             (("--set", "fit.ablate=noise"), "ablate=noise goes with --generator oasis"),
