@@ -18,7 +18,8 @@ def renew_spectral_norms(network: nn.Module) -> None:
         for scale in held if isinstance(held, ParametrizationList) else ():
             vectors = dict(scale.named_buffers())
             if "_u" in vectors:
-                kernel = held.get_parameter("original").flatten(1).double()
+                kernel = held.get_parameter("original").flatten(1)
+                kernel = (kernel.cpu() if kernel.device.type == "mps" else kernel).double()
                 left = torch.linalg.eigh(kernel @ kernel.T).eigenvectors[:, -1]
                 vectors["_u"].copy_(left)
                 vectors["_v"].copy_(F.normalize(kernel.T @ left, dim=0))
