@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from synthaug import training_pairs
+from synthaug.bank import pictures_behind
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fit_folder import FitFolder
@@ -221,6 +222,8 @@ class AdaptationContract(PicturesContract):
         again, _ = self.adapt(tmp_path / "again", whole, adaptation="smoothness")
         assert "heads.0.bias" in weights(whole, "discriminator")
         assert "heads.0.bias" not in weights(again, "discriminator")
+        behind = json.loads((again / "manifest.json").read_text())["learned_from"]
+        assert set(behind) == pictures_behind(whole)
 
     def test_samples_lie_between_two_seeds(self, source):
         generator = load_generator(source)

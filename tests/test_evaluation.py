@@ -159,3 +159,12 @@ def test_pictures_of_one_colour_have_no_ratio(tmp_path: Path) -> None:
     assert figures["diversity"]["standard"] == 0
     assert figures["diversity"]["ratio"] is None
     assert figures["diversity"]["combined_ratio"] is None
+
+
+def test_agreement_is_of_the_objects_and_repeats() -> None:
+    one, same, other = (
+        mask_agreement(augmented(4), [pair()], CLASSES, steps=2, tests=4, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert one == same != other
+    assert one["foreground_iou"] == one["iou"]["5"]

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from states import same
 
-from synthaug import files, gans
+from synthaug import files, fitting, gans
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fit_folder import FitFolder
 from synthaug.fitting import fit
 from synthaug.generation import load_generator
+from synthaug.monitoring import Verdict
 
 QUICK = FitConfig(
     preset="fast",
@@ -123,6 +124,20 @@ def test_an_interrupted_fit_resumes_bit_for_bit(whole, tmp_path):
     assert seconds == sorted(seconds)
     states = [torch.load(path / "checkpoint.pt", weights_only=True) for path in (out, whole)]
     assert same(*states)
+
+
+def test_the_best_snapshot_is_kept_over_a_resume_too(tmp_path, monkeypatch):
+    seen = iter((0.5, 0.1, 0.9, 0.7, 0.8))  # of steps 2 to 6
+    monkeypatch.setattr("synthaug.monitoring.Monitor.judge", lambda *_: Verdict(1, 1, next(seen)))
+    plan = fitting.make_plan
+    monkeypatch.setattr(
+        fitting, "make_plan", lambda *given: dataclasses.replace(plan(*given), watch_every=1)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, progress=lambda p: p.step == 4 and signal.raise_signal(signal.SIGINT))
+    out = fit(out=tmp_path / "out", resume=True, echo=lambda line: None)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["snapshot_step"], manifest["chosen_by"]["score"]) == (3, 0.1)
 
 
 def test_resuming_a_finished_fit_changes_nothing(whole):

@@ -11,7 +11,7 @@ from PIL import Image
 from test_fitting_oasis import quick
 from typer.testing import CliRunner
 
-from synthaug.bank import Bank, mask_key
+from synthaug.bank import Bank, mask_key, pictures_behind
 from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.formats import coco
@@ -90,6 +90,7 @@ def test_masks_of_a_bank_or_a_generator_are_painted(painter, tmp_path):
         known = masks(first) if source == first.path else [p.mask for p in painter.pairs]
         assert all(is_one_of(mask, known) for mask in masks(bank))
         assert bank.manifest["layouts"]["from"] == str(source)
+        assert pictures_behind(source) <= set(bank.manifest["learned_from"])
 
 
 def test_objects_of_a_coco_file_are_moved(painter, tmp_path):

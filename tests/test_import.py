@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -57,3 +58,17 @@ def test_module_runs_as_the_command():
         [sys.executable, "-m", "synthaug", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"synthaug {synthaug.__version__}\n"
+
+
+def test_transforms_ask_no_package_index():
+    """albumentations asks for news when it is imported, unless told not to."""
+    code = (
+        "import socket\ndef refuse(*a, **_):\n    print('asked', a[0])\n    raise OSError\n"
+        "socket.getaddrinfo = refuse\n"
+        "from synthaug.mixing import SynthAugment, standard_augmentation as s\ns(40, 56)"
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "NO_ALBUMENTATIONS_UPDATE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=True
+    )
+    assert "asked" not in done.stdout

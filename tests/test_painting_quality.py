@@ -185,6 +185,10 @@ class TestCommand:
         assert "8 held-out pictures, FID and KID by efficientnet_lite0" in text
         value = json.loads(self.run(*words, "--json").stdout)
         assert value["miou"]["groups"][0]["ids"] == [3, 0]
+        rows = {line[:36].strip(): line[36:].split() for line in text.splitlines()[1:]}
+        assert rows[""] == ["painted", "real"]
+        fids = [f"{value['fid'][side]:.3f}" for side in ("painted", "training")]
+        assert rows["FID (real: training pictures)"] == fids
 
     def test_the_painter_of_a_folder_is_measured(self, folders):
         value = evaluate_painter(

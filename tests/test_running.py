@@ -4,13 +4,16 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from synthaug import files, sources
 from synthaug.bank import Bank
 from synthaug.config import CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
 from synthaug.errors import InputError
+from synthaug.formats import folder
 from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
+from synthaug.sample import Sample
 
 ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")
 
@@ -375,3 +378,19 @@ def test_one_bank_is_not_enough_for_two_videos(recipe, tmp_path):
     with pytest.raises(InputError, match="one source for 3 videos"):
         compare_units(units, tmp_path / "out", recipe.compare, bank=tmp_path / "bank")
     assert not (tmp_path / "out").exists()
+
+
+def test_given_test_folders_seed_and_ids_to_ignore_reach_the_split(tmp_path):
+    for kind, numbers in (("train", range(6)), ("val", (6, 7))):
+        for number in numbers:
+            mask = np.zeros((32, 40), np.uint8)
+            mask[8:16], mask[24:] = 1, 2
+            image = np.full((32, 40, 3), 20 * number, np.uint8)
+            folder.write_pair(tmp_path / kind, f"{number:03d}", Sample(image, mask))
+    own = {kind: str(tmp_path / "train" / kind) for kind in ("images", "masks")}
+    val = {f"test_{kind}": str(tmp_path / "val" / kind) for kind in ("images", "masks")}
+    [unit] = read_units(DataConfig(**own, **val, ignore=(2,)))
+    assert [sample.id for sample in unit.test] == ["006", "007"]
+    assert (len(unit.training), unit.classes.ids) == (6, (0, 1))
+    drawn = [read_units(DataConfig(**own, seed=seed))[0].training for seed in range(5)]
+    assert len({tuple(sample.id for sample in training) for training in drawn}) > 1

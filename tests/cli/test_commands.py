@@ -130,7 +130,11 @@ def test_evaluate_prints_a_table_and_json(bank, monkeypatch):
     table = _run(*words).stdout
     value = json.loads(_run(*words, "--json").stdout)
     assert value["samples"] == 6
-    assert f"{value['sifid']['bank'][0]:.3f}" in table
+    rows = {line[:36].strip(): line[36:].split() for line in table.splitlines()[1:]}
+    both = ("bank", "standard")
+    assert rows[""] == [*both, "augmentation"]
+    assert rows["SIFID-1"] == [f"{value['sifid'][side][0]:.3f}" for side in both]
+    assert rows["perceptual diversity"] == [f"{value['diversity'][side]:.3f}" for side in both]
     assert "mask agreement" not in table
 
 
@@ -226,3 +230,21 @@ def test_info_detects_two_opencvs(monkeypatch):
     assert info_room.find_problems() == []
     versions["albumentationsx"] = "2.5"
     assert "albumentationsx replaces" in info_room.find_problems()[0]
+
+
+def test_generate_renders_filters_and_overwrites(make_fit_folder, tmp_path):
+    fitted, out = make_fit_folder(), tmp_path / "bank"
+    words = ("-n", 4, "--render", "patches", "--filter", "sifid", "--drop", 0.5, "--out", out)
+    for more in ((), ("--overwrite",)):
+        _run("generate", fitted, *words, *more)
+    manifest = Bank(out).manifest
+    assert (manifest["config"]["render"], manifest["filter"]["drop"]) == ("patches", 0.5)
+
+
+def test_a_failure_inside_is_exit_code_1(make_fit_folder, tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr("synthaug.generation.generate", fail)
+    result = _run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=1)
+    assert "error: " not in result.stderr

@@ -55,6 +55,10 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     assert "baseline" in lines[1]
     assert lines[-2].endswith("1 data set, 2 seeds.")
     assert any("% of the pixels: ground" in line for line in lines)
+    arm = json.loads((out / "comparison.json").read_text())["arms"]["standard+synthetic"]
+    mean, gain = 100 * arm["mean"]["mIoU"], 100 * arm["gain"]["mIoU"]["mean"]
+    assert lines[2].split()[1:3] == [f"{mean:.1f}", f"{gain:+.1f}"]
+    assert arm["verdict"] in lines[2]
     groups = json.loads((out / "comparison.json").read_text())["groups"]["own"]
     assert groups[0]["ids"][0] == 0
     assert sorted(i for group in groups for i in group["ids"]) == [0, 1, 2]

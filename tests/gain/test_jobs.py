@@ -153,6 +153,9 @@ def test_what_ended_beside_a_failure_is_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_one_job_per_core_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1 <= default_jobs() <= 8
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for cores, jobs in ((1, 1), (3, 3), (64, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)))
+        assert default_jobs() == jobs
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert default_jobs() == 1

@@ -272,3 +272,11 @@ def test_a_stream_without_what_it_needs_is_refused() -> None:
         stream(steps=0)
     with pytest.raises(IndexError):
         stream().batch(12)
+
+
+def test_the_wide_arm_shows_objects_larger() -> None:
+    wide, usual = (
+        [(item.mask == 1).sum() for step in range(12) for item in stream(name).batch(step)]
+        for name in ("wide", "standard")
+    )
+    assert max(wide) > 1.5 * max(usual)

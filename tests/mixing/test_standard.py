@@ -137,3 +137,23 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         __import__("synthaug.mixing").mixing.nothing  # noqa: B018
+
+
+def test_the_ranges_are_those_that_are_told() -> None:
+    """All gains are measured against it."""
+    _, flip, affine, jitter = standard_augmentation(H, W).transforms
+    assert (flip.p, affine.p, jitter.p) == (0.5, 0.8, 0.5)
+    assert (affine.scale["x"], affine.rotate) == ((0.8, 1.25), (-15, 15))
+    assert set(affine.translate_percent.values()) == {(-0.1, 0.1)}
+    assert jitter.brightness == jitter.contrast == jitter.saturation == (0.8, 1.2)
+    assert jitter.hue == (-0.05, 0.05)
+
+
+def test_synthaugment_refuses_albumentationsx_too() -> None:
+    code = (
+        "import importlib.metadata as m\nreal = m.distribution\n"
+        "m.distribution = lambda n: object() if n == 'albumentationsx' else real(n)\n"
+        "from synthaug.mixing import SynthAugment"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "InputError: AlbumentationsX is installed" in done.stderr

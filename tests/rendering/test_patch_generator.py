@@ -102,6 +102,7 @@ def test_a_bank_can_be_drawn_and_filtered(made, tmp_path):
     bank = generate(made(), tmp_path / "bank", n=4, filter="sifid", drop=0.25)
     assert bank.manifest["generator"]["name"] == "patch"
     assert len(bank.all_records) == 4
+    assert bank.manifest["filter"]["samples"] == 4
 
 
 def test_a_damaged_folder_and_another_kind_are_refused(made):
