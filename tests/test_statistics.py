@@ -65,8 +65,13 @@ def test_between_units_counts_and_not_only_between_seeds() -> None:
     assert repeated.high - repeated.low == pytest.approx(single.high - single.low, rel=0.02)
 
 
-@pytest.mark.parametrize("shape", [(2,), (3,), (4,), (5,), (10,), (2, 5), (3, 3), (5, 3), (10, 5)])
-@pytest.mark.parametrize("unit_spread", [0.0, 2.0])
+@pytest.mark.parametrize(
+    ("shape", "unit_spread"),
+    [
+        *(((units,), 0.0) for units in (2, 3, 4, 5, 10)),
+        *((shape, spread) for shape in ((2, 5), (3, 3), (5, 3), (10, 5)) for spread in (0.0, 2.0)),
+    ],
+)
 def test_false_alarms_and_coverage(shape, unit_spread) -> None:
     rng = np.random.default_rng(7)
     repetitions, alarms = 300, 0
