@@ -47,7 +47,7 @@ class Step:
         torch.manual_seed(0)
         self.naive = naive
         self.gan: OSMIS = build_paper(HEIGHT, WIDTH, CLASSES, max_size=WIDTH, base=base)
-        self.augment = NaiveDiffAugment(p=0.7) if naive else DiffAugment.paper()
+        self.augment = NaiveDiffAugment(p=0.7) if naive else DiffAugment(p=0.7)
         self.diversity = NaiveDiversity() if naive else Diversity()
         if naive:
             depth = size_rule(HEIGHT, WIDTH, WIDTH).depth

@@ -24,7 +24,6 @@ _STAGES = (
 )
 TAP_BLOCKS = (0, 2, 4, 10)
 TAP_CHANNELS = (16, 24, 40, 112)
-TAP_STRIDES = (2, 4, 8, 16)
 
 
 class _SameConv(nn.Conv2d):

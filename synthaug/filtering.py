@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from synthaug.bank import Bank, require_masks
 from synthaug.composing.components import largest_scale, object_share
+from synthaug.config import FilterConfig, make
 from synthaug.errors import InputError
 from synthaug.files import sha256_bytes
 from synthaug.formats import coco
@@ -28,49 +27,12 @@ from synthaug.quality.features import FeatureNet, Lite0Features, batch_size_for,
 from synthaug.quality.features import Network as Network
 from synthaug.quality.frechet import SifidReference
 from synthaug.quality.perceptual import PerceptualSpace, TrainingSet
+from synthaug.rendering.strays import areas_of, count_main
 from synthaug.sample import ClassMap, Sample
 
 SIFID_KEYS = ("sifid-1", "sifid-2", "sifid-3", "sifid-4")
-RULES = ("sifid-1234", *SIFID_KEYS)
 NEAR_COPY = "near copy"
 _PROTOCOL = "2"
-_COMPONENT_COVERAGE = 0.99
-
-
-@dataclass(frozen=True)
-class FilterSettings:
-    """Keep/drop rules.
-
-    Attributes:
-        rule: "sifid-1234" ranks the samples at each of the four depths, averages the ranks
-            (OSMIS' rule) and drops the worst; "sifid-1" to "sifid-4" rank at one depth.
-        drop: share of the ranked samples that is dropped, in [0, 1).
-        min_area_ratio: smallest object area (all classes but the background) relative to the
-            smallest of the training pairs.
-        max_area_ratio: largest object area relative to the largest of the training pairs, or to
-            half of what the generator enlarges that to.
-        max_stray: largest share of object pixels in stray blobs, in [0, 1]: components beyond
-            the number that the training mask has of that class.
-    """
-
-    rule: str = "sifid-1234"
-    drop: float = 0.15
-    min_area_ratio: float = 0.25
-    max_area_ratio: float = 4.0
-    max_stray: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise InputError(f"unknown filter rule {self.rule!r}: choose one of {', '.join(RULES)}")
-        if not 0 <= self.drop < 1:
-            raise InputError(f"drop {self.drop} is no share: give a number from 0 to below 1")
-        if not 0 <= self.min_area_ratio <= 1 <= self.max_area_ratio:
-            raise InputError(
-                f"area ratios {self.min_area_ratio} and {self.max_area_ratio} must "
-                "enclose 1, the training pair's own area"
-            )
-        if not 0 <= self.max_stray <= 1:
-            raise InputError(f"max_stray {self.max_stray} is no share: give a number from 0 to 1")
 
 
 def filter_bank(
@@ -100,14 +62,14 @@ def filter_bank(
 
     Args:
         bank: the bank or its folder.
-        rule: see `FilterSettings`.
-        drop: see `FilterSettings`.
+        rule: see `synthaug.config.FilterConfig`.
+        drop: see `synthaug.config.FilterConfig`.
         network: see `synthaug.quality.features.load_feature_net`.
         weights: InceptionV3 weights file.
         net: a loaded network, instead of ``network`` and ``weights``.
-        min_area_ratio: see `FilterSettings`.
-        max_area_ratio: see `FilterSettings`.
-        max_stray: see `FilterSettings`.
+        min_area_ratio: see `synthaug.config.FilterConfig`.
+        max_area_ratio: see `synthaug.config.FilterConfig`.
+        max_stray: see `synthaug.config.FilterConfig`.
         progress: called with (samples scored, samples).
 
     Returns:
@@ -116,7 +78,16 @@ def filter_bank(
     Raises:
         InputError: unknown rule or setting out of range, missing weights, empty or damaged bank.
     """
-    settings = FilterSettings(rule, drop, min_area_ratio, max_area_ratio, max_stray)
+    rules = {
+        "rule": rule,
+        "drop": drop,
+        "min_area_ratio": min_area_ratio,
+        "max_area_ratio": max_area_ratio,
+        "max_stray": max_stray,
+    }
+    settings = make(FilterConfig, rules)
+    if settings.rule is None:  # in a recipe it leaves the filter out
+        raise InputError(f"rule is None: choose one of sifid-1234, {', '.join(SIFID_KEYS)}")
     path = bank.path if isinstance(bank, Bank) else Path(bank)
     whole = Bank(path, include_dropped=True)
     if not whole.all_records:
@@ -146,7 +117,7 @@ def filter_bank(
     ]
     counts = Counter(reason for why in reasons for reason in why)
     summary = {
-        **asdict(settings),
+        **rules,
         "network": net.name,
         **limits,
         "samples": len(records),
@@ -164,7 +135,7 @@ def filter_bank(
 
 def judge(
     scores: Sequence[dict[str, Any]],
-    settings: FilterSettings,
+    settings: FilterConfig,
     object_share: Sequence[float],
     near_copy_distance: float,
 ) -> list[list[str]]:
@@ -197,7 +168,7 @@ def judge(
         score["rank"] = None
         reasons.append(why)
     ranked = [index for index, why in enumerate(reasons) if not why]
-    keys = SIFID_KEYS if settings.rule == "sifid-1234" else (settings.rule,)
+    keys = SIFID_KEYS if settings.rule == "sifid-1234" else (str(settings.rule),)
     values = np.array([[scores[i][key] for key in keys] for i in ranked]).reshape(-1, len(keys))
     ranks = np.mean([np.searchsorted(np.sort(tap), tap) for tap in values.T], axis=0)
     for index, rank in zip(ranked, ranks, strict=True):
@@ -230,7 +201,7 @@ def _score(
     shown = [_present(pair.mask, classes) for pair in pairs]
     expected = [i for i in classes.ids if i in set.intersection(*shown)]
     alone = [held for held in shown if len(held) == 1]
-    components = {i: max(_main_components(p.mask == i) for p in pairs) for i in classes.ids}
+    components = {i: max(count_main(areas_of(p.mask == i)) for p in pairs) for i in classes.ids}
     scores: list[dict[str, Any]] = []
     for batch in in_batches(bank):
         images = to_tensor(batch)
@@ -283,7 +254,7 @@ def _measure_mask(
     present = _present(mask, classes)
     stray = labelled = 0
     for class_id in classes.ids[1:]:
-        sizes = _component_sizes(mask == class_id)
+        sizes = areas_of(mask == class_id)
         stray += int(sizes[components[class_id] :].sum())
         labelled += int(sizes.sum())
     return {
@@ -296,17 +267,3 @@ def _measure_mask(
 
 def _present(mask: NDArray[np.uint8], classes: ClassMap) -> set[int]:
     return {int(i) for i in np.unique(mask)} - {classes.ignore_id}
-
-
-def _component_sizes(region: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Pixels of each 8-connected component, largest first."""
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
-    return np.sort(statistics[1:, cv2.CC_STAT_AREA].astype(np.int64))[::-1]
-
-
-def _main_components(region: NDArray[np.bool_]) -> int:
-    """Count the largest components that together hold 99 % of a region; at least 1."""
-    sizes = _component_sizes(region)
-    if not len(sizes):
-        return 1
-    return int(np.searchsorted(sizes.cumsum(), _COMPONENT_COVERAGE * sizes.sum())) + 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.quality.features import Lite0Features
-from synthaug.quality.frechet import GaussianStatistics, frechet_distances
+from synthaug.quality.frechet import SifidReference, frechet_distances, positions
 from synthaug.quality.perceptual import PerceptualSpace, pairwise_diversity
 from synthaug.seeding import derive_seed, torch_stream
 
@@ -57,10 +57,7 @@ class Monitor:
             lens = DiffAugment(p=0.8, close_up=1.0)
             copies = lens.transform(PairBatch((copies,))).images[0]
             self.reference = pairwise_diversity((copies + 1) / 2, self.space)
-            self.statistics = [
-                [GaussianStatistics.from_features(_rows(tap)[0]) for tap in self.net(_unit(real))]
-                for real in reals
-            ]
+            self.statistics = SifidReference(list((reals + 1) / 2), self.net).statistics
 
     def judge(self, gan: GAN, generator: nn.Module) -> Verdict:
         """Sample ``generator``, the averaged twin of ``gan.generator``, and score it."""
@@ -78,17 +75,9 @@ class Monitor:
     def _quality(self, images: Tensor) -> float:
         ratios = []
         for tap, features in enumerate(self.net(images)[:3]):
-            rows = _rows(features)
+            rows = positions(features)
             reals = [real[tap] for real in self.statistics]
             traces = torch.stack([real.trace for real in reals])
             per_real = frechet_distances(reals, rows) / traces[:, None]
             ratios.append(per_real.amin(0).mean())
         return float(torch.stack(ratios).mean())
-
-
-def _unit(image: Tensor) -> Tensor:
-    return (image[None] + 1) / 2
-
-
-def _rows(maps: Tensor) -> Tensor:
-    return maps.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, h*w, C)

@@ -8,8 +8,9 @@ import pytest
 from skimage import data
 
 from synthaug.bank import Bank, write_bank
+from synthaug.config import FilterConfig
 from synthaug.errors import InputError
-from synthaug.filtering import FilterSettings, filter_bank, judge
+from synthaug.filtering import filter_bank, judge
 from synthaug.generation import write_coco
 from synthaug.quality.features import Lite0Features
 from synthaug.sample import ClassMap, Sample
@@ -250,5 +251,5 @@ def test_ties_are_broken_by_order_and_the_share_is_exact() -> None:
     }
     scores = [dict(score) for _ in range(10)]
     scores[6]["sifid-3"] = 2.0
-    reasons = judge(scores, FilterSettings(drop=0.2), (0.1, 0.5), 0.1)
+    reasons = judge(scores, FilterConfig(drop=0.2), (0.1, 0.5), 0.1)
     assert [i for i, why in enumerate(reasons) if why] == [0, 6]

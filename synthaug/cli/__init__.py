@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import warnings
 from typing import Annotated, Any
 
@@ -27,6 +26,7 @@ from synthaug.cli.fit import fit_command
 from synthaug.cli.generate import generate_command
 from synthaug.cli.info import info_command
 from synthaug.cli.pretrain import pretrain_command
+from synthaug.cli.progress import tell
 from synthaug.cli.recreate import recreate_command
 from synthaug.cli.report import report_command
 from synthaug.cli.run import run_command
@@ -44,13 +44,12 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except (InputError, _UsageError) as error:
-            clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # an unfinished progress line
             words = (
                 str(error)
                 if isinstance(error, InputError)
                 else f"{error.format_message()} Try --help."
             )
-            print(f"{clear}error: {' '.join(words.split())}", file=sys.stderr)
+            tell(f"error: {' '.join(words.split())}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error

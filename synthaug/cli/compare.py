@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthaug.cli import options
-from synthaug.cli.progress import stage_progress
+from synthaug.cli.progress import stage_progress, tell
 from synthaug.errors import InputError
 
 if TYPE_CHECKING:
@@ -199,12 +199,6 @@ def _gain_columns(
 def command_line() -> str:
     """Return the command as typed, for the page and for going on."""
     return shlex.join(["synthaug", *sys.argv[1:]])
-
-
-def tell(line: str) -> None:
-    """Print a line to stderr, over an unfinished line of progress."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{line}", file=sys.stderr, flush=True)
 
 
 def _check_inputs(

@@ -75,6 +75,12 @@ def stage_progress() -> Callable[[str, int, int], None]:
     return show
 
 
+def tell(line: str) -> None:
+    """Print a line to stderr, over an unfinished line of progress."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{line}", file=sys.stderr, flush=True)
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

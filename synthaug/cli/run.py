@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from synthaug.cli import options
-from synthaug.cli.compare import command_line, print_result, tell
-from synthaug.cli.progress import stage_progress
+from synthaug.cli.compare import command_line, print_result
+from synthaug.cli.progress import stage_progress, tell
 
 
 def run_command(

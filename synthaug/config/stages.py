@@ -44,15 +44,16 @@ class FilterConfig:
     """How a bank is filtered; `synthaug.filtering.filter_bank` explains the rules.
 
     Attributes:
-        rule: depths at which SIFID ranks the samples; ``sifid-1234`` averages four ranks. None in
-            a recipe keeps every sample, unscored.
+        rule: depths at which SIFID ranks the samples; ``sifid-1234`` averages four ranks (OSMIS'
+            rule). None in a recipe keeps every sample, unscored.
         drop: share of the ranked samples to drop, the worst first, in [0, 1).
         network: feature network; ``auto`` takes InceptionV3 when its weights are there.
         weights: file of InceptionV3 weights; None searches torch's cache.
         min_area_ratio: smallest object area, relative to the smallest of the training pairs.
         max_area_ratio: largest object area, relative to the largest of the training pairs, or to
             half of what the generator enlarges that to.
-        max_stray: largest share of object pixels in stray blobs.
+        max_stray: largest share of object pixels in stray blobs: parts beyond the number that the
+            training mask has of that class.
     """
 
     rule: Literal["sifid-1234", "sifid-1", "sifid-2", "sifid-3", "sifid-4"] | None = "sifid-1234"

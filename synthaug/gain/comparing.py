@@ -16,7 +16,7 @@ from synthaug.config import versions
 from synthaug.errors import InputError
 from synthaug.gain.checks import check, warn_of_repeats
 from synthaug.gain.choosing import Choices
-from synthaug.gain.clock import Clock
+from synthaug.gain.clock import time_left
 from synthaug.gain.groups import class_groups
 from synthaug.gain.hardware import hardware
 from synthaug.gain.jobs import Jobs
@@ -111,7 +111,7 @@ def compare(
     todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
     if len(todo) < len(plan):
         say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
-    clock = Clock(min(jobs, max(1, len(todo))))
+    spent: list[float] = []
     total = len(todo) * settings.steps
     glance = (lambda done: None) if progress is None else lambda done: progress(done, total)
 
@@ -125,11 +125,11 @@ def compare(
         with Jobs(jobs, glance) as workers:
             for number, ((seed, unit, arm), (found, seconds)) in enumerate(workers.run(make, todo)):
                 folder.keep(unit, arm, seed, found)
-                clock.close(seconds)
+                spent.append(seconds)
                 say(
                     f"[{number + 1}/{len(todo)}] {unit.name}, {arm.name}, seed {seed}: "
                     f"{folder.measures[0]} {100 * found['measures'][folder.measures[0]]:.1f}, "
-                    f"{clock.left(len(todo) - number - 1)}"
+                    f"{time_left(spent, len(todo) - number - 1, min(jobs, len(todo)))}"
                 )
                 if all(folder.has(unit, arm, seed) for each, unit, arm in plan if each == seed):
                     folder.write_summary()

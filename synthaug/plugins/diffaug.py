@@ -55,11 +55,6 @@ class DiffAugment(Plugin):
         self.shift = shift
         self.colour = colour
 
-    @classmethod
-    def paper(cls) -> DiffAugment:
-        """Return the published settings (thesis section 5.2.3; the code's default is p = 0.3)."""
-        return cls(p=0.7)
-
     def transform(self, batch: PairBatch) -> PairBatch:
         """Transform images (B, 3, H, W) of all scales and the mask together."""
         if self.p <= 0:

@@ -112,7 +112,7 @@ class SifidReference:
             raise InputError("SIFID needs at least one real image: the bank names no pair")
         with torch.inference_mode():
             self.statistics = [
-                [GaussianStatistics.from_features(_positions(tap)[0]) for tap in net(real[None])]
+                [GaussianStatistics.from_features(positions(tap)[0]) for tap in net(real[None])]
                 for real in reals
             ]
 
@@ -120,7 +120,7 @@ class SifidReference:
         """SIFID of a batch from its feature maps, four of (B, C, h, w) -> (B, 4) float64."""
         columns = []
         for tap, features in enumerate(maps):
-            sets = _positions(features).double()
+            sets = positions(features).double()
             distances = frechet_distances([real[tap] for real in self.statistics], sets)
             columns.append(distances.amin(0))
         return torch.stack(columns, 1)
@@ -142,7 +142,8 @@ def sifid(fakes: Tensor, reals: Sequence[Tensor], net: FeatureNet) -> Tensor:
         return torch.cat([reference.score(net(batch)) for batch in split_batches(fakes)])
 
 
-def _positions(maps: Tensor) -> Tensor:
+def positions(maps: Tensor) -> Tensor:
+    """Take the positions of feature maps for the samples of a set."""
     return maps.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, h*w, C)
 
 

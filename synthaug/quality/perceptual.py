@@ -136,25 +136,6 @@ class TrainingSet:
         return torch.stack(differences).amin(0)
 
 
-def nearest_training_distance(
-    fakes: Tensor, reals: Sequence[Tensor], space: PerceptualSpace | None = None
-) -> Tensor:
-    """Perceptual distance of every image to the nearest training image or its mirror image.
-
-    Args:
-        fakes: (n, 3, H, W) float in [0, 1].
-        reals: training images, each (3, H, W) in [0, 1].
-        space: where distances are measured; default: the size of ``fakes``, capped.
-
-    Returns:
-        (n,) float32; 0 is an exact copy.
-    """
-    space = space or PerceptualSpace(fakes.shape[-2], fakes.shape[-1])
-    training = TrainingSet(reals, space)
-    batches = torch.split(fakes, batch_size_for(*space.size))
-    return torch.cat([training.distance(space.embed(batch)) for batch in batches])
-
-
 def intra_diversity(
     fakes: Tensor, reals: Sequence[Tensor], space: PerceptualSpace | None = None
 ) -> float:

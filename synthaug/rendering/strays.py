@@ -82,11 +82,20 @@ def _regions(of_class: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32], NDArr
     return count, numbered, table[:, cv2.CC_STAT_AREA]
 
 
+def areas_of(region: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Pixels of each 8-connected part of a region, the largest first."""
+    return np.sort(_regions(region)[2][1:].astype(np.int64))[::-1]
+
+
+def count_main(areas: NDArray[np.int64]) -> int:
+    """Count the largest parts, the largest first, that cover 99 % together; at least 1."""
+    return int(np.searchsorted(areas.cumsum(), COVERAGE * areas.sum())) + 1
+
+
 def _smallest_main(of_class: NDArray[np.bool_]) -> float:
     """Share of the picture that the smallest main region covers."""
-    areas = np.sort(_regions(of_class)[2][1:])[::-1]
-    main = np.searchsorted(np.cumsum(areas), COVERAGE * areas.sum())
-    return float(areas[main] / of_class.size)
+    areas = areas_of(of_class)
+    return float(areas[count_main(areas) - 1] / of_class.size)
 
 
 def _nearest(stray: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synthaug.backbone import TAP_CHANNELS, FrozenLite0
+from synthaug.backbone import FrozenLite0
 from synthaug.sample import ClassMap, resize_image
 from synthaug.segmenters.contract import Item, Stream
 from synthaug.segmenters.semantic import collate, image_tensor, resized
 
 STRIDE_PX = 8
-CHANNELS = sum(TAP_CHANNELS[1:])
 
 
 class PixelFeatures(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from synthaug.segmenters.contract import Item, Stream
 from synthaug.weights import efficientnet_lite0_state
 
 Architecture = Literal["unet", "fpn", "deeplabv3", "deeplabv3plus"]
-ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 _MODELS = {
     "unet": "Unet",
     "fpn": "FPN",

@@ -8,7 +8,6 @@ from synthaug.quality.perceptual import (
     PerceptualSpace,
     TrainingSet,
     intra_diversity,
-    nearest_training_distance,
     pairwise_diversity,
 )
 
@@ -52,16 +51,21 @@ def test_identical_images_have_no_diversity(photo: torch.Tensor) -> None:
     assert pairwise_diversity(photo[None]) != pairwise_diversity(photo[None])  # NaN: no pair
 
 
+def nearest(fakes: torch.Tensor, reals: list[torch.Tensor]) -> torch.Tensor:
+    space = PerceptualSpace(*fakes.shape[-2:])
+    return TrainingSet(reals, space).distance(space.embed(fakes))
+
+
 def test_copies_and_mirror_images_are_near(photo: torch.Tensor) -> None:
     fakes = torch.stack([photo, photo.flip(-1), shifted(photo, 30)])
-    distance = nearest_training_distance(fakes, [photo])
+    distance = nearest(fakes, [photo])
     assert float(distance[:2].max()) < 1e-6
     assert distance[2] > 0.3
 
 
 def test_several_training_images_count_the_nearest(photo: torch.Tensor) -> None:
     other = shifted(photo, 40)
-    distance = nearest_training_distance(other[None], [photo, other])
+    distance = nearest(other[None], [photo, other])
     assert float(distance) == pytest.approx(0, abs=1e-6)
 
 
