@@ -83,6 +83,8 @@ ROWS: dict[str, Callable[[int], list[Plugin]]] = {
     "ada": lambda steps: [ADA(swing=steps * BATCH // 4)],
 }
 """Name -> plug-ins of a run of some steps."""
+OF_MAPS = ("mask embedding", "regions")
+"""Rows that weigh feature maps, of which TransGAN has none."""
 
 
 class ScoreCurve(Plugin):
@@ -217,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photographs")
     parser.add_argument("--gan", choices=GANS, default="stylegan2")
     parser.add_argument("--source", type=Path, help="a trained StyleGAN2 of 32 px to go on from")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="[all that the GAN takes]")
     parser.add_argument("--shares", nargs="+", type=float, default=[0.1])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1200)
@@ -227,6 +229,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (training, _), (held_out, _) = tiles(photographs(options.photos))
     if options.source is not None and options.gan != "stylegan2":
         raise InputError(f"a source goes with stylegan2, not with {options.gan}: leave it out")
+    apart = OF_MAPS if options.gan == "transgan" else ()
+    rows = options.rows or [row for row in ROWS if row not in apart]
+    if refused := [row for row in rows if row in apart]:
+        raise InputError(f"{options.gan} has no feature maps to weigh: leave out {refused[0]}")
     mark = "" if options.gan == "stylegan2" else f"-{options.gan}"
     if options.source is not None:
         mark = f"-adapted-{options.source.name}"
@@ -239,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         order = torch.randperm(len(training), generator=torch_stream(seed, "limited data", "tiles"))
         for share in options.shares:
             chosen = training[order[: max(1, round(share * len(training)))]]
-            for row in options.rows:
+            for row in rows:
                 name = f"{row.replace(' ', '-')}-{share:g}-{seed}-{options.steps}{mark}.json"
                 path = options.out / "runs" / name
                 if not path.is_file():

@@ -235,10 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     write_with(path.with_suffix(".png"), sheet(made, judge.classes).save)
                 write_json(path, numbers)
             results.setdefault(row, []).append(read_json(path, "run"))
-            write_text(options.out / "table.md", table(results))
+            write_text(options.out / f"table{mark}.md", table(results))
             error = results[row][-1]["error_percent"]
             print(f"seed {seed}, {row}: classifier error {error:.1f} %", file=sys.stderr)
-    print((options.out / "table.md").read_text(), end="")
+    print((options.out / f"table{mark}.md").read_text(), end="")
 
 
 if __name__ == "__main__":

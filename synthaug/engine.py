@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -55,10 +56,11 @@ class Engine:
                 precision=precision,
                 strategy="ddp_spawn" if devices > 1 else "auto",
             )
-        except (RuntimeError, ValueError) as error:
+        except (MisconfigurationException, RuntimeError, ValueError) as error:
             reason = textwrap.shorten(str(error), 160, placeholder=" ...")
             raise InputError(
-                f"cannot train on {devices} x {accelerator} ({reason}): use --accelerator cpu"
+                f"cannot train on {devices} x {accelerator} ({reason}): use fewer --devices, or "
+                "--accelerator cpu"
             ) from error
 
     def launch(self, function: Callable[..., Any], *args: Any) -> Any:

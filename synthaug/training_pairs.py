@@ -98,6 +98,9 @@ def class_folders(images: str | Path) -> list[Path]:
 def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Sample]:
     """Cut random squares as `read_square_crops` does, as many of every class.
 
+    There are `CROPS` in all, or as many as pictures if those are more; of a class that has more
+    pictures than that leaves, evenly spread ones are taken.
+
     Args:
         folders: of K classes.
         size: side that every square is resampled to, in pixels.
@@ -107,11 +110,12 @@ def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Samp
         Samples (size, size) whose masks are 255; the i-th is of class i modulo K.
     """
     paths = [folder.list_images(path) for path in folders]
-    count = max(-(-CROPS // len(folders)), *map(len, paths))
-    rows = [
-        _crops(listed, count, size, seed, f"{path.name}-")[:count]
-        for path, listed in zip(folders, paths, strict=True)
-    ]
+    count = -(-max(CROPS, sum(map(len, paths))) // len(folders))
+    rows = []
+    for path, listed in zip(folders, paths, strict=True):
+        few = min(count, len(listed))
+        taken = [listed[place * len(listed) // few] for place in range(few)]
+        rows.append(_crops(taken, count, size, seed, f"{path.name}-")[:count])
     named = [  # a class "cat-big" may have what a class "cat" calls big-1: numbers tell them apart
         replace(crop, id=f"{number:04d}-{crop.id}")
         for turn in zip(*rows, strict=True)
@@ -124,18 +128,18 @@ def _crops(
     paths: Sequence[Path], at_least: int, size: int, seed: int, prefix: str = ""
 ) -> list[Sample]:
     each = -(-at_least // len(paths))
+    blank = np.full((size, size), IGNORE_ID, np.uint8)
     rows = []
     for path in paths:
         image, grey = folder.read_image(path)
         stream = numpy_stream(seed, "fit", "crops", prefix + path.name)
         names = [f"{prefix}{path.stem}-{i}" for i in range(each)]
-        rows.append([_square(image, grey, size, stream, name) for name in names])
+        squares = (_square(image, size, stream) for _ in names)
+        rows.append([Sample(s, blank, n, grey) for s, n in zip(squares, names, strict=True)])
     return _of_one_colour([crop for turn in zip(*rows, strict=True) for crop in turn])
 
 
-def _square(
-    image: NDArray[np.uint8], grey: bool, size: int, stream: np.random.Generator, name: str
-) -> Sample:
+def _square(image: NDArray[np.uint8], size: int, stream: np.random.Generator) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     short = min(height, width)
     side = int(stream.integers(max(short // 2, min(size, short)), short + 1))
@@ -143,9 +147,7 @@ def _square(
     left = int(stream.integers(width - side + 1))
     way = cv2.INTER_AREA if side >= size else cv2.INTER_CUBIC
     crop = cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=way)
-    return Sample(
-        np.asarray(crop, np.uint8), np.full((size, size), IGNORE_ID, np.uint8), name, grey
-    )
+    return np.asarray(crop, np.uint8)
 
 
 def _without(pair: Sample, ignore: Sequence[int]) -> Sample:
@@ -196,28 +198,29 @@ def training_tensors(
         pixel's class in [0, N), -1 where ignored.
     """
     target = (size[0] * (scale or 1), size[1] * (scale or 1))
-    images, masks = [], []
-    for pair in pairs:
-        image = torch.from_numpy(pair.image).permute(2, 0, 1)[None].float() / 127.5 - 1
-        images.append(
-            F.interpolate(image, target, mode="bilinear", antialias=True, align_corners=False)
-        )
-        if classes is not None and scale is None:
-            masks.append(index_mask(pair.mask, classes, target)[None])
-        elif classes is not None:
+
+    def smaller(maps: Tensor) -> Tensor:
+        """(C, H, W) at the target's size."""
+        return F.interpolate(
+            maps[None], target, mode="bilinear", antialias=True, align_corners=False
+        )[0]
+
+    images = torch.empty(len(pairs), 3, *target)
+    masks = None
+    if classes is not None:
+        shape = target if scale is None else (len(classes), *target)
+        masks = torch.empty(len(pairs), *shape, dtype=torch.int16 if scale is None else None)
+    for number, pair in enumerate(pairs):
+        images[number] = smaller(torch.from_numpy(pair.image).permute(2, 0, 1).float() / 127.5 - 1)
+        if classes is None or masks is None:
+            continue
+        if scale is None:
+            masks[number] = index_mask(pair.mask, classes, target)
+        else:
             index = torch.from_numpy(classes.encode(pair.mask))
-            shares = [  # class by class: a large picture of many would not fit
-                F.interpolate(
-                    (index == channel)[None, None].float(),
-                    target,
-                    mode="bilinear",
-                    antialias=True,
-                    align_corners=False,
-                )
-                for channel in range(len(classes))
-            ]
-            masks.append(torch.cat(shares, 1))
-    return torch.cat(images).clamp(-1, 1), torch.cat(masks) if masks else None
+            for channel in range(len(classes)):  # one by one: large pictures of many would not fit
+                masks[number, channel] = smaller((index == channel)[None].float())[0]
+    return images.clamp_(-1, 1), masks
 
 
 def index_mask(mask: NDArray[np.uint8], classes: ClassMap, size: tuple[int, int]) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from synthaug.engine import Engine
@@ -116,6 +117,16 @@ def test_fabric_adds_no_lines_of_its_own(caplog):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_more_devices_than_there_are_is_one_line(monkeypatch):
+    def misconfigured(**_):
+        raise MisconfigurationException("You requested gpu: [0, 1]\n But there is only: [0]")
+
+    monkeypatch.setattr("synthaug.engine.Fabric", misconfigured)
+    with pytest.raises(InputError, match=r"cannot train on 2 x auto .*: use fewer --dev") as told:
+        Engine("auto", 2, "32-true")
+    assert "\n" not in str(told.value)
+
+
 def test_a_missing_device_is_named():
     with pytest.raises(InputError, match=r"no cuda device here: use --accelerator cpu"):
         Engine("cuda")

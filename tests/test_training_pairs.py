@@ -61,3 +61,15 @@ def test_one_grey_file_does_not_make_all_grey(photographs):
     (folder / "a.png").unlink()
     assert [pair.grey for pair in read_training_pairs(None, None, folder, None)] == [True] * 2
     assert all(crop.grey for crop in read_square_crops(folder, 32, 0))
+
+
+def test_a_large_class_does_not_multiply_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("synthaug.training_pairs.CROPS", 4)
+    for name, count in (("many", 10), ("few", 2)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new("RGB", (40, 32), (20 * number,) * 3).save(tmp_path / name / f"{number}.png")
+    crops = read_class_crops(class_folders(tmp_path), 32, 0)
+    few, many = crops[::2], crops[1::2]
+    assert len(few) == len(many) == 6  # 12 pictures in all
+    assert sorted({int(crop.image[0, 0, 0]) // 20 for crop in many}) == [0, 1, 3, 5, 6, 8]

@@ -42,15 +42,14 @@ class ADA(Plugin):
         most: float = 0.8,
     ) -> None:
         super().__init__()
-        self.meter = OverfitMeter(target, swing)
+        self.meter = OverfitMeter(target, swing, most)
         self.lens = DiffAugment(p=0.0, close_up=1.0, flip=flip, colour=colour)
         self.cutout = cutout
-        self.most = most
 
     @property
     def p(self) -> float:
         """Probability of each operation."""
-        return min(float(self.meter.p), self.most)
+        return float(self.meter.p)
 
     def transform(self, batch: PairBatch) -> PairBatch:
         """Move image and mask together, then change the image's colours."""

@@ -16,13 +16,14 @@ class OverfitMeter(nn.Module):
 
     eta = E[sign D(x)] over the real pairs of the last batches, 1 where all are found real. Every
     4 batches of B pairs the probability moves by 4 B / swing: up where eta is above the target,
-    down where it is below; it stays in [0, 1]. After Karras et al., "Training Generative
+    down where it is below; it stays in [0, most]. After Karras et al., "Training Generative
     Adversarial Networks with Limited Data" (NeurIPS 2020), equation 1 and section 3.1.
 
     Args:
         target: eta that is aimed at (published: 0.6).
         swing: real pictures in which the probability goes from 0 to 1 at most (published: 500,000,
             a quarter of the shortest published training).
+        most: largest probability.
     """
 
     signs: Tensor
@@ -30,9 +31,10 @@ class OverfitMeter(nn.Module):
     batches: Tensor
     p: Tensor
 
-    def __init__(self, target: float = 0.6, swing: int = SWING_PICTURES) -> None:
+    def __init__(self, target: float = 0.6, swing: int = SWING_PICTURES, most: float = 1.0) -> None:
         super().__init__()
         self.target = target
+        self.most = most
         self.swing = swing
         self.register_buffer("signs", torch.zeros((), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
@@ -55,7 +57,7 @@ class OverfitMeter(nn.Module):
         if self.batches >= EVERY_BATCHES:
             direction = (self.eta > self.target) - (self.eta < self.target)
             move = direction * float(self.count) / self.swing
-            self.p.add_(move).clamp_(0, 1)
+            self.p.add_(move).clamp_(0, self.most)
             for buffer in (self.signs, self.count, self.batches):
                 buffer.zero_()
         return float(self.p)

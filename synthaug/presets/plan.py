@@ -49,11 +49,14 @@ class Plan:
 
     def plugins(self) -> list[Plugin]:
         """Build the preset's plug-ins and the extra ones."""
-        own = self.own_plugins(self)
+        own, flip = self.own_plugins(self), self.flip
         if "ada" in self.extra:
-            own = [plugin for plugin in own if not isinstance(plugin, DiffAugment)]
+            if self.adapted:
+                flip = False  # pictures are mirrored from the start, apart from its probability
+            else:
+                own = [plugin for plugin in own if not isinstance(plugin, DiffAugment)]
         pictures = self.loop.iterations * self.loop.batch_size
-        return own + build_plugins(self.extra, Settings(self.loop.seed, self.flip, pictures))
+        return own + build_plugins(self.extra, Settings(self.loop.seed, flip, pictures))
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ def test_content_is_called_its_class_or_generated():
     assert float(masks.content_loss(logits, weights, real=True)) == pytest.approx(0, abs=1e-4)
     assert float(masks.content_loss(logits, weights, real=False)) == pytest.approx(20, abs=1e-4)
     assert float(masks.content_loss(logits, weights.flip(1), real=False)) < 1e-4
-    assert float(masks.content_score(logits)) == pytest.approx(0)
+    assert float(masks.content_score(logits, torch.ones(1, 2))) == pytest.approx(0)
+    assert float(masks.content_score(logits, weights)) == pytest.approx(20)
     assert float(masks.content_loss(logits, weights * 0, real=True)) == 0
 
 

@@ -94,12 +94,12 @@ def test_every_row_of_crops_is_scored(crops, tmp_path, monkeypatch, capsys):
     first = capsys.readouterr().out
     runs = {path.name: path for path in (tmp_path / "out" / "runs").iterdir()}
     assert len([name for name in runs if name.endswith(".json")]) == len(crops.ROWS)
-    alone = json.loads(runs["labelled-alone-2-0-2.json"].read_text())
+    alone = json.loads(runs["labelled-alone-2-0-2-photos.json"].read_text())
     assert alone.keys() == {"error_percent", "cpu_s"}
-    full = json.loads(runs["+regularisers-2-0-2.json"].read_text())
+    full = json.loads(runs["+regularisers-2-0-2-photos.json"].read_text())
     assert full.keys() == {"error_percent", "fid", "variety", "class_percent", "cpu_s"}
     assert all(math.isfinite(value) for value in full.values())
-    assert Image.open(runs["+regularisers-2-0-2.png"]).size == (8 * 32, 2 * 32)
+    assert Image.open(runs["+regularisers-2-0-2-photos.png"]).size == (8 * 32, 2 * 32)
     monkeypatch.setattr(crops, "run", lambda *_: pytest.fail("trained again"))
     crops.main(command)
     assert capsys.readouterr().out == first

@@ -157,12 +157,12 @@ class StyleGAN2(GAN):
             there = (real.mask.amax((2, 3)) > 0).float()
             focus = self._mask_focus(real, step)
             seen = self.discriminator.judge_masks(real.images[0], real.mask, focus)
-            made, weights = self._judge_fake(fake, step)
+            made, weights, _ = self._judge_fake(fake, step)
             known = masks.content_loss(seen, there, real=True)
             found = masks.content_loss(made, weights, real=False)
             return Terms(
                 {"real/mask": known, "fake/mask": found},
-                lambda: masks.content_score(seen).detach(),
+                lambda: masks.content_score(seen, there).detach(),
             )
         sizes = self.discriminator.block_sizes
         judged = self.discriminator(real.images[0], real.focus)
@@ -190,10 +190,10 @@ class StyleGAN2(GAN):
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
         """Have images called real, with the regularisers that are due."""
         if self.presence is not None and step >= self.mask_from:
-            made, weights = self._judge_fake(fake, step)
+            made, weights, shown = self._judge_fake(fake, step)
             return Terms(
                 {"real/mask": masks.content_loss(made, weights, real=True)},
-                lambda: masks.content_score(made).detach(),
+                lambda: masks.content_score(made, shown).detach(),
             )
         judged = self.discriminator(fake.images[0], fake.focus)
         terms = self._called_real(judged)
@@ -222,15 +222,15 @@ class StyleGAN2(GAN):
         assert isinstance(generator, StyleGenerator)
         generator.measure_latent_avg()
 
-    def _judge_fake(self, fake: PairBatch, step: int) -> tuple[Tensor, Tensor]:
-        """Logits (B, N, N + 1) of generated masks, and weights (B, N): 1 for what is there."""
+    def _judge_fake(self, fake: PairBatch, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, N, N + 1) of generated masks, weights (B, N), and 1 for what is there."""
         assert fake.mask is not None
         assert self.presence is not None
         mask = masks.straight_through(fake.mask, draw=self._draws(step))
         there = mask.detach().amax((2, 3)) > 0.5
         weights = torch.where(there, 1.0, self.presence)
         image, focus = fake.images[0].detach(), self._mask_focus(fake, step)
-        return self.discriminator.judge_masks(image, mask, focus), weights
+        return self.discriminator.judge_masks(image, mask, focus), weights, there.float()
 
     def _draws(self, step: int) -> bool:
         return step < self.mask_from + self.bernoulli_steps

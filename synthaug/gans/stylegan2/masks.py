@@ -108,7 +108,13 @@ def content_loss(logits: Tensor, weights: Tensor, *, real: bool) -> Tensor:
     return (loss * weights).sum(1) / weights.sum(1).clamp_min(1e-6)
 
 
-def content_score(logits: Tensor) -> Tensor:
-    """Logits of the areas' own classes over that of "generated", averaged: (B,)."""
-    own = logits[:, :, :-1].diagonal(dim1=1, dim2=2)
-    return (own - logits[:, :, -1]).mean(1)
+def content_score(logits: Tensor, there: Tensor) -> Tensor:
+    """Logits of the areas' own classes over that of "generated", averaged: (B,).
+
+    Args:
+        logits: (B, N, N + 1).
+        there: (B, N), 1 for a class that the sample shows, else 0. Real pairs teach nothing of
+            classes that they lack.
+    """
+    own = logits[:, :, :-1].diagonal(dim1=1, dim2=2) - logits[:, :, -1]
+    return (own * there).sum(1) / there.sum(1).clamp_min(1e-6)
