@@ -102,5 +102,12 @@ def _options(
 
 def main() -> None:
     """Run the command line. SIGTERM, which batch systems and containers send, stops as Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as a script's background jobs are
+
+    def stop(*_: object) -> None:
+        if deaf and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, stop)
     app()

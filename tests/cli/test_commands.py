@@ -186,19 +186,27 @@ def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
     _run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=130)
 
 
-def test_what_stops_batch_jobs_stops_as_ctrl_c_does(make_fit_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("background", [False, True])
+def test_what_stops_batch_jobs_stops_as_ctrl_c_does(
+    make_fit_folder, tmp_path, monkeypatch, background
+):
+    """A shell script starts its background jobs with Ctrl-C ignored."""
+
     def stop(*args, **options):
         signal.raise_signal(signal.SIGTERM)
 
     words = ["generate", str(make_fit_folder()), "--out", str(tmp_path / "bank")]
     monkeypatch.setattr("synthaug.generation.generate", stop)
     monkeypatch.setattr(sys, "argv", ["synthaug", *words])
-    before = signal.getsignal(signal.SIGTERM)
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    if background:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(SystemExit) as stopped:
             main()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
     assert stopped.value.code == 130
 
 
