@@ -156,9 +156,10 @@ def generate(
     draw_sample: Callable[[int], Sample] = source.sample
     behind = set(source.manifest.get("learned_from", ()))
     if config.layouts is not None or config.rare:
-        draw_sample, manifest["layouts"] = _from_layouts(source, config.layouts, config.rare)
+        draw_sample, manifest["layouts"], given = _from_layouts(source, config.layouts, config.rare)
+        behind |= given
     if config.layouts not in _OWN_LAYOUTS:
-        behind |= pictures_behind(Path(config.layouts)) | _masks_at(Path(config.layouts), source)
+        behind |= pictures_behind(Path(config.layouts))
     if behind:
         manifest["learned_from"] = sorted(behind)
     seeds = [derive_seed(config.seed, "latent", index) for index in range(config.n)]
@@ -205,8 +206,8 @@ def _samples(
 
 def _from_layouts(
     source: GeneratorFolder, name: str | None, rare: Sequence[int | str]
-) -> tuple[Callable[[int], Sample], dict[str, Any]]:
-    """Return what paints the layout of a seed, and what the manifest says about layouts.
+) -> tuple[Callable[[int], Sample], dict[str, Any], set[str]]:
+    """Return what paints a seed's layout, what the manifest says of it, and `mask_key` of masks.
 
     Raises:
         InputError: the source paints no masks, nothing is at the path, or the maps or classes do
@@ -221,34 +222,38 @@ def _from_layouts(
     if name in _OWN_LAYOUTS:
         maps = [pair.mask for pair in painter.pairs]
         layouts = Layouts(maps, painter.classes, kind=cast("Kind", name or "given"), **options)
-        digest = _source_hash(painter.manifest["pairs"])
+        digest, keys = _source_hash(painter.manifest["pairs"]), set[str]()
     else:
         assert name is not None
-        layouts, digest = _layouts_at(Path(name), painter, options)
+        layouts, digest, keys = _layouts_at(Path(name), painter, options)
     record = {
         "from": name or "training masks",
         "sha256": digest,
         "shares": {str(class_id): share for class_id, share in layouts.shares.items()},
     }
-    return lambda seed: painter.paint(layouts.layout(seed), seed), record
+    return lambda seed: painter.paint(layouts.layout(seed), seed), record, keys
 
 
-def _layouts_at(path: Path, painter: MapGenerator, options: dict[str, Any]) -> tuple[Layouts, str]:
-    """Return the layouts that a path stands for, and the SHA-256 of what is there."""
+def _layouts_at(
+    path: Path, painter: MapGenerator, options: dict[str, Any]
+) -> tuple[Layouts, str, set[str]]:
+    """Return a path's layouts, the SHA-256 of what is there, and `mask_key` of a folder's masks."""
     classes = painter.classes
     if path.is_file():
         objects = _objects_of(path, painter)
         maps = [pair.mask for pair in painter.pairs]
         layouts = Layouts(maps, classes, kind="moved", objects=objects, **options)
-        return layouts, files.sha256_file(path)
+        return layouts, files.sha256_file(path), set()
     if not path.is_dir():
         raise InputError(
             f"no layouts at {path}: use edited, moved, a COCO file, or a folder of masks, a bank "
             "or a generator"
         )
 
+    ignored = ignore_table(painter.manifest["config"].get("ignore", ()))
+
     def fitted(mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        mask = ignore_table(painter.manifest["config"].get("ignore", ()))[mask]
+        mask = ignored[mask]
         painter.check_ids(mask, where)
         height, width = painter.size
         mask = _cropped(mask, height / width)
@@ -260,26 +265,20 @@ def _layouts_at(path: Path, painter: MapGenerator, options: dict[str, Any]) -> t
         opened = open_source(path)
         if isinstance(opened, Bank):
             maps = [fitted(sample.mask, f"bank {path}") for sample in opened]
-            return Layouts(maps, classes, kind="given", **options), opened.content_hash
+            return Layouts(maps, classes, kind="given", **options), opened.content_hash, set()
         endless = Layouts(
             lambda seed: fitted(opened.sample(seed).mask, f"generator {path}"),
             classes,
             kind="given",
             **options,
         )
-        return endless, opened.hash
+        return endless, opened.hash, set()
     paths = folder.list_images(path, "masks")
-    maps = [fitted(folder.read_mask(file), f"mask {file}") for file in paths]
-    digests = "".join(files.sha256_file(file) for file in paths)
-    return Layouts(maps, classes, kind="given", **options), files.sha256_bytes(digests.encode())
-
-
-def _masks_at(path: Path, painter: GeneratorFolder) -> set[str]:
-    """What stands for the masks of a plain folder, as they are compared with test masks."""
-    if not path.is_dir() or (path / "manifest.json").is_file():
-        return set()
-    table = ignore_table(painter.manifest["config"].get("ignore", ()))
-    return {mask_key(table[folder.read_mask(file)]) for file in folder.list_images(path, "masks")}
+    masks = [folder.read_mask(file) for file in paths]
+    maps = [fitted(mask, f"mask {file}") for mask, file in zip(masks, paths, strict=True)]
+    digest = files.sha256_bytes("".join(files.sha256_file(file) for file in paths).encode())
+    keys = {mask_key(ignored[mask]) for mask in masks}
+    return Layouts(maps, classes, kind="given", **options), digest, keys
 
 
 def _cropped(mask: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from synthaug.errors import InputError
-from synthaug.formats.folder import list_images, read_pair
+from synthaug.formats.folder import list_images, read_mask, read_pair
 from synthaug.formats.splits import LazyPairs, Unit
 from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
 
@@ -49,7 +49,7 @@ def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence
         raise InputError(
             f"video {video} in {root} has one mask: at least a second is needed to test on"
         )
-    binary = np.unique(LazyPairs(pairs)[0].mask).tolist() == [0, 255]
+    binary = np.unique(read_mask(pairs[0][1])).tolist() == [0, 255]
     read = partial(_read, binary=binary, ignore=tuple(ignore))
     first = LazyPairs(pairs, read)[0]
     classes = ClassMap.from_masks([first.mask], str(pairs[0][1]))
