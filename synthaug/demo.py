@@ -36,7 +36,8 @@ from synthaug.quality.overlap import confusion_matrix, iou_per_class
 from synthaug.report import Arm, HeldOut, Page, figures, score_rows, write_page
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
-from synthaug.segmenters.semantic import build_segmenter, predict, train_segmenter
+from synthaug.segmenters.contract import Item
+from synthaug.segmenters.semantic import build_segmenter, optimise, predict
 from synthaug.statistics import student_quantile
 
 FIRST_TRAINING_COLUMN = 186
@@ -295,24 +296,24 @@ def describe_gain(held_out: HeldOut) -> str:
 class _Crops:
     """What one arm trains on: the mix in its own order, augmented, cropped."""
 
-    def __init__(self, training: Sample, bank: Bank, ratio: float, items: int, seed: int) -> None:
+    def __init__(self, training: Sample, bank: Bank, ratio: float, steps: int, seed: int) -> None:
+        self.steps = steps
         self._augment = standard_augmentation(*training.size, seed=seed)
         self._stream = numpy_stream(seed, "demo", "crops")
         real = [(training.image, training.mask)]
-        self._mix = SynthMix(real, bank.path, ratio=ratio, seed=seed, length=items)
-        self._next = 0
+        length = steps * BATCH_SIZE
+        self._mix = SynthMix(real, bank.path, ratio=ratio, seed=seed, length=length)
 
-    def __len__(self) -> int:
-        return len(self._mix)
+    def batch(self, step: int) -> list[Item]:
+        """Draw the next batch; every step is asked for once, in order."""
+        return [self._crop(step * BATCH_SIZE + place) for place in range(BATCH_SIZE)]
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the next crop, whatever the index: the mix keeps its ratio in its own order."""
-        image, mask = self._mix[self._next % len(self._mix)]
-        self._next += 1
+    def _crop(self, index: int) -> Item:
+        image, mask = self._mix[index]
         pair = self._augment(image=image, mask=mask)
         top, left = (int(self._stream.integers(side - CROP_PX + 1)) for side in mask.shape)
         window = (slice(top, top + CROP_PX), slice(left, left + CROP_PX))
-        return pair["image"][window], pair["mask"][window]
+        return Item(pair["image"][window], pair["mask"][window])
 
 
 def _train_and_predict(
@@ -325,10 +326,8 @@ def _train_and_predict(
     progress: Callable[[int, int], None],
 ) -> NDArray[np.uint8]:
     model = build_segmenter("unet", len(CLASSES), seed=seed)
-    crops = _Crops(training, bank, ratio, steps * BATCH_SIZE, seed)
-    train_segmenter(
-        model, crops, CLASSES, steps=steps, batch_size=BATCH_SIZE, seed=seed, progress=progress
-    )
+    crops = _Crops(training, bank, ratio, steps, seed)
+    optimise(model, crops, CLASSES, seed=seed, progress=progress)
     return CLASSES.decode(predict(model, [held_out.image])[0])
 
 

@@ -24,7 +24,8 @@ from synthaug.quality.overlap import confusion_matrix, iou_per_class, mean_iou
 from synthaug.quality.perceptual import Diversity, PerceptualSpace, TrainingSet
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
-from synthaug.segmenters.semantic import build_segmenter, predict, train_segmenter
+from synthaug.segmenters.contract import Item
+from synthaug.segmenters.semantic import build_segmenter, optimise, predict
 from synthaug.stages import Progress, counted, counting
 
 AGREEMENT_SIDE_PX = 192
@@ -165,20 +166,18 @@ def mask_agreement(
     Returns:
         ``foreground_iou`` (mean over all classes but the background), ``miou`` (with it),
         ``iou`` per class id (null when absent), ``final_loss``.
+
+    Raises:
+        InputError: there is no sample.
     """
+    if not samples:
+        raise InputError("there is no sample to train on: give at least one")
     size = working_size(pairs[0].size, AGREEMENT_SIDE_PX)
     training = [resized(sample, *size) for sample in samples]
     real = [resized(pair, *size) for pair in pairs]
     model = build_segmenter("unet", len(classes), seed=seed)
-    losses = train_segmenter(
-        model,
-        _MildlyAugmented(training, numpy_stream(seed, "agreement", "train")),
-        classes,
-        steps=steps,
-        batch_size=batch_size,
-        seed=seed,
-        progress=progress,
-    )
+    batches = _MildBatches(training, steps, batch_size, seed)
+    losses = optimise(model, batches, classes, seed=seed, progress=progress)
     stream = numpy_stream(seed, "agreement", "test")
     shown = [mild_augmentation(pair, stream) for pair in islice(cycle(real), tests)]
     predictions = predict(model, [sample.image for sample in shown])
@@ -254,18 +253,23 @@ class _Meter:
         return figures
 
 
-class _MildlyAugmented:
-    """A dataset that augments on every access."""
+class _MildBatches:
+    """Samples in random order, epoch after epoch, each mildly augmented anew."""
 
-    def __init__(self, samples: Sequence[Sample], stream: np.random.Generator) -> None:
+    def __init__(self, samples: Sequence[Sample], steps: int, batch_size: int, seed: int) -> None:
         self.samples = samples
-        self.stream = stream
+        self.steps = steps
+        self._batch_size = batch_size
+        self._stream = numpy_stream(seed, "agreement", "train")
+        draws = numpy_stream(seed, "segmenter", "order")
+        epochs = -(-steps * batch_size // len(samples))
+        self._order = [int(i) for _ in range(epochs) for i in draws.permutation(len(samples))]
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return mild_augmentation(self.samples[index], self.stream)
+    def batch(self, step: int) -> list[Item]:
+        """Draw the next batch; every step is asked for once, in order."""
+        chosen = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        found = (mild_augmentation(self.samples[index], self._stream) for index in chosen)
+        return [Item(sample.image, sample.mask) for sample in found]
 
 
 @contextmanager

@@ -52,11 +52,11 @@ def test_masks_shrink_in_step_with_their_images(monkeypatch: pytest.MonkeyPatch)
     mask[40:-40, 101:-101] = 5  # symmetric: shrunk by 2.5, it must stay so
     sample, learned = Sample(np.repeat(mask[..., None], 3, 2), mask), []
 
-    def train(model: object, dataset: object, *_: object, **__: object) -> list[float]:
-        learned.extend(dataset.samples)  # type: ignore[attr-defined]
+    def train(model: object, batches: object, *_: object, **__: object) -> list[float]:
+        learned.extend(batches.samples)  # type: ignore[attr-defined]
         return [0.0]
 
-    monkeypatch.setattr("synthaug.evaluation.train_segmenter", train)
+    monkeypatch.setattr("synthaug.evaluation.optimise", train)
     mask_agreement([sample], [sample], CLASSES, tests=1)
     assert learned[0].size == (102, 192)
     assert np.array_equal(learned[0].mask, learned[0].mask[:, ::-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
-from synthaug.sample import ClassMap, Sample, resize_image, resize_mask
-from synthaug.seeding import derive_seed, numpy_stream
+from synthaug.sample import ClassMap, resize_image, resize_mask
+from synthaug.seeding import derive_seed
 from synthaug.segmenters.contract import Item, Stream
 from synthaug.weights import efficientnet_lite0_state
 
@@ -206,49 +206,6 @@ def optimise(
     return losses.tolist()
 
 
-def train_segmenter(
-    model: Segmenter,
-    dataset: Any,
-    classes: ClassMap,
-    *,
-    steps: int,
-    batch_size: int = 8,
-    lr: float = 1e-3,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[float]:
-    """Train in place on a dataset, with `optimise`.
-
-    Args:
-        model: from `build_segmenter`.
-        dataset: a map-style dataset of `Sample` or of (image (H, W, 3) uint8, mask (H, W) ids)
-            tuples, all of one size; visited in seeded random order, epoch after epoch, each
-            access to an item may augment it anew.
-        classes: classes of the masks; 255 and unknown ids do not count.
-        steps: optimiser steps.
-        batch_size: samples per step, at least 2 (DeepLab's batch norms need two).
-        lr: highest learning rate.
-        seed: seed of order and dropout; with the dataset's own seed it fixes the result on CPU.
-        progress: called with (steps done, steps).
-
-    Returns:
-        The loss of every step.
-
-    Raises:
-        InputError: batch under 2, empty dataset, or samples of different sizes.
-    """
-    if batch_size < 2:
-        raise InputError(f"batch size {batch_size} is too small to train: give at least 2")
-    return optimise(
-        model,
-        _DatasetStream(dataset, steps, batch_size, seed),
-        classes,
-        lr=lr,
-        seed=seed,
-        progress=progress,
-    )
-
-
 def predict(
     model: nn.Module,
     images: Iterable[NDArray[np.uint8]],
@@ -309,18 +266,17 @@ def padded(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, -w % multiple, 0, -h % multiple), mode="reflect")
 
 
-def collate(items: Sequence[Any], classes: ClassMap) -> tuple[Tensor, Tensor]:
-    """Stack dataset items: images (B, 3, H, W) in [0, 1], masks (B, H, W) int64, -1 = ignored.
+def collate(items: Sequence[Item], classes: ClassMap) -> tuple[Tensor, Tensor]:
+    """Stack items: images (B, 3, H, W) in [0, 1], masks (B, H, W) int64, -1 = ignored.
 
     Raises:
         InputError: the items differ in size.
     """
-    pairs = [(i.image, i.mask) if isinstance(i, Sample) else (i[0], i[1]) for i in items]
-    sizes = {mask.shape for _, mask in pairs}
+    sizes = {item.mask.shape for item in items}
     if len(sizes) > 1:
         raise InputError(f"samples of sizes {sorted(sizes)} cannot share a batch: resize them")
-    masks = np.stack([classes.encode(mask) for _, mask in pairs])
-    return image_tensor([image for image, _ in pairs]), torch.from_numpy(masks)
+    masks = np.stack([classes.encode(item.mask) for item in items])
+    return image_tensor([item.image for item in items]), torch.from_numpy(masks)
 
 
 def image_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -338,25 +294,6 @@ def resized(item: Item, size: tuple[int, int] | None) -> Item:
 def default_device() -> torch.device:
     """Return the first CUDA device, or the CPU where there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class _DatasetStream:
-    """Batches of a map-style dataset in seeded random order, epoch after epoch."""
-
-    def __init__(self, dataset: Any, steps: int, batch_size: int, seed: int) -> None:
-        if len(dataset) == 0:
-            raise InputError("the training set is empty: give at least one sample")
-        self.steps = steps
-        self.batch_size = batch_size
-        self._dataset = dataset
-        draws = numpy_stream(seed, "segmenter", "order")
-        epochs = -(-steps * batch_size // len(dataset))
-        self._order = [int(i) for _ in range(epochs) for i in draws.permutation(len(dataset))]
-
-    def batch(self, step: int) -> list[Item]:
-        chosen = self._order[step * self.batch_size : (step + 1) * self.batch_size]
-        found = [self._dataset[index] for index in chosen]
-        return [Item(i.image, i.mask) if isinstance(i, Sample) else Item(*i[:2]) for i in found]
 
 
 def _groups_of_one_size(

@@ -9,9 +9,9 @@ from synthaug.segmenters.semantic import (
     SemanticLearner,
     build_segmenter,
     collate,
+    optimise,
     predict,
     segmentation_loss,
-    train_segmenter,
 )
 from synthaug.weights import efficientnet_lite0_state
 
@@ -53,11 +53,11 @@ def test_unknown_architecture_is_refused() -> None:
 
 
 def test_learns_and_repeats_exactly() -> None:
-    data = [disc(seed) for seed in range(6)]
+    batches = Batches(*(item(seed) for seed in range(4)), steps=12)
     runs = []
     for _ in range(2):
         model = build_segmenter("unet", 2, seed=1)
-        losses = train_segmenter(model, data, CLASSES, steps=12, batch_size=4, seed=1)
+        losses = optimise(model, batches, CLASSES, seed=1)
         runs.append((losses, predict(model, [disc(99).image])[0]))
     assert runs[0][0] == runs[1][0]
     assert np.array_equal(runs[0][1], runs[1][1])
@@ -70,19 +70,15 @@ def test_learns_and_repeats_exactly() -> None:
 @pytest.mark.parametrize("arch", ["deeplabv3", "deeplabv3plus"])
 def test_deeplab_trains_from_one_sample(arch: str) -> None:
     model = build_segmenter(arch, 2)  # type: ignore[arg-type]
-    losses = train_segmenter(model, [disc(0)], CLASSES, steps=1, batch_size=2)
+    losses = optimise(model, Batches(item(0), steps=1), CLASSES)
     assert np.isfinite(losses).all()
 
 
-def test_wrong_training_sets_are_refused() -> None:
-    model = build_segmenter("unet", 2)
-    with pytest.raises(InputError, match="batch size 1"):
-        train_segmenter(model, [disc(0)], CLASSES, steps=1, batch_size=1)
-    with pytest.raises(InputError, match="empty"):
-        train_segmenter(model, [], CLASSES, steps=1)
-    mixed = [disc(0), disc(1, 40, 64)]
+def test_items_of_different_sizes_are_refused() -> None:
+    other = disc(1, 40, 64)
+    batches = Batches(item(0), Item(other.image, other.mask), steps=1)
     with pytest.raises(InputError, match="sizes"):
-        train_segmenter(model, mixed, CLASSES, steps=1, batch_size=2)
+        optimise(build_segmenter("unet", 2), batches, CLASSES)
 
 
 def test_ignored_pixels_have_no_influence() -> None:
@@ -98,11 +94,11 @@ def test_ignored_pixels_have_no_influence() -> None:
     assert float(segmentation_loss(logits, torch.full_like(target, -1))) == 0
 
 
-def test_collate_takes_samples_and_tuples() -> None:
+def test_collate_stacks_images_and_class_channels() -> None:
     sample = disc(0)
     mask = sample.mask.copy()
     mask[0] = 255
-    images, masks = collate([sample, (sample.image, mask)], CLASSES)
+    images, masks = collate([item(0), Item(sample.image, mask)], CLASSES)
     assert images.shape == (2, 3, 48, 64)
     assert float(images.max()) <= 1
     assert set(masks[1].unique().tolist()) == {-1, 0, 1}
