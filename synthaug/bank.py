@@ -207,7 +207,7 @@ def write_bank(
         files.write_text(staging / "samples.jsonl", _lines(records))
         header = {
             "format": FORMAT,
-            "classes": {"ids": list(classes.ids), "names": list(classes.names)},
+            "classes": classes.as_dict(),
             "samples": len(records),
             **manifest,
         }

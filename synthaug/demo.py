@@ -30,6 +30,7 @@ from synthaug.filtering import filter_bank
 from synthaug.fitting import fit
 from synthaug.formats import folder
 from synthaug.gain.hardware import peak_resident_gb
+from synthaug.gain.statistics import student_quantile
 from synthaug.generation import generate
 from synthaug.mixing import SynthMix, standard_augmentation
 from synthaug.quality.overlap import confusion_matrix, iou_per_class
@@ -38,7 +39,6 @@ from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters.contract import Item
 from synthaug.segmenters.semantic import build_segmenter, optimise, predict
-from synthaug.statistics import student_quantile
 
 FIRST_TRAINING_COLUMN = 186
 FORMAT = "synthaug-demo-1"

@@ -230,10 +230,7 @@ def manifest_header(
     return {
         "format": GENERATOR_FORMAT,
         "gan": gan,
-        "classes": {
-            "ids": list(classes.ids) if classes else [],
-            "names": list(classes.names) if classes else [],
-        },
+        "classes": (classes or ClassMap(())).as_dict(),
         "pairs": pairs,
         "size": list(first.size),
         "grey": first.grey,

@@ -124,8 +124,7 @@ class Keeper:
 
     def _draw(self) -> None:
         pair, ema = self.run.pairs[0], self._averaged()
-        ids = self.run.manifest["classes"]["ids"]
-        classes = ClassMap(tuple(ids)) if ids else None
+        classes = self.run.classes
         grid = [(pair.image, pair.mask)]
         for index in range(GRID_SAMPLES):
             seed = derive_seed(self.run.config.seed, "grid", index)

@@ -141,6 +141,10 @@ class ClassMap:
             raise InputError(f"{where} has a damaged manifest (classes): make the folder again")
         return cls(tuple(ids), tuple(names))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return ids and names as plain JSON values, as `from_dict` reads them."""
+        return {"ids": list(self.ids), "names": list(self.names)}
+
     def named(self, names: Mapping[int, str]) -> ClassMap:
         """Return the same ids with names; names of ids that are not there are left out.
 

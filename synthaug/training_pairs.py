@@ -156,7 +156,7 @@ def _without(pair: Sample, ignore: Sequence[int]) -> Sample:
 
 def _unlabelled(path: str | Path) -> Sample:
     image, grey = folder.read_image(path)
-    mask = torch.full(image.shape[:2], IGNORE_ID, dtype=torch.uint8).numpy()
+    mask = np.full(image.shape[:2], IGNORE_ID, np.uint8)
     return Sample(image, mask, Path(path).stem, grey)
 
 

@@ -76,7 +76,7 @@ def inception_v3_path(path: str | Path | None = None) -> Path | None:
 
 
 def _timm_name(name: str) -> str:
-    """Map a name of the bundled file to timm's (specs/ecosystem.md, section 3)."""
+    """Map a name of the bundled file to timm's."""
     top = {
         "_conv_stem": "conv_stem",
         "_bn0": "bn1",

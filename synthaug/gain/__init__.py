@@ -1,8 +1,11 @@
 """MEASURE: arms x seeds -> paired gains with confidence intervals.
 
 - `comparing.compare`: trains and tests every arm and keeps the results in a folder
-- `runs`: one arm with one seed on one unit
-- `summary`: from single results to means, gains and verdicts
+- `checks`, `leaks`: refuses what cannot be compared, and sources that saw a test picture
+- `keys`: what a kept result depends on, so that the same command goes on
+- `runs`, `parents`, `choosing`: one arm with one seed on one unit; what `osvos` starts from; `auto`
+- `jobs`, `clock`, `hardware`: trainings side by side; the time left; what it ran on
+- `summary`, `statistics`, `groups`: from single results to means, gains, intervals and verdicts
 """
 
 from __future__ import annotations

@@ -69,39 +69,29 @@ class Choices:
         Threads may call it side by side: units choose at the same time, a unit only once.
         """
         with self._locks.setdefault(unit.name, threading.Lock()):
-            return self._make(unit, arm, sources, jobs, say)
-
-    def _make(
-        self,
-        unit: Unit,
-        arm: Arm,
-        sources: Mapping[str, Any],
-        jobs: Jobs,
-        say: Callable[[str], None],
-    ) -> Arm:
-        known = self.stored(unit, arm, sources)
-        if known is not None:
-            return known
-        settings = self._settings
-        say(f"{unit.name}, {arm.name}: choosing what to mix in ...")
-        choice = jobs.call(
-            choose_mix,
-            unit.training,
-            open_sources(unit, arm, sources),
-            unit.classes,
-            segmenter=settings.segmenter,
-            steps=min(STEPS, settings.steps),
-            batch_size=settings.batch_size,
-            side_px=min(SIDE_PX, settings.side_px),
-            seed=derive_seed(0, "gain", unit.name, "auto"),
-            lr=settings.lr,
-            encoder=settings.encoder,
-            parent=self._parents.of(unit),
-        )
-        say(f"{unit.name}, {arm.name}: {choice.why}")
-        found = {"key": self._key(unit, arm, sources), "unit": unit.name, **choice.as_dict()}
-        files.write_json(self._file(unit, arm), found)
-        return self._keep(unit, arm, found)
+            known = self.stored(unit, arm, sources)
+            if known is not None:
+                return known
+            settings = self._settings
+            say(f"{unit.name}, {arm.name}: choosing what to mix in ...")
+            choice = jobs.call(
+                choose_mix,
+                unit.training,
+                open_sources(unit, arm, sources),
+                unit.classes,
+                segmenter=settings.segmenter,
+                steps=min(STEPS, settings.steps),
+                batch_size=settings.batch_size,
+                side_px=min(SIDE_PX, settings.side_px),
+                seed=derive_seed(0, "gain", unit.name, "auto"),
+                lr=settings.lr,
+                encoder=settings.encoder,
+                parent=self._parents.of(unit),
+            )
+            say(f"{unit.name}, {arm.name}: {choice.why}")
+            found = {"key": self._key(unit, arm, sources), "unit": unit.name, **choice.as_dict()}
+            files.write_json(self._file(unit, arm), found)
+            return self._keep(unit, arm, found)
 
     def _keep(self, unit: Unit, arm: Arm, found: Mapping[str, Any]) -> Arm:
         choice = MixChoice.from_dict(found)

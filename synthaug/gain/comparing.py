@@ -348,10 +348,7 @@ class _Folder:
                     "name": unit.name,
                     "training": [sample.id for sample in unit.training],
                     "test": len(unit.test),
-                    "classes": {
-                        "ids": list(unit.classes.ids),
-                        "names": list(unit.classes.names),
-                    },
+                    "classes": unit.classes.as_dict(),
                     "kind": unit.kind,
                     "hash": self._hashes[unit.name],
                 }

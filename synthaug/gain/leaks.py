@@ -45,9 +45,7 @@ def refuse_leak(unit: Unit, source: Source) -> None:
     Raises:
         InputError: some are the same.
     """
-    found = fingerprint(unit)
-    own = {key for key, _ in found.training}
-    repeated = {name for key, name in found.test if key in own}
+    found, repeated = fingerprint(unit), set(trained_on(unit))
     tested = {key: name for key, name in (*found.test, *found.masks) if name not in repeated}
     if source not in _learned:
         _learned[source] = frozenset(pictures_behind(Path(source.path)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.gain.groups import group_runs
-from synthaug.statistics import bootstrap_interval, verdict
+from synthaug.gain.statistics import bootstrap_interval, verdict
 
 Cell = tuple[str, int]
 """(unit, seed)."""
@@ -36,8 +36,8 @@ def summarise(
 
     Gains are paired: an arm minus the baseline on the same unit with the same seed; runs whose
     partner is missing do not count towards gains. Intervals are those of
-    `synthaug.statistics.bootstrap_interval` at 95 %; over several units they say what to expect
-    of another unit of the same sort, on a single unit what to expect of another seed. The best of
+    `synthaug.gain.statistics.bootstrap_interval` at 95 %; over several units they say what to
+    expect of another unit of the same sort, on a single unit what of another seed. The best of
     several arms is picked, so an arm has a second verdict, ``among_all``: that of its interval at
     100 - 5 / k %, k being the number of arms beside the baseline (Bonferroni).
 

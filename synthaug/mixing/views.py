@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synthaug.composing.cutting import cut_out, empty, movable_objects
 from synthaug.composing.parts import Cutout
-from synthaug.inpainting import inpaint
+from synthaug.mixing.inpainting import inpaint
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 from synthaug.seeding import numpy_stream
 

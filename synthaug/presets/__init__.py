@@ -100,4 +100,9 @@ def make_plan(
     """
     check(config, labelled=num_classes is not None)
     plan = GANS[config.generator].make_plan(config, size, num_classes, num_pairs)
-    return replace(plan, extra=tuple(config.plugins))
+    return replace(
+        plan,
+        extra=tuple(config.plugins),
+        flip=config.flip,
+        adapted=config.source is not None,
+    )

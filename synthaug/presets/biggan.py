@@ -64,7 +64,4 @@ def make_plan(
         watch_every=250,
         sample_every=config.sample_every or 250,
         own_plugins=own_plugins,
-        flip=config.flip,
-        keep_best=False,
-        adapted=adapted,
     )

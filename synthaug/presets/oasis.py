@@ -91,8 +91,6 @@ def make_plan(
         watch_every=every,
         sample_every=config.sample_every or every,
         own_plugins=own_plugins,
-        flip=config.flip,
-        keep_best=False,
     )
 
 

@@ -90,7 +90,7 @@ def _paper(
         watch_every=1000,
         sample_every=config.sample_every or 1000,
         own_plugins=own_plugins,
-        flip=config.flip,
+        keep_best=True,
     )
 
 
@@ -134,5 +134,5 @@ def _fast(
         watch_every=50,
         sample_every=config.sample_every or 100,
         own_plugins=own_plugins,
-        flip=config.flip,
+        keep_best=True,
     )

@@ -42,8 +42,8 @@ class Plan:
     watch_every: int
     sample_every: int
     own_plugins: Callable[[Plan], list[Plugin]]
-    flip: bool
-    keep_best: bool = True
+    flip: bool = True
+    keep_best: bool = False
     extra: tuple[str, ...] = ()
     adapted: bool = False
 

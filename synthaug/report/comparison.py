@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from synthaug import files
 from synthaug.report import figures
-from synthaug.report.frames import Frames, kept_frames, mixed_samples, most_different
+from synthaug.report.frames import mixed_samples, most_different
 from synthaug.report.templates import render
 from synthaug.report.verdict import (
     GROUPS,
@@ -32,9 +32,7 @@ from synthaug.report.verdict import (
 )
 
 
-def write_comparison_page(
-    folder: str | Path, out: str | Path | None = None, *, frames: Frames | None = None
-) -> Path:
+def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write a comparison's page as one self-contained HTML file.
 
     Args:
@@ -44,8 +42,6 @@ def write_comparison_page(
             ``predictions/UNIT/_test/ID.png``; samples that were trained on lie as
             ``samples/UNIT/SOURCE/ID.jpg`` and ``ID.png``. Pictures that are missing are left out.
         out: the file; default ``FOLDER/index.html``.
-        frames: gives the test sample of (unit, image id) instead of the ``_test`` folder; None
-            where there is none.
 
     Returns:
         Path of the page.
@@ -76,7 +72,7 @@ def write_comparison_page(
         unlearned=unlearned_line(comparison),
         groups=_group_rows(comparison),
         groups_are=GROUPS,
-        comparisons=most_different(comparison, frames or kept_frames(comparison.path)),
+        comparisons=most_different(comparison),
         samples=mixed_samples(comparison),
         settings={**manifest["settings"], "seeds": _list(manifest["seeds"])},
         hardware=manifest["hardware"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,6 @@ FRAMES_PER_UNIT = 2
 SAMPLES_PER_SOURCE = 4
 PICTURE_PX = 420
 
-Frames = Callable[[str, str], Sample | None]
-
-
-def kept_frames(path: Path) -> Frames:
-    """Read test images from where the comparison keeps them."""
-
-    def read(unit: str, name: str) -> Sample | None:
-        where = path / "predictions" / unit / "_test"
-        return _read_sample(where / f"{name}.jpg", where / f"{name}.png")
-
-    return read
-
 
 def _read_sample(image: Path, mask: Path) -> Sample | None:
     if not image.is_file() or not mask.is_file():
@@ -39,7 +27,7 @@ def _read_sample(image: Path, mask: Path) -> Sample | None:
     return image_files.read_pair(image, mask)
 
 
-def most_different(comparison: Comparison, frames: Frames) -> list[dict[str, Any]]:
+def most_different(comparison: Comparison) -> list[dict[str, Any]]:
     """Rows of pictures: the test images on which the arms' scores lie furthest apart."""
     seed, measure = comparison.manifest["seeds"][0], comparison.measure
     rows = []
@@ -60,24 +48,20 @@ def most_different(comparison: Comparison, frames: Frames) -> list[dict[str, Any
         )
         rows += [(*row, unit) for row in ranked[::-1][:FRAMES_PER_UNIT]]
     rows.sort(key=lambda row: row[0], reverse=True)
-    shown = [_frame_row(comparison, unit, name, by, frames) for _, name, by, unit in rows[:FRAMES]]
+    shown = [_frame_row(comparison, unit, name, by) for _, name, by, unit in rows[:FRAMES]]
     return [row for row in shown if row["tiles"]]
 
 
 def _frame_row(
-    comparison: Comparison,
-    unit: Mapping[str, Any],
-    name: str,
-    scores: Mapping[str, float],
-    frames: Frames,
+    comparison: Comparison, unit: Mapping[str, Any], name: str, scores: Mapping[str, float]
 ) -> dict[str, Any]:
     classes = ClassMap.from_dict(unit["classes"], f"comparison {comparison.path}")
-    truth = frames(unit["name"], name)
+    predicted = comparison.path / "predictions" / unit["name"]
+    truth = _read_sample(predicted / "_test" / f"{name}.jpg", predicted / "_test" / f"{name}.png")
     seed = comparison.manifest["seeds"][0]
     tiles = [] if truth is None else [("truth", "", _picture(truth, classes))]
     for arm, score in scores.items():
-        file = comparison.path / "predictions" / unit["name"] / arm / str(seed) / f"{name}.png"
-        ids = image_files.read_mask(file)
+        ids = image_files.read_mask(predicted / arm / str(seed) / f"{name}.png")
         image = np.full((*ids.shape, 3), 40, np.uint8)
         if truth is not None and truth.size == ids.shape:
             image = truth.image

@@ -16,7 +16,6 @@ from synthaug.report.verdict import (
     unlearned_line,
     verdict_line,
 )
-from synthaug.sample import Sample
 from synthaug.seeding import numpy_stream
 
 ARMS = ("standard", "synthetic", "standard+copy-paste", "standard+copy-paste+synthetic")
@@ -343,18 +342,6 @@ def test_frames_are_those_where_the_scores_differ_most(make_comparison):
     assert html.count("<figcaption>truth</figcaption>") == 2
     assert "<figcaption>standard+copy-paste+synthetic <b>76.0</b></figcaption>" in html
     assert html.count('alt="sample of dog"') == 4
-
-
-def test_frames_may_come_from_a_callable(make_comparison):
-    asked = []
-
-    def frames(unit, name):
-        asked.append((unit, name))
-        return Sample(np.full((40, 60, 3), 9, np.uint8), np.zeros((40, 60), np.uint8))
-
-    html = page(make_comparison(units=("dog",)), frames=frames)
-    assert asked == [("dog", "00003"), ("dog", "00002")]
-    assert html.count("<figcaption>truth</figcaption>") == 2
 
 
 def test_page_without_pictures_leaves_their_sections_out(make_comparison):

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from synthaug.statistics import Interval, bootstrap_interval, student_quantile, verdict
+from synthaug.gain.statistics import Interval, bootstrap_interval, student_quantile, verdict
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.999])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synthaug.inpainting import inpaint
+from synthaug.mixing.inpainting import inpaint
 
 
 def stripes(height, width, period=8):
