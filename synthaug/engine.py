@@ -13,7 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
@@ -49,12 +51,15 @@ class Engine:
         if precision == "auto":
             precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
         self.precision = precision
+        # Without it, the variables of SLURM or torchrun would say how many processes there are.
+        own = [LightningEnvironment()] if devices > 1 else None
         try:
             self._fabric = Fabric(
                 accelerator=accelerator,
                 devices=devices,
                 precision=precision,
                 strategy="ddp_spawn" if devices > 1 else "auto",
+                plugins=own,
             )
         except (MisconfigurationException, RuntimeError, ValueError) as error:
             reason = textwrap.shorten(str(error), 160, placeholder=" ...")
@@ -99,9 +104,16 @@ class Engine:
             return
         queue = multiprocessing.get_context("spawn").SimpleQueue()
 
+        failure: list[BaseException] = []
+
         def listen() -> None:
             while (message := queue.get()) is not None:
-                callback(message)
+                if failure:
+                    continue  # the others would wait for a full pipe
+                try:
+                    callback(message)
+                except BaseException as error:
+                    failure.append(error)
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
@@ -110,6 +122,8 @@ class Engine:
         finally:
             queue.put(None)
             thread.join()
+        if failure:
+            raise failure[0]
 
     @property
     def device(self) -> torch.device:
@@ -138,8 +152,7 @@ class Engine:
             return
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        mean = self._fabric.all_reduce(flat, reduce_op="mean")
-        assert isinstance(mean, Tensor)
+        mean = self._sum(flat) / self.world_size
         for gradient, part in zip(
             gradients, torch.split(mean, [g.numel() for g in gradients]), strict=True
         ):
@@ -151,19 +164,18 @@ class Engine:
             return values
         rows = values.new_zeros(self.world_size, len(values))
         rows[self.rank] = values
-        gathered = self._fabric.all_reduce(rows, reduce_op="sum")
-        assert isinstance(gathered, Tensor)
-        return gathered.flatten()
+        return self._sum(rows).flatten()
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         if self.world_size == 1:
             return flag
-        total = self._fabric.all_reduce(
-            torch.tensor(float(flag), device=self.device), reduce_op="sum"
-        )
-        assert isinstance(total, Tensor)
-        return bool(total > 0)
+        return bool(self._sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """Replace values by their sum over the processes; Fabric's would wait for the device."""
+        dist.all_reduce(values)
+        return values
 
     def barrier(self) -> None:
         """Wait for all processes."""

@@ -25,7 +25,7 @@ from synthaug.quality.perceptual import Diversity, PerceptualSpace, TrainingSet
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters.contract import Item
-from synthaug.segmenters.semantic import build_segmenter, optimise, predict
+from synthaug.segmenters.semantic import build_segmenter, default_device, optimise, predict
 from synthaug.stages import Progress, counted, counting
 
 AGREEMENT_SIDE_PX = 192
@@ -175,7 +175,7 @@ def mask_agreement(
     size = working_size(pairs[0].size, AGREEMENT_SIDE_PX)
     training = [resized(sample, *size) for sample in samples]
     real = [resized(pair, *size) for pair in pairs]
-    model = build_segmenter("unet", len(classes), seed=seed)
+    model = build_segmenter("unet", len(classes), seed=seed).to(default_device())
     batches = _MildBatches(training, steps, batch_size, seed)
     losses = optimise(model, batches, classes, seed=seed, progress=progress)
     stream = numpy_stream(seed, "agreement", "test")

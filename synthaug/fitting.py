@@ -27,7 +27,7 @@ from synthaug.keeping import Keeper, Run
 from synthaug.monitoring import COLLAPSED, Monitor
 from synthaug.presets import make_plan
 from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
-from synthaug.seeding import derive_seed
+from synthaug.seeding import derive_seed, torch_seeded
 from synthaug.training import TrainingState, train
 from synthaug.training_pairs import (
     KEPT_CROPS,
@@ -42,6 +42,8 @@ from synthaug.training_pairs import (
 
 MOST_PAINTED = 255
 """Classes of a generator that paints masks: all that 8 bits hold beside the ignore id."""
+RESIDENT_BYTES = 2 * 10**9
+"""Training pictures of more than this stay in the computer's memory, out of the GPU's."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,12 @@ def fit(
     if kinds:
         plan = replace(plan, gan={**plan.gan, "num_classes": len(kinds)})
     batch = plan.loop.batch_size
-    if batch % config.devices:
-        whole = config.devices * -(-batch // config.devices)
+    least = config.devices if config.devices == 1 else 2 * config.devices
+    if batch % config.devices or batch < least:  # pairs alone have no others to be told from
+        whole = max(least, config.devices * -(-batch // config.devices))
         raise InputError(
-            f"a batch of {batch} pairs cannot be shared by {config.devices} devices: "
-            f"use --batch-size {whole}"
+            f"a batch of {batch} pairs cannot be shared by {config.devices} devices, two or more "
+            f"to each: use --batch-size {whole}"
         )
     precision = manifest.get("precision", config.precision) if resume else config.precision
     engine = Engine(config.accelerator, config.devices, precision)  # auto may differ elsewhere
@@ -232,9 +235,12 @@ def _compose(
 
 def _run(engine: Engine, run: Run, progress: Callable[[Progress], None] | None) -> bool:
     """Train in one process; returns whether it was interrupted."""
+    with torch_seeded(derive_seed(run.config.seed, "fit", "initial weights")):
+        return _trained(engine, run, progress)
+
+
+def _trained(engine: Engine, run: Run, progress: Callable[[Progress], None] | None) -> bool:
     plan, main = run.plan, engine.rank == 0
-    rng = torch.random.get_rng_state()
-    torch.manual_seed(derive_seed(run.config.seed, "fit", "initial weights"))
     gan = gans.build(plan.gan)
     scale = None if gan.paints_masks else gan.real_scale
     images, masks = training_tensors(run.pairs, run.classes, plan.size, scale)
@@ -272,14 +278,18 @@ def _run(engine: Engine, run: Run, progress: Callable[[Progress], None] | None) 
             return stop
 
         if state.step < plan.loop.iterations:
-            train(state, images.to(engine.device), _to(masks, engine.device), engine, after_step)
+            train(state, *_near(images, masks, engine.device), engine, after_step)
     engine.barrier()
-    torch.random.set_rng_state(rng)
     return state.step < plan.loop.iterations
 
 
-def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device)
+def _near(
+    images: Tensor, masks: Tensor | None, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Move training pictures and masks to a device, or leave them where they would fill it."""
+    size = images.nbytes + (0 if masks is None else masks.nbytes)
+    home = device if size <= RESIDENT_BYTES else images.device
+    return images.to(home), None if masks is None else masks.to(home)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from synthaug.plugins.diffaug import DiffAugment
 from synthaug.quality.features import Lite0Features
 from synthaug.quality.frechet import SifidReference, frechet_distances, positions
 from synthaug.quality.perceptual import PerceptualSpace, pairwise_diversity
-from synthaug.seeding import derive_seed, torch_stream
+from synthaug.seeding import derive_seed, torch_seeded, torch_stream
 
 SAMPLES = 16
 ENOUGH_DIVERSITY = 0.6
@@ -51,8 +51,7 @@ class Monitor:
         self.seed = seed
         self.space = PerceptualSpace(*size, self.net)
         reals = F.interpolate(images[:8].cpu(), size, mode="area")
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            torch.manual_seed(derive_seed(seed, "monitor"))
+        with torch_seeded(derive_seed(seed, "monitor")), torch.inference_mode():
             copies = reals.repeat(-(-SAMPLES // len(reals)), 1, 1, 1)[:SAMPLES]
             lens = DiffAugment(p=0.8, close_up=1.0)
             copies = lens.transform(PairBatch((copies,))).images[0]

@@ -132,9 +132,9 @@ def train(
 
     Args:
         state: continues at ``state.step``.
-        images: (P, 3, H, W) in [-1, 1], all real pictures on the device.
-        masks: (P, N, H, W) one-hot, zero where ignored, or (P, H, W) indices for a GAN that
-            paints masks, or (P,) classes of whole pictures; None without any.
+        images: (P, 3, H, W) in [-1, 1], all real pictures, on the device or the CPU.
+        masks: beside them, (P, N, H, W) one-hot, zero where ignored, or (P, H, W) indices for a
+            GAN that paints masks, or (P,) classes of whole pictures; None without any.
         engine: device, precision and the other processes.
         after_step: called with the mean of every loss term; True stops the training.
     """
@@ -145,7 +145,10 @@ def train(
         gan.before_step(state.step, state.ema)
         torch.manual_seed(derive_seed(settings.seed, "fit", engine.rank, state.step))
         pick = torch.randint(len(images), (share,), device=images.device)
-        chosen = images[pick], None if masks is None else masks[pick]
+        chosen = (
+            images[pick].to(engine.device),
+            None if masks is None else masks[pick].to(engine.device),
+        )
         pretraining = state.step < gan.pretrain_steps
         with engine.autocast():
             real = _transform(state, gan.prepare(*chosen)) if gan.paints_masks else None

@@ -86,6 +86,34 @@ def test_two_processes_share_gradients_and_hold_equal_weights(tmp_path):
     assert one["losses"] != two["losses"]  # each trained on draws of its own
 
 
+def send_much(engine, report):
+    """Tell more than a pipe holds."""
+    if engine.rank == 0:
+        for number in range(3):
+            report("x" * 100_000 + str(number))
+    engine.barrier()
+    return engine.world_size
+
+
+def test_a_progress_line_that_fails_neither_hangs_nor_is_lost(monkeypatch):
+    """Started from SLURM and torchrun alike, whose variables tell of one process."""
+    for name, value in (("SLURM_NTASKS", "1"), ("SLURM_JOB_NAME", "job"), ("SLURM_PROCID", "0")):
+        monkeypatch.setenv(name, value)
+    for name, value in (("WORLD_SIZE", "1"), ("RANK", "0"), ("TORCHELASTIC_RUN_ID", "a")):
+        monkeypatch.setenv(name, value)
+    heard = []
+
+    def closed(message):
+        heard.append(message[-1])
+        raise BrokenPipeError("nobody listens")
+
+    engine = Engine("cpu", 2, "32-true")
+    assert engine.world_size == 2
+    with pytest.raises(BrokenPipeError, match="nobody listens"), engine.relay(closed) as report:
+        assert engine.launch(send_much, report) == 2
+    assert heard == ["0"]
+
+
 def test_one_process_is_a_plain_call(tmp_path):
     seen = []
     engine = Engine("cpu", 1, "32-true")

@@ -300,14 +300,15 @@ def test_sample_sheets_stay_small(tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"batch of 3 pairs.*2 devices: use --batch-size 4"):
-        quick(tmp_path, batch_size=3, devices=2)
+    for batch_size in (2, 3):
+        with pytest.raises(InputError, match=rf"{batch_size} pairs.*2 devices.*use --batch-size 4"):
+            quick(tmp_path, batch_size=batch_size, devices=2)
     assert not (tmp_path / "out").exists()
 
 
 def test_two_processes_write_a_generator(tmp_path):
     steps = []
-    out = quick(tmp_path, iterations=2, devices=2, progress=lambda p: steps.append(p.step))
+    out = quick(tmp_path, iterations=2, batch_size=4, devices=2, progress=lambda p: steps.append(p.step))
     assert steps == [1, 2]
     assert load_generator(out).sample(0).size == (48, 64)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from synthaug.seeding import derive_seed, numpy_stream, python_stream, torch_stream
+from synthaug.seeding import derive_seed, numpy_stream, python_stream, torch_seeded, torch_stream
 
 
 def test_streams_repeat():
@@ -11,6 +11,18 @@ def test_streams_repeat():
     assert python_stream(1, "a", 2).random() == python_stream(1, "a", 2).random()
     first = torch.rand(4, generator=torch_stream(1, "a", 2))
     assert torch.equal(first, torch.rand(4, generator=torch_stream(1, "a", 2)))
+
+
+def test_seeded_draws_repeat_and_leave_the_global_stream_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    drawn = []
+    for _ in range(2):
+        with torch_seeded(7):
+            drawn.append(torch.rand(2))
+    assert torch.equal(*drawn)
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_names_seeds_and_order_give_different_streams():

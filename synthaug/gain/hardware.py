@@ -22,8 +22,8 @@ def hardware() -> dict[str, Any]:
 
 
 def peak_memory_gb() -> float | None:
-    """Most memory that this process has held so far, on the GPU where there is one, in GB."""
-    if torch.cuda.is_available():
+    """Most memory that this process has held so far, on the GPU if it computed there, in GB."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
         return round(torch.cuda.max_memory_allocated() / 1e9, 3)
     peak = peak_resident_gb()
     return None if peak is None else round(peak, 3)

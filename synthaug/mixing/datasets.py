@@ -94,6 +94,7 @@ class SynthMix(Dataset[Any]):
         self.adapt = adapt
         self.provenance = provenance
         self.epoch = 0
+        self._auto = ratio == "auto"
         self._ratio = None if ratio == "auto" else float(ratio)
         self._given_length = length
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
@@ -107,6 +108,27 @@ class SynthMix(Dataset[Any]):
 
             self._ratio = mix_of_bank(self.bank).arm.shares.get("synthetic", 0.0)
         return self._ratio
+
+    def settle(self) -> None:
+        """Choose now if the ratio is ``"auto"``: in a process group the first one, for all.
+
+        All processes of the group must call it; `batch_sampler` does.
+
+        Raises:
+            InputError: as `synthaug.mixing.auto.mix_of_bank`, in every process.
+        """
+        if self._auto and dist.is_available() and dist.is_initialized():
+            found: list[Any] = [None]
+            if dist.get_rank() == 0:
+                try:
+                    found = [self.ratio]
+                except InputError as error:
+                    found = [error]
+            dist.broadcast_object_list(found, src=0)
+            if isinstance(found[0], InputError):
+                raise found[0]
+            self._ratio = found[0]
+        len(self)  # before workers start
 
     @cached_property
     def _share(self) -> Fraction:
@@ -258,7 +280,7 @@ class MixBatchSampler(Sampler[list[Position]]):
             rank = dist.get_rank() if grouped else 0
         if not 0 <= rank < num_replicas:
             raise InputError(f"rank is {rank}: give 0 to {num_replicas - 1}, below num_replicas")
-        len(mix)  # a ratio of "auto" is chosen now, not by every worker
+        mix.settle()
         self.mix = mix
         self.batch_size = batch_size
         self.drop_last = drop_last

@@ -62,8 +62,9 @@ def seed_worker(worker_id: int) -> None:
     (``Subset``, ``ConcatDataset``, `SynthMix`), lists, dicts, partials, bound methods, closures,
     defaults of functions, and what its ``__getitem__`` or ``__iter__`` takes from its module. A
     pipeline in a set, which has no order, inside the ``collate_fn``, or in a function that these
-    call, is not reached. Python's and NumPy's global generators, which code of your own dataset may
-    use, are seeded from the same seed. In distributed training the streams differ per rank as well.
+    call, is not reached. Python's, NumPy's and torch's global generators, which code of your own
+    dataset and torchvision's transforms use, are seeded from the same seed. In distributed training
+    the streams differ per rank as well.
 
     Args:
         worker_id: given by the loader, unused: the seed already tells the workers apart.
@@ -78,6 +79,7 @@ def seed_worker(worker_id: int) -> None:
         )
     random.seed(seeding.derive_seed(seed, "worker", "python"))
     np.random.seed(seeding.derive_seed(seed, "worker", "numpy") % 2**32)  # noqa: NPY002
+    sys.modules["torch"].manual_seed(seed)  # on the first rank that is what it is seeded with
     dataset = sys.modules["torch.utils.data"].get_worker_info().dataset
     for index, pipeline in enumerate(find_pipelines(dataset)):
         pipeline.set_random_state(

@@ -36,7 +36,7 @@ class OverfitMeter(nn.Module):
         self.target = target
         self.most = most
         self.swing = swing
-        self.register_buffer("signs", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("signs", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self.register_buffer("p", torch.zeros((), dtype=torch.float64))
@@ -48,7 +48,7 @@ class OverfitMeter(nn.Module):
 
     def observe(self, real_scores: Tensor) -> None:
         """Count a batch of scores (B,); 0 counts as real."""
-        self.signs += float((real_scores >= 0).double().mul(2).sub(1).sum())
+        self.signs += 2 * int((real_scores >= 0).sum()) - len(real_scores)
         self.count += len(real_scores)
         self.batches += 1
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from synthaug.backbone import FrozenLite0
 from synthaug.errors import InputError
-from synthaug.seeding import derive_seed, torch_stream
+from synthaug.seeding import derive_seed, torch_seeded, torch_stream
 from synthaug.weights import inception_v3_path
 
 Network = Literal["auto", "inception_v3", "efficientnet_lite0"]
@@ -90,8 +90,7 @@ class InceptionFeatures(FeatureNet):
         super().__init__()
         from torchvision.models import inception_v3
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "features"))
+        with torch_seeded(derive_seed(seed, "features")):
             whole: Any = inception_v3(weights=None, init_weights=False, aux_logits=True)
         if path is not None:
             whole.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
-from synthaug.seeding import derive_seed
+from synthaug.seeding import derive_seed, torch_seeded
 from synthaug.segmenters.semantic import STRIDE_PX, padded
 
 
@@ -90,8 +90,7 @@ def build_network(
         raise InputError(
             f"{module_name} has no function {function_name!r}: name it as package.module:function"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "segmenter", "weights"))
+    with torch_seeded(derive_seed(seed, "segmenter", "weights")):
         try:
             network = factory(num_classes=num_classes)
         except Exception as error:
@@ -112,11 +111,12 @@ def build_network(
 def _try(network: CheckedNetwork, size: tuple[int, int]) -> None:
     """Run a network on a black image, padded if it must be; leave it so that it runs."""
     network.eval()
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     for multiple in (1, STRIDE_PX):
         network.multiple = multiple
         try:
             with torch.inference_mode():
-                network(torch.zeros(1, 3, *size))
+                network(torch.zeros(1, 3, *size, device=device))
             return
         except InputError:
             raise

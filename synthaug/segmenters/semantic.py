@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from synthaug.errors import InputError
 from synthaug.sample import ClassMap, resize_image, resize_mask
-from synthaug.seeding import derive_seed
+from synthaug.seeding import derive_seed, torch_seeded
 from synthaug.segmenters.contract import Item, Stream
 from synthaug.weights import efficientnet_lite0_state
 
@@ -82,8 +82,7 @@ def build_segmenter(
 
     if arch not in _MODELS:
         raise InputError(f"unknown architecture {arch!r}: choose one of {', '.join(_MODELS)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "segmenter", "weights"))
+    with torch_seeded(derive_seed(seed, "segmenter", "weights")):
         try:
             net = getattr(smp, _MODELS[arch])(
                 encoder, encoder_weights=None, classes=num_classes, **_OPTIONS.get(arch, {})
@@ -182,8 +181,7 @@ def optimise(
     optimiser = torch.optim.AdamW(weights, lr=lr, weight_decay=1e-4)
     warmup = max(1, round(stream.steps * WARMUP_SHARE))
     losses = torch.zeros(stream.steps, device=device)  # read once: reading waits for the device
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "segmenter", "training"))
+    with torch_seeded(derive_seed(seed, "segmenter", "training")):
         model.train()
         for step in range(stream.steps):
             for group in optimiser.param_groups:
@@ -292,8 +290,12 @@ def resized(item: Item, size: tuple[int, int] | None) -> Item:
 
 
 def default_device() -> torch.device:
-    """Return the first CUDA device, or the CPU where there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the first CUDA device; the CPU where there is none, and in `DataLoader` workers.
+
+    CUDA cannot be started in a process that was forked from one that uses it.
+    """
+    worker = torch.utils.data.get_worker_info() is not None
+    return torch.device("cuda" if torch.cuda.is_available() and not worker else "cpu")
 
 
 def _groups_of_one_size(

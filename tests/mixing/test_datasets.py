@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from synthaug.bank import Bank
 from synthaug.errors import InputError
 from synthaug.mixing import SynthMix, seed_worker, standard_augmentation, workers
+from synthaug.mixing.arms import Arm
+from synthaug.mixing.auto import MixChoice
 from synthaug.sample import Sample
 
 KEPT = ["00000", "00001", "00003", "00004", "00005", "00006", "00007"]
@@ -217,6 +219,40 @@ def test_the_process_group_is_asked_for_the_rank(
     assert (sampler.rank, sampler.num_replicas) == (1, 2)
     monkeypatch.delenv("RANK", raising=False)
     assert workers._rank() == 1
+
+
+def test_processes_that_train_together_mix_in_the_share_that_the_first_chose(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sent(found: list[Any], src: int) -> None:
+        told.append(found[0])
+        found[0] = 0.25 if rank else found[0]
+
+    told: list[Any] = []
+    rank = 0
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(dist, "broadcast_object_list", sent)
+    arm = Arm("standard+synthetic 0.75", {"real": 0.25, "synthetic": 0.75}, augment=True)
+    chosen = MixChoice(arm, {}, "so it came out")
+    monkeypatch.setattr("synthaug.mixing.auto.mix_of_bank", lambda _: chosen)
+    ratios = []
+    for rank in (0, 1):  # noqa: B007 - the stand-ins above read it
+        mix = SynthMix(real_items(6), bank.path)
+        mix.batch_sampler(4)
+        ratios.append(mix.ratio)
+    assert told == [0.75, None]
+    assert ratios == [0.75, 0.25]
+
+    def failing(_: object) -> MixChoice:
+        raise InputError("the bank is damaged")
+
+    monkeypatch.setattr("synthaug.mixing.auto.mix_of_bank", failing)
+    rank = 0
+    with pytest.raises(InputError, match="damaged"):
+        SynthMix(real_items(6), bank.path).batch_sampler(4)
+    assert str(told[-1]) == "the bank is damaged"  # the others are told, too
 
 
 def test_the_bank_is_opened_late_and_never_pickled(bank: Bank, tmp_path: Path) -> None:

@@ -199,6 +199,29 @@ def test_every_rank_of_a_training_draws_its_own(monkeypatch: pytest.MonkeyPatch)
     assert not first & second
 
 
+class Torch:
+    """What torchvision's transforms draw from."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> float:
+        return float(torch.rand(()))
+
+
+def test_torch_draws_differ_by_rank_and_are_its_own_on_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+    for rank, prepare in (("0", None), ("0", seed_worker), ("1", seed_worker)):
+        monkeypatch.setenv("RANK", rank)
+        start = torch.Generator().manual_seed(3)
+        loader = DataLoader(Torch(), num_workers=1, worker_init_fn=prepare, generator=start)
+        drawn.append(torch.cat(list(loader)).tolist())
+    assert drawn[0] == drawn[1]
+    assert not set(drawn[1]) & set(drawn[2])
+
+
 def test_outside_a_worker_it_says_how_to_use_it() -> None:
     with pytest.raises(InputError, match="worker_init_fn=seed_worker"):
         seed_worker(0)

@@ -9,6 +9,7 @@ from synthaug.errors import InputError
 from synthaug.sample import ClassMap
 from synthaug.segmenters import SEGMENTERS, build_learner
 from synthaug.segmenters.contract import Item
+from synthaug.segmenters.factory import build_network
 
 CLASSES = ClassMap((0, 1))
 SOURCE = """
@@ -17,6 +18,9 @@ from torch import nn
 
 def linear(num_classes):
     return nn.Conv2d(3, num_classes, 1)
+
+def elsewhere(num_classes):
+    return linear(num_classes).to("meta")
 
 def small(num_classes):
     return nn.Conv2d(3, num_classes, 1, stride=2)
@@ -85,6 +89,10 @@ def test_pictures_are_padded_for_a_network_that_needs_multiples_of_its_stride() 
     assert learner.segment([halves(0).image])[0].shape == (32, 48)
     with pytest.raises(InputError, match=r"users_nets:broken fails on images \(1, 3, 40, 50\)"):
         build_learner("users_nets:broken", 2, size=(40, 50))
+
+
+def test_a_network_is_tried_where_it_lies() -> None:
+    assert build_network("users_nets:elsewhere", 2, size=(32, 48)).multiple == 1
 
 
 def test_users_network_learns() -> None:

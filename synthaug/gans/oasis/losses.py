@@ -28,7 +28,9 @@ def class_weights(labels: Tensor, num_classes: int, largest: float | None = None
     Returns:
         (N,) float; 0 for absent classes, and for all of them where nothing is labelled.
     """
-    count = torch.bincount(labels.flatten() + 1, minlength=num_classes + 1)[1:].float()
+    slots = labels.flatten() + 1
+    count = torch.zeros(num_classes + 1, dtype=torch.int64, device=labels.device)
+    count = count.scatter_add_(0, slots, torch.ones_like(slots))[1:].float()  # no wait for a GPU
     present = count > 0
     weights = labels.numel() / (present.sum().clamp_min(1) * count.clamp_min(1)) * present
     return weights if largest is None else weights.clamp_max(largest)

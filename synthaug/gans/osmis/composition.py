@@ -106,9 +106,8 @@ class Composition(nn.Module):
         """
         u = torch.special.ndtr(draws)
         image, mask = self._ground(u[:, :BACKGROUND_DRAWS], pair)
-        for slot in range(MAX_OBJECTS):
-            if not bool((self.classes[:, slot] >= 0).any()):
-                break
+        slots = int((self.classes >= 0).any(0).sum())  # they are filled one after the other
+        for slot in range(slots):
             first = BACKGROUND_DRAWS + OBJECT_DRAWS * slot
             image, mask = self._paste(image, mask, u[:, first : first + OBJECT_DRAWS], pair, slot)
         return image, mask
