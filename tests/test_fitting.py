@@ -308,7 +308,9 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 def test_two_processes_write_a_generator(tmp_path):
     steps = []
-    out = quick(tmp_path, iterations=2, batch_size=4, devices=2, progress=lambda p: steps.append(p.step))
+    out = quick(
+        tmp_path, iterations=2, batch_size=4, devices=2, progress=lambda p: steps.append(p.step)
+    )
     assert steps == [1, 2]
     assert load_generator(out).sample(0).size == (48, 64)
 
