@@ -72,6 +72,10 @@ class Bank(Sequence[Sample]):
                 raise InputError(f"bank folder {part} is missing: generate the bank again")
         return folder.read_pairs(images, masks)
 
+    def __fspath__(self) -> str:
+        """Return the folder: a bank may be given wherever its folder may."""
+        return str(self.path)
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from pathlib import Path
 from types import FrameType
 
@@ -100,6 +101,11 @@ def fit(
         InputError: bad input, an output folder in use, or a full disk.
         KeyboardInterrupt: Ctrl-C, after the checkpoint is saved.
     """
+    for name, given in {"image": image, "mask": mask, "images": images, "masks": masks}.items():
+        if given is not None and not isinstance(given, str | PathLike):
+            raise InputError(f"{name} is a {type(given).__name__}: give the path to read it from")
+    if config is not None and not isinstance(config, FitConfig):
+        raise InputError(f"config is a {type(config).__name__}: give a synthaug.config.FitConfig")
     target = FitFolder(out)
     if resume:
         if any(given is not None for given in (image, mask, images, masks, objects)):

@@ -299,6 +299,13 @@ def test_sample_sheets_stay_small(tmp_path):
     assert Image.open(tmp_path / "samples" / "000007.png").size == (3 * 512, 2 * 150)
 
 
+def test_arrays_and_plain_dicts_are_told_what_to_give_instead(tmp_path):
+    with pytest.raises(InputError, match="image is a ndarray: give the path"):
+        fit(np.zeros((64, 64, 3), np.uint8), None, tmp_path / "out")
+    with pytest.raises(InputError, match="config is a dict"):
+        fit(*write_pair(tmp_path), tmp_path / "out", config={"preset": "fast"})
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     for batch_size in (2, 3):
         with pytest.raises(InputError, match=rf"{batch_size} pairs.*2 devices.*use --batch-size 4"):

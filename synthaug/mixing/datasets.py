@@ -7,16 +7,18 @@ import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from synthaug import seeding
 from synthaug.errors import InputError
-from synthaug.mixing.source import Source, open_source_once
+from synthaug.mixing.source import Source, check_ids_fit, open_source_once
 from synthaug.sample import Sample
 
 Position = tuple[int, int]
@@ -37,8 +39,8 @@ class SynthMix(Dataset[Any]):
         loader = DataLoader(mix, batch_sampler=mix.batch_sampler(8), num_workers=2,
                             worker_init_fn=seed_worker)
 
-    With a sampler of your own call `set_epoch` before each epoch (before the loader starts its
-    workers), as for a ``DistributedSampler``; otherwise every epoch shows the same items.
+    With a sampler of your own call `set_epoch` before each epoch, as for a ``DistributedSampler``;
+    otherwise every epoch shows the same items.
 
     Args:
         dataset: a map-style dataset of labelled images, each item ``(image, mask)`` or
@@ -79,12 +81,17 @@ class SynthMix(Dataset[Any]):
         length: int | None = None,
         provenance: bool = False,
     ) -> None:
-        if ratio != "auto" and (isinstance(ratio, str) or not 0 <= ratio <= 1):
+        if ratio != "auto" and (not isinstance(ratio, Real) or not 0 <= ratio <= 1):
             raise InputError(
                 f"ratio is {ratio}: give the share of synthetic items, 0 to 1, or auto"
             )
-        if length is not None and length < 1:
-            raise InputError(f"length is {length}: give at least one item per epoch")
+        if length is not None and (length < 1 or length != int(length)):
+            raise InputError(f"length is {length}: give a whole number of items, at least one")
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise InputError(
+                f"a {type(dataset).__name__} cannot be mixed with: give a map-style dataset, with "
+                "__len__ and __getitem__"
+            )
         if len(dataset) == 0:
             raise InputError("the dataset to mix with is empty: it needs at least one real item")
         self.dataset = dataset
@@ -93,9 +100,10 @@ class SynthMix(Dataset[Any]):
         self.transform = transform
         self.adapt = adapt
         self.provenance = provenance
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers see it change
         self._auto = ratio == "auto"
-        self._ratio = None if ratio == "auto" else float(ratio)
+        self._ratio: float | None = None if ratio == "auto" else float(ratio)
         self._given_length = length
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._real: _Structure | None = None
@@ -140,9 +148,14 @@ class SynthMix(Dataset[Any]):
             return self._given_length
         return real if share == 1 else math.floor(real / (1 - share))
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that plain indices refer to."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that plain indices refer to."""
-        self.epoch = epoch
+        """Choose the epoch that plain indices refer to, in workers that persist as well."""
+        self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int | Position) -> Any:
         """Return an item; an index alone refers to the epoch of `set_epoch`."""
@@ -229,7 +242,9 @@ class SynthMix(Dataset[Any]):
             return self.adapt(sample)
         if self._real is None:
             self._real = _structure(self.dataset[0])
-        mask = sample.mask.astype(self._real.mask_dtype)
+        dtype = self._real.mask_dtype
+        check_ids_fit(sample.mask, np.iinfo(dtype).max, dtype)
+        mask = sample.mask.astype(dtype)
         return {"image": sample.image, "mask": mask} if self._real.keyed else (sample.image, mask)
 
     def _transformed(self, item: Any) -> Any:
@@ -271,8 +286,8 @@ class MixBatchSampler(Sampler[list[Position]]):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}: give at least 1")
+        if batch_size < 1 or batch_size != int(batch_size):
+            raise InputError(f"batch_size is {batch_size}: give a whole number, at least 1")
         grouped = dist.is_available() and dist.is_initialized()
         if num_replicas is None:
             num_replicas = dist.get_world_size() if grouped else 1

@@ -210,14 +210,34 @@ class SegmentedObject:
     Attributes:
         id: class id.
         name: class name.
-        mask: (H, W) bool.
         box: left, top, right, bottom in pixels; right and bottom are exclusive.
+        parts: (H, W) numbers of all objects of its class.
+        part: its own number among them.
     """
 
     id: int
     name: str
-    mask: NDArray[np.bool_]
     box: tuple[int, int, int, int]
+    parts: NDArray[Any]
+    part: int
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) bool, made when it is asked for."""
+        mask: NDArray[np.bool_] = self.parts == self.part
+        return mask
+
+
+def check_ids_fit(ids: NDArray[np.uint8], largest: int, dtype: object) -> None:
+    """Refuse class ids that a pipeline's own masks cannot hold.
+
+    Raises:
+        InputError: an id, 255 for ignored pixels among them, is above ``largest``.
+    """
+    if ids.max() > largest:
+        raise InputError(
+            f"class id {ids.max()} does not fit into a mask of dtype {dtype}: use uint8"
+        )
 
 
 def find_objects(
@@ -236,11 +256,13 @@ def find_objects(
         if class_id == IGNORE_ID or not region.any():
             continue
         if per == "id":
-            parts = [region]
-        else:
-            count, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
-            parts = [labels == part for part in range(1, count)]
-        found += [SegmentedObject(class_id, name, part, _box(part)) for part in parts]
+            found.append(SegmentedObject(class_id, name, _box(region), region, 1))
+            continue
+        _, parts, rows, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+        for part, (left, top, width, height, _) in enumerate(rows.tolist()):
+            if part > 0:
+                box = left, top, left + width, top + height
+                found.append(SegmentedObject(class_id, name, box, parts, part))
     return found
 
 

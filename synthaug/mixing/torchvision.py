@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from synthaug.errors import InputError
 from synthaug.mixing.source import (
     SegmentedObject,
     Source,
+    check_ids_fit,
     find_objects,
     open_source_once,
     resized,
 )
-from synthaug.sample import Sample
+from synthaug.sample import IGNORE_ID, Sample
 
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
 """Entries of a target that need not be refused."""
@@ -31,12 +33,13 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
     from PyTorch's generator, which differs per `DataLoader` worker and epoch. Put it first.
 
     - ``Image`` (1 or 3, H, W): uint8 in [0, 255] or float in [0, 1], returned likewise.
-    - ``Mask`` (H, W) or (1, H, W): class ids. Under the key ``"masks"``: (N, H, W), one 0/1 mask
-      per object.
+    - ``Mask`` (H, W) or (1, H, W): class ids; True on the objects where it is bool. Under the key
+      ``"masks"``: (N, H, W), one 0/1 mask per object.
     - ``BoundingBoxes``: one per object, in the format that came in.
     - a plain tensor ``"labels"`` beside boxes or masks in a dict: the class ids of the objects.
-      ``"image_id"``, ``"orig_size"``, ``"size"`` and numbers stay. Other plain tensors beside them
-      (``"area"``, ``"iscrowd"``) are refused: they would tell of the objects that have gone.
+      ``"image_id"``, ``"orig_size"``, ``"size"`` and numbers stay. Where there are boxes or masks
+      of objects, other plain tensors, arrays and lists of values (``"area"``, ``"iscrowd"``) are
+      refused: they would tell of the objects that have gone.
 
     A generator that paints masks (``oasis``) gives the image a new look for its own mask, one
     ``Mask`` of class ids; mask, boxes and labels stay as they are.
@@ -84,7 +87,9 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         height, width = images[0].shape[-2:]
         sample = resized(source.fetch(choice), height, width)
         objects = find_objects(sample.mask, source.classes, per=self.objects)
-        return _replace(structure, "", sample, objects)
+        if any(_is_per_object(key, leaf) for key, leaf in _entries(structure)):
+            _refuse_stale("", structure)
+        return _replace(structure, "", _Pair(sample, objects, source.classes.ids[:1]))
 
 
 def _repainted(structure: Any, image: tv_tensors.Image, source: Source) -> Any:
@@ -128,33 +133,36 @@ def _exchanged(value: Any, old: Any, new: Any) -> Any:
 
 
 def _leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:
-    if isinstance(value, kind):
-        return [value]
-    children = value.values() if isinstance(value, dict) else value
-    nested = isinstance(value, (dict, tuple, list))
-    return [leaf for child in children for leaf in _leaves(child, kind)] if nested else []
+    return [leaf for _, leaf in _entries(value) if isinstance(leaf, kind)]
 
 
-def _replace(value: Any, key: str, sample: Sample, objects: list[SegmentedObject]) -> Any:
+class _Pair(NamedTuple):
+    """What is put in: a sample, its objects, the id of its background if it has masks."""
+
+    sample: Sample
+    objects: list[SegmentedObject]
+    background: tuple[int, ...]
+
+
+def _replace(value: Any, key: str, pair: _Pair) -> Any:
     if isinstance(value, dict):
-        _refuse_stale(value)
-        labelled = any(_is_per_object(k, v) for k, v in value.items())
+        labelled = _has_objects(value)
         return {
-            k: torch.tensor([o.id for o in objects], dtype=v.dtype)
+            k: torch.tensor([o.id for o in pair.objects], dtype=v.dtype)
             if labelled and k == "labels" and isinstance(v, torch.Tensor)
-            else _replace(v, k, sample, objects)
+            else _replace(v, k, pair)
             for k, v in value.items()
         }
     if isinstance(value, (tuple, list)):
-        parts = [_replace(v, "", sample, objects) for v in value]
+        parts = [_replace(v, "", pair) for v in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, tv_tensors.Image):
-        return _image(value, sample)
+        return _image(value, pair.sample)
     if isinstance(value, tv_tensors.Mask):
-        return _mask(value, key, sample, objects)
+        return _mask(value, key, pair)
     if isinstance(value, tv_tensors.BoundingBoxes) and value.shape[-1] == 4:
-        boxes = torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(-1, 4)
-        corners = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=sample.size)
+        boxes = torch.tensor([o.box for o in pair.objects], dtype=torch.float32).reshape(-1, 4)
+        corners = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=pair.sample.size)
         converted = v2.functional.convert_bounding_box_format(corners, new_format=value.format)
         return tv_tensors.wrap(converted.to(value.dtype), like=converted)
     if isinstance(value, tv_tensors.TVTensor):
@@ -172,19 +180,55 @@ def _is_per_object(key: str, value: Any) -> bool:
     )
 
 
-def _refuse_stale(target: dict[str, Any]) -> None:
-    if not any(_is_per_object(key, value) for key, value in target.items()):
+def _has_objects(target: dict[str, Any]) -> bool:
+    return any(_is_per_object(key, value) for key, value in target.items())
+
+
+def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of a structure, each with the key that it lies under."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _entries(entry, name)
+    elif isinstance(value, (tuple, list)):
+        for entry in value:
+            yield from _entries(entry, key)
+    else:
+        yield key, value
+
+
+def _refuse_stale(key: str, value: Any, *, labelled: bool = False) -> None:
+    """Refuse what would still describe the objects that are replaced."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _refuse_stale(name, entry, labelled=_has_objects(value))
         return
-    for key, value in target.items():
-        plain = isinstance(value, torch.Tensor) and not isinstance(value, tv_tensors.TVTensor)
-        if plain and value.ndim > 0 and key not in _OF_THE_PICTURE:
-            raise InputError(
-                f"target entry {key!r} would still describe the objects that are replaced: "
-                "drop it before SynthReplace"
-            )
+    listed = isinstance(value, (tuple, list))
+    if listed and key != "labels" and not _is_plain_list(value):
+        if key == "masks":
+            raise InputError("masks of objects are a list: pass them to SynthReplace as one Mask")
+        for entry in value:
+            _refuse_stale("", entry)
+        return
+    allowed = key in _OF_THE_PICTURE
+    if key == "labels":
+        allowed = labelled and isinstance(value, torch.Tensor)
+    many = listed or getattr(value, "ndim", 0) > 0
+    if many and not isinstance(value, tv_tensors.TVTensor) and not allowed:
+        name = f"entry {key!r}" if key else f"a {type(value).__name__} without a name"
+        raise InputError(
+            f"{name} would still describe the objects that are replaced: drop it before "
+            "SynthReplace, or pass a tensor 'labels' in one dict with the boxes or masks"
+        )
+
+
+def _is_plain_list(value: Sequence[Any]) -> bool:
+    """Whether a list or tuple holds numbers and words alone."""
+    return len(value) > 0 and all(isinstance(v, (bool, int, float, str)) for v in value)
 
 
 def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
+    if value.dtype != torch.uint8 and not value.is_floating_point():
+        raise InputError(f"SynthReplace got an image of {value.dtype}: pass uint8 or float")
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
     if value.ndim == 3 and value.shape[0] == 1:
         image = v2.functional.rgb_to_grayscale(image)
@@ -193,14 +237,19 @@ def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
     return tv_tensors.Image(v2.functional.to_dtype(image, value.dtype, scale=True))
 
 
-def _mask(
-    value: tv_tensors.Mask, key: str, sample: Sample, objects: list[SegmentedObject]
-) -> tv_tensors.Mask:
+def _mask(value: tv_tensors.Mask, key: str, pair: _Pair) -> tv_tensors.Mask:
+    sample, objects, background = pair
     if key == "masks":
         empty = np.zeros((0, *sample.size), np.uint8)
         stack = np.stack([o.mask for o in objects]) if objects else empty
     elif value.ndim == 2 or value.shape[0] == 1:
-        stack = np.array(sample.mask if value.ndim == 2 else sample.mask[None])
+        ids = sample.mask if value.ndim == 2 else sample.mask[None]
+        if value.dtype == torch.bool:
+            stack = ~np.isin(ids, (*background, IGNORE_ID))
+        else:
+            if not value.is_floating_point():
+                check_ids_fit(ids, torch.iinfo(value.dtype).max, value.dtype)
+            stack = np.array(ids)
     else:
         raise InputError(
             f"SynthReplace got a mask of shape {tuple(value.shape)}: pass ids (H, W), or masks of "

@@ -18,6 +18,7 @@ from synthaug.mixing._albumentations import load_albumentations
 from synthaug.mixing.source import (
     SegmentedObject,
     Source,
+    check_ids_fit,
     find_objects,
     open_source_once,
     resized,
@@ -233,10 +234,8 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         ids = sample.mask if mask.ndim == 2 else sample.mask[..., None]
         if mask.dtype == bool:
             return np.array((ids != source.classes.ids[0]) & (ids != IGNORE_ID))
-        if np.issubdtype(mask.dtype, np.integer) and ids.max() > np.iinfo(mask.dtype).max:
-            raise InputError(
-                f"class id {ids.max()} does not fit into a mask of dtype {mask.dtype}: use uint8"
-            )
+        if np.issubdtype(mask.dtype, np.integer):
+            check_ids_fit(ids, np.iinfo(mask.dtype).max, mask.dtype)
         return np.array(ids, mask.dtype, order="C")
 
     def apply_to_masks(
@@ -264,6 +263,8 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         rows = boxes / np.array([width, height, width, height], np.float32)
         processor = self.get_processor("bboxes")
         fields = list(processor.params.label_fields or []) if processor is not None else []
+        if not isinstance(bboxes, np.ndarray):
+            raise InputError("boxes without a format: name it in A.Compose(bbox_params=...)")
         if processor is None or not fields:
             extra = bboxes.shape[1] - 4 if bboxes.ndim == 2 else 0
             if extra > 1:
@@ -292,16 +293,21 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         values: list[Any] = list(range(len(objects)))
         if kind != "index":
             values = [getattr(o, kind) for o in objects]
-        known = processor.label_manager.metadata.get("bboxes", {}).get(field)
-        if kind == "name" and known is not None and known.is_numerical:
+        manager = processor.label_manager
+        known = manager.metadata["bboxes"].get(field)
+        if known is None:  # no box so far: what is put in must not decide what the field holds
+            manager.process_field("bboxes", field, [])
+            known = manager.metadata["bboxes"][field]
+        if kind == "name" and (known.is_numerical or known.encoder.is_numerical):
             raise InputError(
                 f"label field {field!r} holds numbers, SynthAugment would add class names: "
                 "set labels='id'"
             )
-        if kind != "name" and known is not None and not known.is_numerical:
-            values = [str(value) for value in values]
-        column: NDArray[Any] = processor.label_manager.process_field("bboxes", field, values)
-        stored = getattr(known, "dtype", None)
+        if kind != "name" and not known.is_numerical:
+            words = any(isinstance(label, str) for label in known.encoder.classes_)
+            values = [str(value) for value in values] if words else values
+        column: NDArray[Any] = manager.process_field("bboxes", field, values)
+        stored = known.dtype
         if stored is not None and np.issubdtype(stored, np.str_):  # else longer names are cut
             known.dtype = np.result_type(stored, np.array([str(value) for value in values]))
         return column

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from synthaug.bank import Bank
 from synthaug.errors import InputError
@@ -253,6 +254,35 @@ def test_processes_that_train_together_mix_in_the_share_that_the_first_chose(
     with pytest.raises(InputError, match="damaged"):
         SynthMix(real_items(6), bank.path).batch_sampler(4)
     assert str(told[-1]) == "the bank is damaged"  # the others are told, too
+
+
+def test_workers_that_persist_follow_the_epoch(bank: Bank) -> None:
+    mix = SynthMix(real_items(2), bank, 0.5, length=2, provenance=True)
+    loader = DataLoader(mix, batch_size=None, num_workers=1, persistent_workers=True)
+    seen = []
+    for epoch in range(3):
+        mix.set_epoch(epoch)
+        seen.append([item[2] for item in loader])
+    assert seen == [[mix.origin((epoch, place)) for place in range(2)] for epoch in range(3)]
+    assert seen[0] != seen[1]
+
+
+def test_what_cannot_be_mixed_is_one_line(bank: Bank) -> None:
+    class Endless(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+    with pytest.raises(InputError, match="Endless cannot be mixed with"):
+        SynthMix(Endless(), bank)
+    with pytest.raises(InputError, match="ratio is None"):
+        SynthMix(real_items(2), bank, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"length is 5\.5"):
+        SynthMix(real_items(2), bank, 0.5, length=5.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"batch_size is 2\.5"):
+        SynthMix(real_items(2), bank, 0.5).batch_sampler(2.5)  # type: ignore[arg-type]
+    narrow = [(image, mask.astype(np.int8)) for image, mask in real_items(2)]
+    with pytest.raises(InputError, match="255 does not fit into a mask of dtype int8"):
+        list(SynthMix(narrow, bank, 0.5, length=4))
 
 
 def test_the_bank_is_opened_late_and_never_pickled(bank: Bank, tmp_path: Path) -> None:

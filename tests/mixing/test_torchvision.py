@@ -108,6 +108,18 @@ def test_other_parts_and_banks_without_masks_are_refused(bank: Bank, maskless: B
         alone(picture(), target())
 
 
+def test_ignored_pixels_stay_so_in_masks_of_every_dtype(bank: Bank) -> None:
+    transform = SynthReplace(bank, p=1.0)
+    torch.manual_seed(0)
+    ids = transform(picture(), tv_tensors.Mask(torch.zeros(H, W, dtype=torch.uint8)))[1]
+    torch.manual_seed(0)
+    objects = transform(picture(), tv_tensors.Mask(torch.zeros(H, W, dtype=torch.bool)))[1]
+    assert (ids == 255).any()
+    assert torch.equal(objects, (ids > 0) & (ids < 255))
+    with pytest.raises(InputError, match=r"255 does not fit .* torch\.int8"):
+        transform(picture(), tv_tensors.Mask(torch.zeros(H, W, dtype=torch.int8)))
+
+
 def test_named_tuples_stay_such(bank: Bank) -> None:
     class Item(NamedTuple):
         image: Any
@@ -124,6 +136,22 @@ def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
     for stale in (torch.ones(4), torch.ones(3)):  # whatever number of objects there is
         with pytest.raises(InputError, match="'area'"):
             transform(picture(), {**target(), "area": stale})
+    bare = {k: v for k, v in target().items() if k != "labels"}
+    for labels in ([9, 9], [], np.array([9]), ["cat"]):
+        with pytest.raises(InputError, match="'labels' would still describe"):
+            transform(picture(), {**bare, "labels": labels})
+    with pytest.raises(InputError, match="'labels' would still describe"):
+        transform({"image": picture(), "target": bare, "labels": torch.tensor([9])})
+    with pytest.raises(InputError, match="a Tensor without a name would still describe"):
+        transform(picture(), target()["boxes"], torch.tensor([9, 9, 9, 9]))
+    with pytest.raises(InputError, match="'area' would still describe"):
+        transform(picture(), {**target(), "area": [1.0, 2.0]})
+    with pytest.raises(InputError, match="as one Mask"):
+        transform(picture(), {**target(), "masks": list(target()["masks"])})
+    with pytest.raises(InputError, match="uint16: pass uint8"):
+        transform(picture(torch.uint16))
+    words = transform(picture(), tv_tensors.Mask(torch.zeros(H, W)), "a caption", [1, 2])
+    assert words[2:] == ("a caption", [1, 2])  # no objects, nothing of theirs
     for number in (1, 2):
         few = {k: v[:number] for k, v in target().items() if k != "image_id"}
         kept = transform(picture(), {**few, "orig_size": torch.tensor([480, 640])})

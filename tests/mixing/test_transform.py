@@ -250,6 +250,36 @@ def test_empty_boxes_in_and_out(bank: Bank, tmp_path: Path, monkeypatch: Any) ->
     assert len(result["bboxes"]) == len(result["label"]) == len(result["masks"]) == 0
 
 
+@pytest.mark.parametrize("labels", ["id", "index"])
+def test_a_hit_on_an_image_without_boxes_does_not_decide_what_a_field_holds(
+    bank: Bank, labels: Any
+) -> None:
+    pipeline = A.Compose([SynthAugment(bank, labels=labels)], pipeline_params("coco"))
+    transform = pipeline.transforms[0]
+
+    def run(p: float, *given: Any) -> list[Any]:
+        transform.p = p
+        boxes = [[1, 1, 5, 5]] * len(given)
+        return pipeline(**real_pair(), bboxes=boxes, label=list(given))["label"]
+
+    assert set(run(1, *())) <= {0, 1, 3}
+    assert run(0, "cat") == ["cat"]
+    assert run(0, "3") == ["3"]
+    assert set(run(1, "cat")) <= {"0", "1", "3"}  # a field of words gets words
+
+
+def test_class_names_are_refused_when_numbers_come_after_a_hit_without_boxes(bank: Bank) -> None:
+    pipeline = A.Compose([always(bank)], bbox_params=pipeline_params("coco"))
+    assert set(pipeline(**real_pair(), bboxes=[], label=[])["label"]) <= {"cat", "dog"}
+    with pytest.raises(InputError, match="set labels='id'"):
+        pipeline(**real_pair(), bboxes=[[1, 1, 5, 5]], label=[3])
+
+
+def test_boxes_without_a_format_are_refused(bank: Bank) -> None:
+    with pytest.raises(InputError, match=r"A.Compose\(bbox_params"):
+        A.Compose([always(bank)])(**real_pair(), bboxes=[[1, 1, 5, 5]])
+
+
 def fake_generator(tmp_path: Path, monkeypatch: Any, *, empty: bool = False) -> str:
     """A folder that opens as a generator: the image's value is the latent seed modulo 251."""
 

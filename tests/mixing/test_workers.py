@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import random
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import albumentations as A
@@ -12,7 +14,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from synthaug.bank import Bank
 from synthaug.errors import InputError
-from synthaug.mixing import SynthAugment, SynthMix, seed_worker
+from synthaug.mixing import SynthAugment, SynthMix, seed_worker, workers
 from synthaug.mixing.workers import find_pipelines
 
 BATCHES, BATCH = 4, 6
@@ -186,6 +188,63 @@ def test_pipelines_of_classes_modules_slots_and_long_lists_are_found() -> None:
     found = find_pipelines([OfModule(), Slots(), default, ConcatDataset(many)])
     assert {id(p) for p in found} == {id(p) for p in [*made, PIPELINE]}
     assert len(found) == 5
+
+
+def helper(image: Any) -> Any:
+    return HELPED(image=image)
+
+
+HELPED, COMPREHENDED, STATIC = neighbour(), neighbour(), neighbour()
+
+
+class Indirect(Augmented):
+    """Uses pipelines in methods, functions, comprehensions and properties alone."""
+
+    def __init__(self) -> None:
+        pass
+
+    def load(self, image: Any) -> Any:
+        return PIPELINE(image=image)
+
+    @staticmethod
+    def plain(image: Any) -> Any:
+        return STATIC(image=image)
+
+    @property
+    def many(self) -> Any:
+        return [COMPREHENDED(image=image) for image in (None,)]
+
+    def __getitem__(self, index: int) -> int:
+        return int(self.load(helper(index)) + self.many + self.plain(None))
+
+
+def test_pipelines_behind_methods_functions_and_comprehensions_are_found() -> None:
+    found = {id(pipeline) for pipeline in find_pipelines(Indirect())}
+    assert found == {id(p) for p in (PIPELINE, HELPED, COMPREHENDED, STATIC)}
+
+
+def test_a_mapping_that_reads_from_a_disk_is_left_alone() -> None:
+    class Lazy(Mapping[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            raise OSError("no disk")
+
+        def __iter__(self) -> Iterator[str]:
+            return iter("ab")
+
+        def __len__(self) -> int:
+            return 2
+
+    kept = neighbour()
+    assert find_pipelines([Lazy(), kept]) == [kept]
+
+
+def test_a_spawned_worker_brings_its_rank_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")  # where it is pickled ...
+    sent = pickle.dumps(seed_worker)
+    monkeypatch.setenv("RANK", "0")  # ... and where it arrives
+    monkeypatch.setattr(workers, "_brought", None)
+    assert pickle.loads(sent) is seed_worker
+    assert workers._rank() == 3
 
 
 def test_every_rank_of_a_training_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
