@@ -29,9 +29,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from synthaug.adaptation import NAMES
 from synthaug.cli.progress import fit_progress
@@ -41,7 +39,7 @@ from synthaug.files import read_json, write_json, write_text, write_with
 from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
 from synthaug.generator import Generator
-from synthaug.quality.features import Lite0Features, pooled_features, split_batches
+from synthaug.quality.features import Lite0Features, image_tensor, pooled_features, split_batches
 from synthaug.quality.frechet import fid
 from synthaug.quality.perceptual import PerceptualSpace, intra_diversity
 from synthaug.sample import Sample
@@ -84,11 +82,6 @@ def fitted(out: Path, images: Path, config: FitConfig) -> Generator:
     return Generator(out)
 
 
-def unit(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Turn pictures into (n, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-
-
 def strips(generator: Generator) -> list[list[Sample]]:
     """Draw rows of samples between pairs of latents."""
     return [generator.interpolate(2 * i, 2 * i + 1, STRIP) for i in range(STRIPS)]
@@ -102,17 +95,17 @@ def measure(
     net: Lite0Features,
 ) -> dict[str, Any]:
     """Score a generator: FID to the rest, diversity around the few, jumps between latents."""
-    fakes = unit([generator.sample(seed).image for seed in range(SAMPLES)])
-    real, made = (pooled_features(split_batches(x), net) for x in (unit(rest), fakes))
+    fakes = image_tensor([generator.sample(seed).image for seed in range(SAMPLES)])
+    real, made = (pooled_features(split_batches(x), net) for x in (image_tensor(rest), fakes))
     space = PerceptualSpace(SIDE_PX, SIDE_PX, net)
     jumps = []
     for row in rows:
-        path = space.embed(unit([sample.image for sample in row]))
+        path = space.embed(image_tensor([sample.image for sample in row]))
         steps = (path[1:] - path[:-1]).square().sum(1)
         jumps.append(float(steps.max() / steps.mean().clamp_min(1e-9)))
     return {
         "fid": fid(made, real),
-        "intra": intra_diversity(fakes, list(unit(few)), space),
+        "intra": intra_diversity(fakes, list(image_tensor(few)), space),
         "jump": mean(jumps),
     }
 

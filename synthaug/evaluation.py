@@ -15,13 +15,12 @@ import torch
 
 from synthaug.bank import Bank
 from synthaug.errors import InputError
-from synthaug.filtering import in_batches, to_tensor
+from synthaug.filtering import Yardstick, in_batches, to_tensor
 from synthaug.mixing import standard_augmentation
 from synthaug.mixing.source import resized, working_size
-from synthaug.quality.features import FeatureNet, Lite0Features, Network, load_feature_net
-from synthaug.quality.frechet import SifidReference
+from synthaug.quality.features import Network, load_feature_net
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, mean_iou
-from synthaug.quality.perceptual import Diversity, PerceptualSpace, TrainingSet
+from synthaug.quality.perceptual import Diversity
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters.contract import Item
@@ -80,20 +79,21 @@ def evaluate(
     seconds: dict[str, float] = {}
     with _timed("load", seconds):
         pairs = bank.pairs()
-        meter = _Meter.build(pairs, load_feature_net(network, weights))
+        yardstick = Yardstick(pairs, load_feature_net(network, weights))
+        threshold = yardstick.training.near_copy_threshold()
     height, width = pairs[0].size
 
     def shown(part: str, samples: Iterable[Sample]) -> Iterator[Sample]:
         return counted(islice(samples, count), count, progress, part)
 
     with _timed(part := "bank", seconds):
-        ours = meter.measure(shown(part, bank))
+        ours = _measure(yardstick, shown(part, bank))
     with _timed(part := "standard augmentation", seconds):
         augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "standard"))
-        standard = meter.measure(shown(part, _augmented(cycle(pairs), augment)))
+        standard = _measure(yardstick, shown(part, _augmented(cycle(pairs), augment)))
     with _timed(part := "bank and standard augmentation", seconds):
         augment = standard_augmentation(height, width, derive_seed(seed, "evaluate", "both"))
-        both = meter.measure(shown(part, _augmented(bank, augment)), with_sifid=False)
+        both = _measure(yardstick, shown(part, _augmented(bank, augment)), with_sifid=False)
     agreement = None
     if agreement_steps and bank.classes.ids:
         with _timed(part := "mask agreement", seconds):
@@ -108,7 +108,7 @@ def evaluate(
     filtered = bank.manifest.get("filter", {}).get("memorised")
     return {
         "samples": count,
-        "network": meter.net.name,
+        "network": yardstick.net.name,
         "sifid": {"bank": ours.sifid, "standard": standard.sifid},
         "diversity": {
             "bank": ours.diversity,
@@ -122,10 +122,10 @@ def evaluate(
             for name, m in (("bank", ours), ("standard", standard))
         },
         "memorised": {
-            "bank": sum(d < meter.near_copy_distance for d in ours.nearest),
-            "standard": sum(d < meter.near_copy_distance for d in standard.nearest),
+            "bank": sum(d < threshold for d in ours.nearest),
+            "standard": sum(d < threshold for d in standard.nearest),
             "filtered": filtered,
-            "threshold": meter.near_copy_distance,
+            "threshold": threshold,
         },
         "mask_agreement": agreement,
         "seconds": seconds,
@@ -170,10 +170,10 @@ def mask_agreement(
     Raises:
         InputError: there is no sample.
     """
-    if not samples:
-        raise InputError("there is no sample to train on: give at least one")
     size = working_size(pairs[0].size, AGREEMENT_SIDE_PX)
     training = [resized(sample, *size) for sample in samples]
+    if not training:
+        raise InputError("there is no sample to train on: give at least one")
     real = [resized(pair, *size) for pair in pairs]
     model = build_segmenter("unet", len(classes), seed=seed).to(default_device())
     batches = _MildBatches(training, steps, batch_size, seed)
@@ -216,41 +216,24 @@ class _Figures:
     nearest: list[float] = field(default_factory=list)
 
 
-@dataclass
-class _Meter:
-    """Real statistics, computed once for all sets of images."""
-
-    net: FeatureNet
-    reference: SifidReference
-    space: PerceptualSpace
-    training: TrainingSet
-    near_copy_distance: float
-
-    @classmethod
-    def build(cls, pairs: Sequence[Sample], net: FeatureNet) -> _Meter:
-        reals = [to_tensor([pair])[0] for pair in pairs]
-        space = PerceptualSpace(*pairs[0].size, net if isinstance(net, Lite0Features) else None)
-        training = TrainingSet(reals, space)
-        threshold = training.near_copy_threshold()
-        return cls(net, SifidReference(reals, net), space, training, threshold)
-
-    def measure(self, samples: Iterable[Sample], *, with_sifid: bool = True) -> _Figures:
-        distances, diversity, figures = [], Diversity(), _Figures()
-        for batch in in_batches(samples):
-            images = to_tensor(batch)
-            with torch.inference_mode():
-                if with_sifid:
-                    maps = self.net(images)
-                    distances.append(self.reference.score(maps))
-                    embedded = self.space.embed_with(self.net, images, maps)
-                else:
-                    embedded = self.space.embed(images)
-                diversity.add(embedded)
-                figures.nearest += self.training.distance(embedded).tolist()
+def _measure(
+    yardstick: Yardstick, samples: Iterable[Sample], *, with_sifid: bool = True
+) -> _Figures:
+    distances, diversity, figures = [], Diversity(), _Figures()
+    for batch in in_batches(samples):
+        images = to_tensor(batch)
         if with_sifid:
-            figures.sifid = torch.cat(distances).mean(0).tolist()
-        figures.diversity = diversity.value()
-        return figures
+            sifid, embedded = yardstick.look(images)
+            distances.append(sifid)
+        else:
+            with torch.inference_mode():
+                embedded = yardstick.space.embed(images)
+        diversity.add(embedded)
+        figures.nearest += yardstick.training.distance(embedded).tolist()
+    if with_sifid:
+        figures.sifid = torch.cat(distances).mean(0).tolist()
+    figures.diversity = diversity.value()
+    return figures
 
 
 class _MildBatches:

@@ -23,8 +23,14 @@ from synthaug.config import FilterConfig, make
 from synthaug.errors import InputError
 from synthaug.files import sha256_bytes
 from synthaug.formats import coco
-from synthaug.quality.features import FeatureNet, Lite0Features, batch_size_for, load_feature_net
-from synthaug.quality.features import Network as Network
+from synthaug.quality.features import (
+    FeatureNet,
+    Lite0Features,
+    Network,
+    batch_size_for,
+    image_tensor,
+    load_feature_net,
+)
 from synthaug.quality.frechet import SifidReference
 from synthaug.quality.perceptual import PerceptualSpace, TrainingSet
 from synthaug.rendering.strays import areas_of, count_main
@@ -182,8 +188,31 @@ def judge(
 
 def to_tensor(samples: Sequence[Sample]) -> Tensor:
     """Stack the images of equally large samples: (B, 3, H, W) float in [0, 1]."""
-    stacked = np.stack([sample.image for sample in samples])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+    return image_tensor([sample.image for sample in samples])
+
+
+class Yardstick:
+    """The training pictures that samples are held against, described once.
+
+    Args:
+        pairs: the training pairs.
+        net: network of SIFID.
+    """
+
+    def __init__(self, pairs: Sequence[Sample], net: FeatureNet) -> None:
+        reals = [to_tensor([pair])[0] for pair in pairs]
+        self.net = net
+        self.reference = SifidReference(reals, net)
+        self.space = PerceptualSpace(
+            *pairs[0].size, net if isinstance(net, Lite0Features) else None
+        )
+        self.training = TrainingSet(reals, self.space)
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return SIFID (B, 4) of images (B, 3, H, W), and where they lie in ``space`` (B, D)."""
+        with torch.inference_mode():
+            maps = self.net(images)
+            return self.reference.score(maps), self.space.embed_with(self.net, images, maps)
 
 
 def _score(
@@ -193,10 +222,7 @@ def _score(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[dict[str, Any]], float]:
     """Read every sample once and measure it."""
-    reals = [to_tensor([pair])[0] for pair in pairs]
-    reference = SifidReference(reals, net)
-    space = PerceptualSpace(*pairs[0].size, net if isinstance(net, Lite0Features) else None)
-    training = TrainingSet(reals, space)
+    yardstick = Yardstick(pairs, net)
     classes = bank.classes
     shown = [_present(pair.mask, classes) for pair in pairs]
     expected = [i for i in classes.ids if i in set.intersection(*shown)]
@@ -204,12 +230,9 @@ def _score(
     components = {i: max(count_main(areas_of(p.mask == i)) for p in pairs) for i in classes.ids}
     scores: list[dict[str, Any]] = []
     for batch in in_batches(bank):
-        images = to_tensor(batch)
-        with torch.inference_mode():
-            maps = net(images)
-            distances = reference.score(maps).tolist()
-            nearest = training.distance(space.embed_with(net, images, maps)).tolist()
-        for sample, sifid, distance in zip(batch, distances, nearest, strict=True):
+        distances, embedded = yardstick.look(to_tensor(batch))
+        nearest = yardstick.training.distance(embedded).tolist()
+        for sample, sifid, distance in zip(batch, distances.tolist(), nearest, strict=True):
             scores.append(
                 {
                     **dict(zip(SIFID_KEYS, sifid, strict=True)),
@@ -220,7 +243,7 @@ def _score(
             )
         if progress is not None:
             progress(len(scores), len(bank))
-    return scores, training.near_copy_threshold()
+    return scores, yardstick.training.near_copy_threshold()
 
 
 def in_batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

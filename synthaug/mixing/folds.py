@@ -13,6 +13,7 @@ from synthaug import seeding
 from synthaug.composing.composer import Composer
 from synthaug.mixing.arms import PairSource
 from synthaug.mixing.source import LATENT_SEEDS, Source, resized, working_size
+from synthaug.quality.features import image_tensor
 from synthaug.quality.perceptual import PerceptualSpace
 from synthaug.sample import Sample
 
@@ -112,8 +113,8 @@ class FoldSources:
 
     def _embedded(self, samples: Sequence[Sample]) -> Iterator[torch.Tensor]:
         for start in range(0, len(samples), _BATCH):
-            images = np.stack([sample.image for sample in samples[start : start + _BATCH]])
-            yield self._space.embed(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+            images = [sample.image for sample in samples[start : start + _BATCH]]
+            yield self._space.embed(image_tensor(images))
 
 
 def _look(source: PairSource, kind: str, seed: int) -> list[Sample]:

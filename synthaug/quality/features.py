@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthaug.backbone import FrozenLite0
@@ -174,6 +176,11 @@ def pooled_features(batches: Iterable[Tensor], net: FeatureNet) -> Tensor:
 def split_batches(images: Tensor) -> Iterator[Tensor]:
     """Cut (n, 3, H, W) into batches that a forward pass takes at once."""
     yield from torch.split(images, batch_size_for(images.shape[-2], images.shape[-1]))
+
+
+def image_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Stack images (H, W, 3) uint8 of one size to (B, 3, H, W) float in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def batch_size_for(height: int, width: int) -> int:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthaug.backbone import FrozenLite0
+from synthaug.quality.features import image_tensor
 from synthaug.sample import ClassMap, resize_image
 from synthaug.segmenters.contract import Item, Stream
-from synthaug.segmenters.semantic import collate, image_tensor, resized
+from synthaug.segmenters.semantic import collate, resized
 
 STRIDE_PX = 8
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
+from synthaug.quality.features import image_tensor
 from synthaug.sample import ClassMap, resize_image, resize_mask
 from synthaug.seeding import derive_seed, torch_seeded
 from synthaug.segmenters.contract import Item, Stream
@@ -275,11 +276,6 @@ def collate(items: Sequence[Item], classes: ClassMap) -> tuple[Tensor, Tensor]:
         raise InputError(f"samples of sizes {sorted(sizes)} cannot share a batch: resize them")
     masks = np.stack([classes.encode(item.mask) for item in items])
     return image_tensor([item.image for item in items]), torch.from_numpy(masks)
-
-
-def image_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Stack images (H, W, 3) uint8 of one size to (B, 3, H, W) float in [0, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def resized(item: Item, size: tuple[int, int] | None) -> Item:
