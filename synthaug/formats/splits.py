@@ -89,7 +89,6 @@ def read_split(
     train: int | float | None = None,
     seed: int = 0,
     ignore: Sequence[int] = (),
-    name: str | None = None,
 ) -> Unit:
     """Read a user's folders as a unit; the split is given as two more folders or drawn.
 
@@ -112,7 +111,6 @@ def read_split(
         seed: of the draw.
         ignore: ids in the masks, 0..255, that stand for "not labelled", in training and test;
             they become 255.
-        name: of the unit; by default that of the folder that holds ``images``.
 
     Returns:
         A unit of kind ``images``.
@@ -154,8 +152,8 @@ def read_split(
     samples = LazyPairs(training, labels.read_pair)
     classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))
     _warn_of_unknown(classes, test, labels)
-    default = Path(images).resolve().parent.name or Path(images).resolve().name
-    return Unit(name or default, samples, LazyPairs(test, labels.read_pair), classes, "images")
+    name = Path(images).resolve().parent.name or Path(images).resolve().name
+    return Unit(name, samples, LazyPairs(test, labels.read_pair), classes, "images")
 
 
 def _count(train: int | float, available: int) -> int:

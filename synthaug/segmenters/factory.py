@@ -23,16 +23,18 @@ class CheckedNetwork(nn.Module):
         network: the network.
         num_classes: number of classes N.
         name: what error lines call it.
+
+    Attributes:
         multiple: images are padded by reflection to sides that are multiples of this many px,
             and the logits cropped.
     """
 
-    def __init__(self, network: nn.Module, num_classes: int, name: str, multiple: int = 1) -> None:
+    def __init__(self, network: nn.Module, num_classes: int, name: str) -> None:
         super().__init__()
         self.network = network
         self.num_classes = num_classes
         self.name = name
-        self.multiple = multiple
+        self.multiple = 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits.

@@ -45,7 +45,6 @@ def test_drawn_split_is_whole_disjoint_and_repeats(write):
     others = {tuple(_ids(read_split(*folders, train=3, seed=s).training)) for s in range(6)}
     assert len(others) > 1
     assert (unit.name, unit.kind, unit.classes.ids) == ("rocks", "images", (0, 1))
-    assert read_split(*folders, name="mine").name == "mine"
 
 
 @pytest.mark.parametrize(("train", "count"), [(None, 5), (0.3, 3), (0.01, 1), (9, 9), (0.9, 9)])

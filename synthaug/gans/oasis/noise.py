@@ -110,17 +110,17 @@ def combine(noise: Tensor, other: Tensor, where: Tensor) -> Tensor:
 
 
 def interpolate(
-    noise: Tensor, other: Tensor, share: float, *, where: Tensor | None = None, arc: bool = True
+    noise: Tensor, other: Tensor, share: float, *, where: Tensor | None = None
 ) -> Tensor:
     """Go a share of the way from one noise to another.
+
+    It goes along the great circle, vector by vector, so that lengths stay those of training.
 
     Args:
         noise: (64,) or (64, h, w).
         other: likewise.
         share: 0 is ``noise``, 1 is ``other``.
         where: (h, w) bool: only there, ``noise`` elsewhere.
-        arc: along the great circle, vector by vector, so that lengths stay those of training;
-            False: along the straight line.
 
     Returns:
         (64,) if both are and ``where`` is None, else (64, h, w).
@@ -128,16 +128,13 @@ def interpolate(
     if noise.ndim != other.ndim:
         size = (noise if noise.ndim == 3 else other).shape[1:]
         noise, other = field(noise, size), field(other, size)
-    if arc:
-        lengths = noise.norm(dim=0) * other.norm(dim=0)
-        cosine = ((noise * other).sum(0) / lengths.clamp_min(1e-12)).clamp(-1, 1)
-        angle = cosine.acos()
-        sine = angle.sin().clamp_min(1e-6)
-        start, end = ((1 - share) * angle).sin() / sine, (share * angle).sin() / sine
-        near = angle.sin() < 1e-4  # parallel or opposite: no arc to follow
-        between = torch.where(near, torch.lerp(noise, other, share), start * noise + end * other)
-    else:
-        between = torch.lerp(noise, other, share)
+    lengths = noise.norm(dim=0) * other.norm(dim=0)
+    cosine = ((noise * other).sum(0) / lengths.clamp_min(1e-12)).clamp(-1, 1)
+    angle = cosine.acos()
+    sine = angle.sin().clamp_min(1e-6)
+    start, end = ((1 - share) * angle).sin() / sine, (share * angle).sin() / sine
+    near = angle.sin() < 1e-4  # parallel or opposite: no arc to follow
+    between = torch.where(near, torch.lerp(noise, other, share), start * noise + end * other)
     return between if where is None else combine(noise, between, where)
 
 
