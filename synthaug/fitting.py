@@ -176,7 +176,9 @@ def fit(
             if kinds:
                 manifest["crop_classes"] = kinds
         steps = plan.loop.iterations
-        echo(f"{plan.why}; {plan.size[1]}x{plan.size[0]} px, {steps} step{'s' * (steps > 1)}")
+        told = f", {_described(classes)}" if classes and not resume else ""
+        size = f"{plan.size[1]}x{plan.size[0]} px"
+        echo(f"{plan.why}; {size}, {steps} step{'s' * (steps > 1)}{told}")
         run = Run(target, manifest, pairs, classes, plan, config, resume)
         interrupted = engine.launch(_run, run, report)
     if interrupted:
@@ -188,6 +190,12 @@ def fit(
             f"{target.path / 'samples'} and fit again with more steps, pictures or another --seed"
         )
     return target.path
+
+
+def _described(classes: ClassMap) -> str:
+    """Name the classes that were found in the masks."""
+    shown = ", ".join(str(class_id) for class_id in classes.ids[:12])
+    return f"{len(classes)} classes: ids {shown}{', ...' * (len(classes) > 12)}"
 
 
 def _from_nothing(config: FitConfig) -> bool:
@@ -235,7 +243,7 @@ def _compose(
             progress(Progress(done, total, left, ""))
 
     words = write_composition(out, pairs, classes, config, overwrite=overwrite, progress=report)
-    echo(f"preset compose: as asked; {words}")
+    echo(f"preset compose: as asked; {words}, {_described(classes)}")
     return out
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +16,48 @@ IGNORE_ID = 255
 MAX_CLASSES = 64
 
 
-def ignore_table(ignore: Sequence[int]) -> NDArray[np.uint8]:
+def are_binary(ids: Iterable[int], ignore: Sequence[int] = ()) -> bool:
+    """Whether masks that hold these ids are black and white: then 255 is the object.
+
+    Nothing could be learned from them otherwise. Where 255 is ignored by name, they are not.
+    """
+    return set(ids) == {0, IGNORE_ID} and IGNORE_ID not in ignore
+
+
+def warn_of_lone_white(shown: Mapping[str, Set[int]], ignore: Sequence[int] = ()) -> None:
+    """Warn of masks that look binary among others that are not.
+
+    Args:
+        shown: the ids of each mask, by its name.
+        ignore: ids that stand for "not labelled".
+
+    Warns:
+        UserWarning: some hold 0 and 255 alone, while all together hold other ids.
+    """
+    lone = [name for name, ids in shown.items() if are_binary(ids, ignore)]
+    if lone and not are_binary(set().union(*shown.values()), ignore):
+        warnings.warn(
+            f"{len(lone)} of {len(shown)} masks hold 0 and 255 alone ({', '.join(lone[:3])}"
+            f"{', ...' * (len(lone) > 3)}), the others other ids: 255 means not labelled there; "
+            "if it is the object, write its id, as in the others",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def ignore_table(ignore: Sequence[int], *, binary: bool = False) -> NDArray[np.uint8]:
     """Return what each id of a mask becomes, (256,): 255 where it means "not labelled".
+
+    Args:
+        ignore: ids that mean it.
+        binary: 255 is the object, class 1.
 
     Raises:
         InputError: an id is not in 0..255.
     """
     table = np.arange(256, dtype=np.uint8)
+    if binary:
+        table[IGNORE_ID] = 1
     for value in ignore:
         if not 0 <= value <= 255:
             raise InputError(f"cannot ignore id {value}: ids of masks are 0..255")

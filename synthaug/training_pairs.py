@@ -19,7 +19,14 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.generator_folder import read_verified
-from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
+from synthaug.sample import (
+    IGNORE_ID,
+    ClassMap,
+    Sample,
+    are_binary,
+    ignore_table,
+    warn_of_lone_white,
+)
 from synthaug.seeding import numpy_stream
 
 CROPS = 2000
@@ -38,16 +45,22 @@ def read_training_pairs(
 ) -> list[Sample]:
     """Read what to learn from; pictures without masks, and pixels of ignored ids, get 255.
 
+    Where all masks together hold 0 and 255 alone, 255 is the object and becomes 1.
+
     Raises:
         InputError: nothing or too much is named, a file is unusable, or the sizes differ.
+
+    Warns:
+        UserWarning: some masks hold 0 and 255 alone, and others do not.
     """
     if (image is None) == (images is None):
         raise InputError("name what to learn from: IMAGE MASK, or --images DIR --masks DIR")
     if (image is None and mask is not None) or (images is None and masks is not None):
         raise InputError("IMAGE goes with MASK, and --images with --masks: name both of one kind")
     if image is not None:
-        pair = folder.read_pair(image, mask) if mask is not None else _unlabelled(image)
-        return [_without(pair, ignore)]
+        if mask is None:
+            return [_unlabelled(image)]
+        return _relabelled([folder.read_pair(image, mask)], ignore)
     assert images is not None
     if masks is not None:
         pairs = folder.read_pairs(images, masks)
@@ -59,7 +72,7 @@ def read_training_pairs(
                 f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
                 f"{pairs[0].size[1]}x{pairs[0].size[0]}: bring all images of {images} to one size"
             )
-    return _of_one_colour([_without(pair, ignore) for pair in pairs])
+    return _of_one_colour(pairs if masks is None else _relabelled(pairs, ignore))
 
 
 def _of_one_colour(samples: Sequence[Sample]) -> list[Sample]:
@@ -150,8 +163,13 @@ def _square(image: NDArray[np.uint8], size: int, stream: np.random.Generator) ->
     return np.asarray(crop, np.uint8)
 
 
-def _without(pair: Sample, ignore: Sequence[int]) -> Sample:
-    return replace(pair, mask=ignore_table(ignore)[pair.mask]) if ignore else pair
+def _relabelled(pairs: Sequence[Sample], ignore: Sequence[int]) -> list[Sample]:
+    """Give ids their meaning: what is ignored becomes 255, the white of binary masks 1."""
+    shown = {pair.id: set(np.unique(pair.mask).tolist()) for pair in pairs}
+    binary = are_binary(set().union(*shown.values()), ignore)
+    warn_of_lone_white(shown, ignore)
+    table = ignore_table(ignore, binary=binary)
+    return [replace(pair, mask=table[pair.mask]) for pair in pairs]
 
 
 def _unlabelled(path: str | Path) -> Sample:

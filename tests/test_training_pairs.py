@@ -51,6 +51,31 @@ def test_pictures_without_masks_have_names_of_their_own(photographs):
         read_square_crops(photographs / "cat", 32, 0)
 
 
+def test_masks_of_0_and_255_alone_are_binary(tmp_path):
+    def masks(*white):
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        for number, value in enumerate(white):
+            mask = np.zeros((40, 50), np.uint8)
+            mask[5:15, 5:15] = value
+            Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+            Image.fromarray(mask).save(tmp_path / "images" / f"{number}.png")
+        return tmp_path / "images", tmp_path / "masks"
+
+    def ids(*folders, ignore=()):
+        pairs = read_training_pairs(None, None, *folders, ignore)
+        return [np.unique(pair.mask).tolist() for pair in pairs]
+
+    assert ids(*masks(255, 0, 255)) == [[0, 1], [0], [0, 1]]
+    assert ids(*masks(255, 0, 255), ignore=[255]) == [[0, 255], [0], [0, 255]]
+    one = read_training_pairs(
+        tmp_path / "images" / "0.png", tmp_path / "masks" / "0.png", None, None
+    )
+    assert np.unique(one[0].mask).tolist() == [0, 1]
+    with pytest.warns(UserWarning, match=r"1 of 3 masks hold 0 and 255 alone \(1\), the others"):
+        assert ids(*masks(1, 255, 2)) == [[0, 1], [0, 255], [0, 2]]
+
+
 def test_one_grey_file_does_not_make_all_grey(photographs):
     folder = photographs / "cat"
     for name in ("0.png", "1.png"):

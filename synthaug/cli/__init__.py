@@ -96,6 +96,7 @@ def _options(
 ) -> None:
     # albumentations asks the package index for news at import unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     # Pillow warns of pictures of half the size that it refuses.
     warnings.filterwarnings("ignore", "Image size .* decompression bomb")
 

@@ -24,7 +24,8 @@ def generate_command(
         float | None, typer.Option(help="Share that the filter drops. [0.15]", metavar="SHARE")
     ] = None,
     coco: Annotated[
-        bool | None, typer.Option("--coco", help="Also write COCO instances JSON.")
+        bool | None,
+        typer.Option("--coco", help="Also write COCO JSON, an instance per connected part."),
     ] = None,
     render: Annotated[
         str | None, typer.Option(help="patches: render every sample from the pairs' patches.")

@@ -187,6 +187,11 @@ def _by_image(
                 "which is not among the images: export both together"
             )
         category = annotation["category_id"]
+        if category == 0 and "background_id" not in value.get("info", {}):
+            raise InputError(
+                f"{path} has a category 0, which masks have for the background: renumber "
+                "categories into 1..254"
+            )
         if type(category) is not int or not 0 <= category < 255:
             raise InputError(
                 f"{_where(annotation, images[annotation['image_id']], path)} has category id "

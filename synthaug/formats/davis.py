@@ -12,7 +12,7 @@ import numpy as np
 from synthaug.errors import InputError
 from synthaug.formats.folder import list_images, read_mask, read_pair
 from synthaug.formats.splits import LazyPairs, Unit
-from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table
+from synthaug.sample import ClassMap, Sample, are_binary, ignore_table
 
 
 def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence[int] = ()) -> Unit:
@@ -49,7 +49,7 @@ def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence
         raise InputError(
             f"video {video} in {root} has one mask: at least a second is needed to test on"
         )
-    binary = np.unique(read_mask(pairs[0][1])).tolist() == [0, 255]
+    binary = are_binary(np.unique(read_mask(pairs[0][1])).tolist(), ignore)
     read = partial(_read, binary=binary, ignore=tuple(ignore))
     first = LazyPairs(pairs, read)[0]
     classes = ClassMap.from_masks([first.mask], str(pairs[0][1]))
@@ -68,5 +68,4 @@ def _read(
     image: Path, mask: Path, sample_id: str, *, binary: bool, ignore: tuple[int, ...]
 ) -> Sample:
     sample = read_pair(image, mask, sample_id)
-    ids = (sample.mask == IGNORE_ID).astype(np.uint8) if binary else sample.mask
-    return replace(sample, mask=ignore_table(ignore)[ids])
+    return replace(sample, mask=ignore_table(ignore, binary=binary)[sample.mask])

@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats, as Pillow names them, whose pixels may differ from those that were saved."""
+_ORIENTATION = 0x0112
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 """Formats that may hold several pictures that are not one picture's thumbnails or layers."""
 
@@ -41,7 +42,8 @@ def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
             more pixels than Pillow takes, or holds several pictures.
     """
     picture = _open(path, "image")
-    if picture.mode.startswith("I") or picture.mode == "F" or _png_bits(path, picture) == 16:
+    deep = max(_png_bits(path, picture), *_tiff_bits(picture)) > 8
+    if picture.mode.startswith("I") or picture.mode == "F" or deep:
         raise InputError(
             f"image {path} has more than 8 bits per channel (mode {picture.mode}): "
             "scale it to 0..255 and save it as an 8-bit PNG"
@@ -121,9 +123,17 @@ def read_pair(image_path: str | Path, mask_path: str | Path, sample_id: str = ""
     if image.shape[:2] != mask.shape:
         raise InputError(
             f"image {image_path} is {image.shape[1]}x{image.shape[0]} px but mask {mask_path} is "
-            f"{mask.shape[1]}x{mask.shape[0]}: export both at one size"
+            f"{mask.shape[1]}x{mask.shape[0]}: {_mend_size(image_path, image, mask)}"
         )
     return Sample(image, mask, sample_id or Path(image_path).stem, grey)
+
+
+def _mend_size(path: str | Path, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> str:
+    if image.shape[1::-1] == mask.shape:
+        with suppress(OSError, SyntaxError, ValueError), Image.open(path) as picture:
+            if picture.getexif().get(_ORIENTATION, 1) > 4:
+                return "the image is turned by its EXIF tag, turn the mask likewise"
+    return "export both at one size"
 
 
 def read_pairs(images: str | Path, masks: str | Path) -> list[Sample]:
@@ -144,8 +154,21 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
     by_stem = {path.stem: path for path in list_images(masks, "masks")}
     for path in list_images(images, "images"):
         if path.stem not in by_stem:
-            raise InputError(f"image {path} has no mask {Path(masks) / path.stem}.png: add it")
+            raise InputError(
+                f"image {path} has no mask {Path(masks) / path.stem}.png: "
+                f"{_mend_name(path.stem, Path(masks))}"
+            )
         yield path, by_stem[path.stem]
+
+
+def _mend_name(stem: str, masks: Path) -> str:
+    """Say how to mend a missing mask, by the file that is probably meant."""
+    for found in sorted(path for path in masks.iterdir() if is_picture(path)):
+        if found.stem == stem:
+            return f"{found.name} may have changed ids by its compression, export it as PNG"
+        if found.stem.lower().startswith(stem.lower()) and not found.stem[len(stem) :].isalnum():
+            return f"rename {found.name}, names must match but for the ending"
+    return "add it"
 
 
 def list_images(folder: str | Path, what: str = "images") -> list[Path]:
@@ -159,6 +182,11 @@ def list_images(folder: str | Path, what: str = "images") -> list[Path]:
         InputError: the folder is missing, holds no picture, or two of one stem.
     """
     folder = Path(folder)
+    if what == "masks" and folder.suffix.lower() == ".json" and folder.is_file():
+        raise InputError(
+            f"{folder} is no folder of masks: draw its annotations into index PNGs first, as "
+            "synthaug.formats.coco.read_instances gives them"
+        )
     if not folder.is_dir():
         raise InputError(f"no folder of {what} at {folder}: check the path")
     suffixes = MASK_SUFFIXES if what == "masks" else IMAGE_SUFFIXES
@@ -238,11 +266,15 @@ def _png_bits(path: str | Path, picture: Image.Image) -> int:
         return file.read(25)[24]
 
 
+def _tiff_bits(picture: Image.Image) -> tuple[int, ...]:
+    """Bits of each channel that a TIFF file states, which Pillow's mode hides; 1 for others."""
+    return tuple(getattr(picture, "tag_v2", {}).get(258, (1,)))
+
+
 def _stores_ids(tiff: Image.Image) -> bool:
     """Whether Pillow gives a TIFF's values as they are: 8 or more bits, and 0 is black."""
-    tags = getattr(tiff, "tag_v2", {})
-    bits, photometric = tags.get(258, (1,)), tags.get(262, 1)
-    return photometric != 0 and (min(bits) >= 8 or tiff.mode in ("1", "P"))
+    photometric = getattr(tiff, "tag_v2", {}).get(262, 1)
+    return photometric != 0 and (min(_tiff_bits(tiff)) >= 8 or tiff.mode in ("1", "P"))
 
 
 def _turn_upright(picture: Image.Image) -> None:

@@ -14,7 +14,15 @@ import numpy as np
 
 from synthaug.errors import InputError
 from synthaug.formats.folder import match_pairs, read_mask, read_pair
-from synthaug.sample import IGNORE_ID, ClassMap, Sample, ignore_table, usual_size
+from synthaug.sample import (
+    IGNORE_ID,
+    ClassMap,
+    Sample,
+    are_binary,
+    ignore_table,
+    usual_size,
+    warn_of_lone_white,
+)
 from synthaug.seeding import numpy_stream
 
 PathPair = tuple[Path, Path]
@@ -92,8 +100,9 @@ def read_split(
 ) -> Unit:
     """Read a user's folders as a unit; the split is given as two more folders or drawn.
 
-    Images and masks are matched by file stem. Every mask that a split is drawn from and every
-    test mask is read once, so that a damaged file is found before anything is trained.
+    Images and masks are matched by file stem. Every mask is read once, so that a damaged file is
+    found before anything is trained. Where all of ``masks`` together hold 0 and 255 alone, 255 is
+    the object, class 1, in test masks as well.
 
     A drawn split is stratified: first, greedily and in drawn order, come images that show most of
     the classes still missing, until every class is trained on or the places are taken; the other
@@ -122,12 +131,13 @@ def read_split(
             `read_mask`, or the training masks hold fewer than two classes.
 
     Warns:
-        UserWarning: the test masks hold classes that no training mask has.
+        UserWarning: the test masks hold classes that no training mask has, or lack one that
+            training masks have, or some masks look binary and others do not.
     """
     if (test_images is None) != (test_masks is None):
         raise InputError("a test set needs both its folders: give test images and test masks")
-    labels = _Labels(ignore)
     paths = list(match_pairs(images, masks))
+    labels = _Labels([mask for _, mask in paths], ignore)
     if test_images is None or test_masks is None:
         count = _count(0.5 if train is None else train, len(paths))
         if count >= len(paths):
@@ -151,7 +161,7 @@ def read_split(
         test = list(match_pairs(test_images, test_masks))
     samples = LazyPairs(training, labels.read_pair)
     classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))
-    _warn_of_unknown(classes, test, labels)
+    _warn_of_others(classes, test, labels)
     name = Path(images).resolve().parent.name or Path(images).resolve().name
     return Unit(name, samples, LazyPairs(test, labels.read_pair), classes, "images")
 
@@ -168,11 +178,20 @@ def _count(train: int | float, available: int) -> int:
 
 
 class _Labels:
-    """Reads masks in which some ids stand for "not labelled"."""
+    """Reads masks in which some ids stand for "not labelled", and the white of binary ones for 1.
 
-    def __init__(self, ignore: Sequence[int]) -> None:
-        self._table = ignore_table(ignore)
-        self._ids: dict[Path, frozenset[int]] = {}
+    Args:
+        masks: all that a split may train on.
+        ignore: ids that stand for "not labelled".
+    """
+
+    def __init__(self, masks: Sequence[Path], ignore: Sequence[int]) -> None:
+        ignore_table(ignore)  # refuses what is no id before files are read
+        self._raw = {mask: frozenset(np.unique(read_mask(mask)).tolist()) for mask in masks}
+        shown = {mask.name: ids for mask, ids in self._raw.items()}
+        warn_of_lone_white(shown, ignore)
+        binary = are_binary(set[int]().union(*shown.values()), ignore)
+        self._table = ignore_table(ignore, binary=binary)
 
     def read_pair(self, image: Path, mask: Path, sample_id: str) -> Sample:
         """Read a pair; what is ignored is 255."""
@@ -181,10 +200,9 @@ class _Labels:
 
     def ids(self, mask: Path) -> frozenset[int]:
         """Labelled ids of a mask; it is read once."""
-        if mask not in self._ids:
-            counts = np.bincount(self._table[read_mask(mask)].ravel(), minlength=256)
-            self._ids[mask] = frozenset(np.flatnonzero(counts).tolist()) - {IGNORE_ID}
-        return self._ids[mask]
+        if mask not in self._raw:
+            self._raw[mask] = frozenset(np.unique(read_mask(mask)).tolist())
+        return frozenset(self._table[list(self._raw[mask])].tolist()) - {IGNORE_ID}
 
 
 def _draw(
@@ -211,8 +229,17 @@ def _draw(
     )
 
 
-def _warn_of_unknown(classes: ClassMap, test: list[PathPair], labels: _Labels) -> None:
-    unknown = set().union(*(labels.ids(mask) for _, mask in test)) - {*classes.ids}
+def _warn_of_others(classes: ClassMap, test: list[PathPair], labels: _Labels) -> None:
+    tested = set[int]().union(*(labels.ids(mask) for _, mask in test))
+    missing = [class_id for class_id in classes.ids if class_id not in tested]
+    if missing:
+        warnings.warn(
+            f"classes {missing} are in the training masks but in no test mask: nothing is known of "
+            "them; do the test masks use the same ids?",
+            UserWarning,
+            stacklevel=3,
+        )
+    unknown = tested - {*classes.ids}
     if unknown:
         warnings.warn(
             f"classes {sorted(unknown)} are in the test masks but in no training mask: their "

@@ -97,6 +97,7 @@ def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, So
                 "give a bank or generator"
             )
         source = open_source_once(str(paths[kind]))
+        source.require_masks()
         strange = sorted(set(source.classes.ids) - set(unit.classes.ids))
         if strange:
             raise InputError(

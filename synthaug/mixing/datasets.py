@@ -241,7 +241,9 @@ class SynthMix(Dataset[Any]):
         if self.adapt is not None:
             return self.adapt(sample)
         if self._real is None:
-            self._real = _structure(self.dataset[0])
+            first = self.dataset[0]
+            self._real = _structure(first)
+            self._source().compare_ids(first["mask"] if self._real.keyed else first[1])
         dtype = self._real.mask_dtype
         check_ids_fit(sample.mask, np.iinfo(dtype).max, dtype)
         mask = sample.mask.astype(dtype)

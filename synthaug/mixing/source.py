@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from synthaug.sample import IGNORE_ID, ClassMap, Sample, resize_image, resize_ma
 MAX_OPEN_SOURCES = 8
 CACHE_BYTES = 64 * 2**20
 """Decoded samples of a bank kept in memory, per open source: 160 of 427x240 px."""
+OVERSHOOT = 2.0
+"""A float picture above this is not in [0, 1]; resampling may overshoot a little."""
 LATENT_SEEDS = 2**53
 """Latent seeds are drawn below this, so that they survive any JSON reader."""
 
@@ -48,6 +51,7 @@ class Source:
         self._decoded: OrderedDict[str, Sample] = OrderedDict()
         self._free_bytes = CACHE_BYTES
         self._lock = Lock()
+        self._compared = False
         if isinstance(self._opened, Bank):
             self._index = {r["id"]: i for i, r in enumerate(self._opened.records)}
             if not self._index:
@@ -75,6 +79,28 @@ class Source:
     def require_masks(self) -> None:
         """Refuse a source of pictures alone; see `synthaug.bank.require_masks`."""
         require_masks(self.path, self.classes)
+
+    def compare_ids(self, mask: NDArray[Any]) -> None:
+        """Warn, once, if a mask of the data that is mixed with shows none of the classes.
+
+        Args:
+            mask: class ids, any shape; one that shows the background alone says nothing.
+
+        Warns:
+            UserWarning: its ids are others than the source's.
+        """
+        if self._compared or mask.dtype == bool:
+            return
+        ids = set(np.unique(mask).tolist()) - set(self.classes.ids[:1])
+        self._compared = bool(ids)
+        if ids and not ids & set(self.classes.ids[1:]):
+            warnings.warn(
+                f"a mask of your data holds ids {sorted(ids)}, {self.path} has "
+                f"{list(self.classes.ids)} (255 is not labelled): if they mean the same objects, "
+                "bring your masks to its ids",
+                UserWarning,
+                stacklevel=2,
+            )
 
     @property
     def paints_masks(self) -> bool:

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from synthaug.errors import InputError
 from synthaug.mixing.source import (
+    OVERSHOOT,
     SegmentedObject,
     Source,
     check_ids_fit,
@@ -227,8 +228,12 @@ def _is_plain_list(value: Sequence[Any]) -> bool:
 
 
 def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
-    if value.dtype != torch.uint8 and not value.is_floating_point():
-        raise InputError(f"SynthReplace got an image of {value.dtype}: pass uint8 or float")
+    fits = not value.max() > OVERSHOOT if value.is_floating_point() else value.dtype == torch.uint8
+    if not fits:
+        raise InputError(
+            f"SynthReplace got an image of {value.dtype} up to {float(value.float().max()):g}: "
+            "pass uint8, or float in [0, 1]"
+        )
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
     if value.ndim == 3 and value.shape[0] == 1:
         image = v2.functional.rgb_to_grayscale(image)

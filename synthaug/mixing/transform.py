@@ -16,6 +16,7 @@ from synthaug import seeding
 from synthaug.errors import InputError
 from synthaug.mixing._albumentations import load_albumentations
 from synthaug.mixing.source import (
+    OVERSHOOT,
     SegmentedObject,
     Source,
     check_ids_fit,
@@ -216,10 +217,11 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             image = grey if img.ndim == 2 else grey[..., None]
         if img.dtype == np.uint8:
             return np.array(image, order="C")
-        if np.issubdtype(img.dtype, np.floating):
+        if np.issubdtype(img.dtype, np.floating) and not img.max(initial=0) > OVERSHOOT:
             return (image / 255).astype(img.dtype)
         raise InputError(
-            f"SynthAugment got an image of dtype {img.dtype}: pass uint8 or float32 in [0, 1]"
+            f"SynthAugment got an image of dtype {img.dtype} up to {img.max()}: pass uint8, or "
+            "float32 in [0, 1]"
         )
 
     def apply_to_mask(
@@ -231,6 +233,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
                 f"SynthAugment got a mask of shape {mask.shape}: pass class ids (H, W), or one "
                 "mask per object as masks=[...]"
             )
+        source.compare_ids(mask)
         ids = sample.mask if mask.ndim == 2 else sample.mask[..., None]
         if mask.dtype == bool:
             return np.array((ids != source.classes.ids[0]) & (ids != IGNORE_ID))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from synthaug import running
@@ -84,6 +85,19 @@ def test_without_a_bank_the_other_arms_are_compared(own, tmp_path):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     names = [arm["name"] for arm in manifest["arms"]]
     assert names == ["none", "standard", "copy-paste", "standard+copy-paste", "auto"]
+
+
+def test_training_images_of_several_sizes_leave_copy_paste_out(own, tmp_path):
+    for file in (tmp_path / "own").glob("*/*.png"):
+        Image.open(file).crop((0, 0, 64 - int(file.stem), 48)).save(file)
+    result = run_cli("compare", *own, *QUICK, "--out", tmp_path / "out")
+    assert "differ in size: arms without synthetic or copy-paste items alone" in result.stderr
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [arm["name"] for arm in manifest["arms"]] == ["none", "standard", "auto"]
+    named = ("--arms", "standard,copy-paste", "--out", tmp_path / "named")
+    result = run_cli("compare", *own, *QUICK, *named, code=2)
+    assert "differ in size: bring them to one size" in result.stderr
+    assert not (tmp_path / "named").exists()
 
 
 def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path, monkeypatch):

@@ -130,6 +130,7 @@ def _write(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"category_id": 0}, "has a category 0, which masks have for the background: renumber"),
         ({"category_id": 300}, "annotation 105 of 5.jpg has category id 300: renumber"),
         ({"category_id": 1.5}, "annotation 105 of 5.jpg has category id 1.5: renumber"),
         ({"category_id": "3"}, "annotation 105 of 5.jpg has category id '3': renumber"),

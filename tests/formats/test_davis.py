@@ -76,6 +76,10 @@ def test_255_of_a_binary_mask_is_the_object(write):
     assert unit.test[0].id == "00001"
 
 
+def test_later_masks_of_a_binary_video_may_call_the_object_1(write):
+    assert _masks(read_video(write([(0, 255), (0, 1)]), "dog")) == [[0, 1]]
+
+
 def test_255_beside_an_object_is_void_in_every_mask(write):
     unit = read_video(write([(0, 1), (0, 255)]), "dog")
     assert _masks(unit) == [[0, 255]]

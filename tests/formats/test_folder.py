@@ -86,6 +86,23 @@ def test_sixteen_bits_are_refused(tmp_path):
         folder.read_image(path)
 
 
+def test_sixteen_bits_of_colour_in_a_tiff_are_refused(tmp_path):
+    header = struct.pack("<2sHI", b"II", 42, 8)
+    pixels, entries = np.full((40, 50, 3), 3, "<u2").tobytes(), []
+    data = 8 + 2 + 12 * 8 + 4
+    for tag, kind, count, value in (
+        *((256, 3, 1, 50), (257, 3, 1, 40), (258, 3, 3, data), (259, 3, 1, 1), (262, 3, 1, 2)),
+        *((273, 4, 1, data + 6), (277, 3, 1, 3), (279, 4, 1, len(pixels))),
+    ):
+        entries.append(struct.pack("<HHII", tag, kind, count, value))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    (tmp_path / "deep.tif").write_bytes(
+        header + directory + struct.pack("<3H", 16, 16, 16) + pixels
+    )
+    with pytest.raises(InputError, match=r"deep.tif has more than 8 bits .*8-bit PNG"):
+        folder.read_image(tmp_path / "deep.tif")
+
+
 def png(rows, bits, kind):
     """Write a PNG by hand: bits per channel and colour type as given."""
 
@@ -241,6 +258,39 @@ def test_pair_of_two_sizes_is_refused(tmp_path, ids):
     mask = _save(tmp_path / "m.png", ids)
     with pytest.raises(InputError, match=r"i.png is 51x40 px but mask .*m.png is 50x40"):
         folder.read_pair(image, mask)
+
+
+def test_a_photo_that_its_exif_turns_is_told_from_a_mask_of_another_size(tmp_path):
+    _, stored = _photo(6)
+    stored.save(tmp_path / "p.jpg", exif=_exif(6))
+    mask = _save(tmp_path / "m.png", np.zeros(stored.size[::-1], np.uint8))
+    with pytest.raises(InputError, match=r"turned by its EXIF tag, turn the mask likewise"):
+        folder.read_pair(tmp_path / "p.jpg", mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a.jpg", "a.jpg may have changed ids by its compression"),
+        ("a_mask.png", "rename a_mask.png, names must match"),
+        ("A.png", "rename A.png, names must match"),
+        ("ab.png", "a.png: add it"),
+    ],
+)
+def test_a_mask_of_nearly_the_right_name_is_pointed_at(tmp_path, ids, name, told):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    _save(tmp_path / "images" / "a.png", ids)
+    _save(tmp_path / "masks" / name, ids)
+    _save(tmp_path / "masks" / "other.png", ids)
+    with pytest.raises(InputError, match=told):
+        folder.read_pairs(tmp_path / "images", tmp_path / "masks")
+
+
+def test_a_coco_file_in_place_of_a_folder_of_masks_is_told_how_to_read(tmp_path):
+    (tmp_path / "instances.json").write_text("{}")
+    with pytest.raises(InputError, match=r"draw its annotations into index PNGs"):
+        folder.read_pairs(tmp_path, tmp_path / "instances.json")
 
 
 def test_folders_pair_up_by_stem(tmp_path, ids):

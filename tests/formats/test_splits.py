@@ -90,8 +90,29 @@ def test_given_split(write):
         read_split(*training, test_images=training[0], test_masks=training[1])
 
 
+def test_binary_masks_are_read_alike_in_training_and_test(write):
+    training = write("train", [(0, 255), (0,), (0, 255)])
+    test = write("val", [(0, 255), (0, 1)])  # whatever white is called there
+    unit = read_split(*training, test_images=test[0], test_masks=test[1])
+    assert unit.classes.ids == (0, 1)
+    for sample in [*unit.training, *unit.test]:
+        assert set(np.unique(sample.mask)) <= {0, 1}
+    assert all((sample.mask == 1).any() for sample in unit.test)
+    with pytest.raises(InputError, match="only one class"):
+        read_split(*training, test_images=test[0], test_masks=test[1], ignore=[255])
+
+
+def test_white_masks_among_numbered_ones_are_warned_of(write):
+    with pytest.warns(UserWarning, match=r"1 of 4 masks hold 0 and 255 alone \(03.png\)"):
+        read_split(*write("rocks", [(0, 1), (0, 1), (0, 1), (0, 255)]), train=2, seed=0)
+    training, test = write("train", [(0, 1)]), write("val", [(0, 255)])
+    with pytest.warns(UserWarning, match=r"classes \[1\] are in the training masks but in no"):
+        read_split(*training, test_images=test[0], test_masks=test[1])
+
+
 def test_class_of_the_test_set_alone_is_warned_of_and_unknown(write):
-    training, test = write("train", [(0, 1), (0, 3)]), write("val", [(0, 1, 7), (0, 255), (9, 0)])
+    training = write("train", [(0, 1), (0, 3)])
+    test = write("val", [(0, 1, 7), (0, 255), (9, 3)])
     with pytest.warns(UserWarning, match=r"classes \[7, 9\] are in the test masks") as caught:
         unit = read_split(*training, test_images=test[0], test_masks=test[1])
     assert len(caught) == 1

@@ -275,6 +275,26 @@ def test_class_names_are_refused_when_numbers_come_after_a_hit_without_boxes(ban
         pipeline(**real_pair(), bboxes=[[1, 1, 5, 5]], label=[3])
 
 
+def test_a_float_picture_of_another_range_is_refused(bank: Bank) -> None:
+    pair = real_pair()
+    with pytest.raises(InputError, match=r"float32 up to 200\.0: pass uint8, or float32 in"):
+        always(bank)(image=np.full(pair["image"].shape, 200, np.float32))
+
+
+def test_masks_of_other_ids_than_the_banks_are_warned_of_once(
+    bank: Bank, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    transform = always(Bank(shutil.copytree(bank.path, tmp_path / "bank")))
+    image, mask = real_pair().values()
+    transform(image=image, mask=np.zeros_like(mask))  # background alone says nothing
+    assert not recwarn.list
+    white = np.full_like(mask, 255)
+    with pytest.warns(UserWarning, match=r"holds ids \[255\], .* has \[0, 1, 3\]"):
+        transform(image=image, mask=white)
+    transform(image=image, mask=white)
+    assert not recwarn.list
+
+
 def test_boxes_without_a_format_are_refused(bank: Bank) -> None:
     with pytest.raises(InputError, match=r"A.Compose\(bbox_params"):
         A.Compose([always(bank)])(**real_pair(), bboxes=[[1, 1, 5, 5]])
