@@ -1,8 +1,11 @@
-"""Comparing what checkpoints hold."""
+"""Comparing what checkpoints and banks hold."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+
+from synthaug.sample import Sample
 
 
 def same(one, two):
@@ -14,3 +17,8 @@ def same(one, two):
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(map(same, one, two))
     return one == two
+
+
+def same_sample(one: Sample, two: Sample) -> bool:
+    """Whether image and mask of two samples are equal, bit for bit."""
+    return np.array_equal(one.image, two.image) and np.array_equal(one.mask, two.mask)

@@ -2,21 +2,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
 
 from synthaug import files
 from synthaug.errors import InputError
-
-
-@pytest.fixture
-def full_disk(monkeypatch):
-    def fsync(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fsync)
 
 
 def test_hashes_agree(tmp_path):

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from states import same_sample
 
 from synthaug import files
 from synthaug.bank import Bank
@@ -18,10 +19,6 @@ from synthaug.seeding import derive_seed, torch_stream
 @pytest.fixture
 def fitted(make_fit_folder):
     return make_fit_folder()
-
-
-def _same(a, b):
-    return np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask)
 
 
 def test_opens_what_fit_wrote(fitted):
@@ -46,10 +43,10 @@ def test_sample_does_not_depend_on_its_neighbours_or_on_history(fitted):
     generator = load_generator(fitted)
     alone = generator.sample(5)
     among = generator.samples([1, 2, 5, 8])
-    assert _same(alone, among[2])
-    assert not _same(alone, among[1])
-    assert _same(alone, generator.samples([5, 5])[1])
-    assert _same(alone, load_generator(fitted).sample(5))
+    assert same_sample(alone, among[2])
+    assert not same_sample(alone, among[1])
+    assert same_sample(alone, generator.samples([5, 5])[1])
+    assert same_sample(alone, load_generator(fitted).sample(5))
 
 
 def test_sampling_leaves_the_global_random_state_alone(fitted):
@@ -106,12 +103,12 @@ def test_bank_lines_say_where_each_sample_comes_from(fitted, tmp_path):
         assert line["latent_seed"] == derive_seed(4, "latent", index)
         assert line["generator_sha256"] == generator.hash
         assert line["source_sha256"] == expected_source
-        assert _same(bank[index], generator.sample(line["latent_seed"]))
+        assert same_sample(bank[index], generator.sample(line["latent_seed"]))
     assert bank.manifest["generator"]["sha256"] == generator.hash
     assert bank.manifest["config"]["n"] == 3
     assert bank.manifest["seed"] == 4
     assert {"synthaug", "torch", "python"} <= set(bank.manifest["versions"])
-    assert _same(bank.pairs()[0], generator.pairs[0])
+    assert same_sample(bank.pairs()[0], generator.pairs[0])
 
 
 def test_latent_seed_is_the_named_stream():

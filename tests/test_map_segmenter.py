@@ -8,13 +8,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 from safetensors.torch import load_file
 from test_fitting_oasis import quick
-from typer.testing import CliRunner
 
 from synthaug import gans
-from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.fit_folder import FitFolder
 from synthaug.formats.folder import read_image, read_mask
@@ -39,12 +38,6 @@ def photographs(pairs, tmp_path):
     for pair in pairs:
         Image.fromarray(pair.image).save(tmp_path / "photographs" / f"{pair.id}.png")
     return tmp_path / "photographs"
-
-
-def run(*words, code=0):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_fit_keeps_the_discriminator_and_only_the_last_one(fitted):

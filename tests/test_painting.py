@@ -7,11 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from command_line import run
 from PIL import Image
 from test_fitting_oasis import quick
-from typer.testing import CliRunner
 
-from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.formats.folder import read_image, read_mask
 from synthaug.generation import load_generator
@@ -36,12 +35,6 @@ def mask_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("mask") / "mask.png"
     Image.fromarray(mask).save(path)
     return path
-
-
-def run(*words, code=0):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def pictures(folder):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 
 import numpy as np
 import pytest
@@ -49,14 +47,6 @@ def bank(fitted, tmp_path):
     result = _run("generate", fitted, "-n", 3, "--out", tmp_path / "bank")
     assert result.exit_code == 0, result.output
     return tmp_path / "bank"
-
-
-@pytest.fixture
-def full_disk(monkeypatch):
-    def fsync(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fsync)
 
 
 def _damage(path):

@@ -6,29 +6,23 @@ import sys
 
 import pytest
 import yaml
+from command_line import run
 from PIL import Image
-from typer.testing import CliRunner
 
 from synthaug.bank import Bank
-from synthaug.cli import app, main
 from synthaug.cli import info as info_room
+from synthaug.cli import main
 from synthaug.config import FitConfig
-
-
-def _run(*words, code=0):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture
 def bank(make_fit_folder, tmp_path):
-    _run("generate", make_fit_folder(), "-n", 6, "--out", tmp_path / "bank", "--coco")
+    run("generate", make_fit_folder(), "-n", 6, "--out", tmp_path / "bank", "--coco")
     return tmp_path / "bank"
 
 
 def test_help_names_every_command():
-    text = _run("--help").stdout
+    text = run("--help").stdout
     for name in (
         "demo",
         "fit",
@@ -50,14 +44,14 @@ def test_usage_errors_are_exit_code_2():
         (("generate", "fitted", "-n", "abc", "--out", "bank"), "Invalid value for '-n'"),
         (("generate",), "Missing argument"),
     ):
-        [line] = _run(*words, code=2).stderr.splitlines()
+        [line] = run(*words, code=2).stderr.splitlines()
         assert line.startswith(f"error: {said}")
         assert line.endswith("Try --help.")
 
 
 def test_generate_prints_the_bank_and_reports_progress(make_fit_folder, tmp_path):
     fitted = make_fit_folder()
-    result = _run("generate", fitted, "-n", 2, "--seed", 3, "--out", tmp_path / "bank")
+    result = run("generate", fitted, "-n", 2, "--seed", 3, "--out", tmp_path / "bank")
     assert result.stdout == f"{tmp_path / 'bank'}\n"
     assert "sample 2/2" in result.stderr
     bank = Bank(tmp_path / "bank")
@@ -69,7 +63,7 @@ def test_recipe_and_flags_reach_the_bank(make_fit_folder, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("generate: {n: 5, seed: 8, coco: true}\n")
     out = tmp_path / "bank"
-    _run("generate", make_fit_folder(), "--out", out, "--recipe", recipe, "-n", 2)
+    run("generate", make_fit_folder(), "--out", out, "--recipe", recipe, "-n", 2)
     assert Bank(out).manifest["config"]["seed"] == 8
     assert len(Bank(out)) == 2
     assert (out / "instances.json").exists()
@@ -78,8 +72,8 @@ def test_recipe_and_flags_reach_the_bank(make_fit_folder, tmp_path):
 def test_names_of_classes_reach_the_bank_and_its_coco_file(pair_files, tmp_path):
     names, fitted, out = tmp_path / "names.txt", tmp_path / "fitted", tmp_path / "bank"
     names.write_text("table\ncoin\n")
-    _run("fit", *pair_files, "--preset", "patch", "--names", names, "--out", fitted)
-    _run("generate", fitted, "-n", 1, "--coco", "--out", out)
+    run("fit", *pair_files, "--preset", "patch", "--names", names, "--out", fitted)
+    run("generate", fitted, "-n", 1, "--coco", "--out", out)
     assert Bank(out).classes.names == ("table", "coin")
     coco = json.loads((out / "instances.json").read_text())
     assert [category["name"] for category in coco["categories"]] == ["coin"]
@@ -97,7 +91,7 @@ def test_names_of_classes_reach_the_bank_and_its_coco_file(pair_files, tmp_path)
 )
 def test_dry_run_prints_a_recipe_and_does_nothing(command, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = _run(command, *words, "--dry-run", "--set", f"{command}.{_option(command)}").stdout
+    text = run(command, *words, "--dry-run", "--set", f"{command}.{_option(command)}").stdout
     assert set(yaml.safe_load(text)) == {command}
     name, _, value = _option(command).partition("=")
     assert yaml.safe_load(text)[command][name] == yaml.safe_load(value)
@@ -109,7 +103,7 @@ def _option(command):
 
 
 def test_filter_drops_prints_reasons_and_renews_the_coco_file(bank):
-    result = _run("filter", bank, "--drop", 0.5, "--network", "efficientnet_lite0")
+    result = run("filter", bank, "--drop", 0.5, "--network", "efficientnet_lite0")
     filtered = Bank(bank)
     assert f"kept {len(filtered)} of 6 samples" in result.stderr
     dropped = [r for r in filtered.all_records if not r["kept"]]
@@ -121,14 +115,14 @@ def test_filter_drops_prints_reasons_and_renews_the_coco_file(bank):
 
 
 def test_filter_prints_json(bank):
-    result = _run("filter", bank, "--json", "--network", "efficientnet_lite0")
+    result = run("filter", bank, "--json", "--network", "efficientnet_lite0")
     assert json.loads(result.stdout)["samples"] == 6
 
 
 def test_evaluate_prints_a_table_and_json(bank, monkeypatch):
     words = ("evaluate", bank, "--network", "efficientnet_lite0", "--no-agreement")
-    table = _run(*words).stdout
-    value = json.loads(_run(*words, "--json").stdout)
+    table = run(*words).stdout
+    value = json.loads(run(*words, "--json").stdout)
     assert value["samples"] == 6
     rows = {line[:36].strip(): line[36:].split() for line in table.splitlines()[1:]}
     both = ("bank", "standard")
@@ -149,7 +143,7 @@ def test_fit_hands_over_what_was_asked(pair_files, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fitting, "fit", fit)
     words = ["--iterations", 9, "--no-flip", "--seed", 4, "--set", "fit.checkpoint_s=5"]
-    result = _run("fit", *pair_files, "--out", tmp_path / "out", *words)
+    result = run("fit", *pair_files, "--out", tmp_path / "out", *words)
     assert result.stdout == f"{tmp_path / 'out'}\n"
     assert (seen["image"], seen["mask"]) == pair_files
     assert seen["config"] == FitConfig(iterations=9, flip=False, seed=4, checkpoint_s=5)
@@ -160,21 +154,21 @@ def test_fit_hands_over_what_was_asked(pair_files, tmp_path, monkeypatch):
 def test_compositions_are_fitted_and_generated_like_any_generator(pair_files, tmp_path):
     words = ["--preset", "compose", "--shift", "near", "--no-flip"]
     fitted, bank = tmp_path / "composed", tmp_path / "bank"
-    result = _run("fit", *pair_files, "--out", fitted, *words)
+    result = run("fit", *pair_files, "--out", fitted, *words)
     assert result.stdout == f"{fitted}\n"
     assert "1 movable object" in result.stderr
-    _run("generate", fitted, "-n", 2, "--out", bank)
+    run("generate", fitted, "-n", 2, "--out", bank)
     assert Bank(bank).manifest["generator"]["shift"] == "near"
     assert not Bank(bank).manifest["generator"]["flip"]
-    again = _run("fit", *pair_files, "--out", fitted, *words, code=2)
+    again = run("fit", *pair_files, "--out", fitted, *words, code=2)
     assert "--overwrite" in again.stderr
-    _run("fit", *pair_files, "--out", fitted, *words, "--overwrite", "--objects", bank)
+    run("fit", *pair_files, "--out", fitted, *words, "--overwrite", "--objects", bank)
     assert json.loads((fitted / "manifest.json").read_text())["config"]["objects"] == str(bank)
 
 
 def test_big_pictures_are_read_without_a_warning(pair_files, tmp_path, monkeypatch, recwarn):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)
-    _run("fit", *pair_files, "--preset", "patch", "--out", tmp_path / "fitted")
+    run("fit", *pair_files, "--preset", "patch", "--out", tmp_path / "fitted")
     assert not [w for w in recwarn if issubclass(w.category, Image.DecompressionBombWarning)]
 
 
@@ -183,7 +177,7 @@ def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("synthaug.generation.generate", stop)
-    _run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=130)
+    run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=130)
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -212,19 +206,19 @@ def test_what_stops_batch_jobs_stops_as_ctrl_c_does(
 
 def test_options_without_effect_are_refused(make_fit_folder, pair_files, tmp_path):
     words = ("generate", make_fit_folder(), "--drop", 0.5, "--out", tmp_path / "bank")
-    assert "drop=0.5 goes with a filter" in _run(*words, code=2).stderr
+    assert "drop=0.5 goes with a filter" in run(*words, code=2).stderr
     words = ("fit", *pair_files, "--preset", "fast", "--shift", "near", "--out", tmp_path / "out")
     for more in ((), ("--dry-run",)):
-        assert "shift is for the preset compose" in _run(*words, *more, code=2).stderr
+        assert "shift is for the preset compose" in run(*words, *more, code=2).stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_info_shows_versions_devices_and_weights():
-    value = json.loads(_run("info", "--json").stdout)
+    value = json.loads(run("info", "--json").stdout)
     assert "torch" in value["versions"]
     assert "cores" in value["devices"]["cpu"]
     assert value["weights"]["efficientnet_lite0"] == "bundled, hash verified"
-    assert "torch" in _run("info").stdout
+    assert "torch" in run("info").stdout
 
 
 def test_info_detects_two_opencvs(monkeypatch):
@@ -244,7 +238,7 @@ def test_generate_renders_filters_and_overwrites(make_fit_folder, tmp_path):
     fitted, out = make_fit_folder(), tmp_path / "bank"
     words = ("-n", 4, "--render", "patches", "--filter", "sifid", "--drop", 0.5, "--out", out)
     for more in ((), ("--overwrite",)):
-        _run("generate", fitted, *words, *more)
+        run("generate", fitted, *words, *more)
     manifest = Bank(out).manifest
     assert (manifest["config"]["render"], manifest["filter"]["drop"]) == ("patches", 0.5)
 
@@ -254,5 +248,5 @@ def test_a_failure_inside_is_exit_code_1(make_fit_folder, tmp_path, monkeypatch)
         raise ValueError("a mistake of ours")
 
     monkeypatch.setattr("synthaug.generation.generate", fail)
-    result = _run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=1)
+    result = run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=1)
     assert "error: " not in result.stderr

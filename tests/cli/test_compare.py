@@ -6,23 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from command_line import run
 from PIL import Image
-from typer.testing import CliRunner
 
 from synthaug import running
 from synthaug.bank import write_bank
-from synthaug.cli import app
 from synthaug.formats import folder
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream
 
 QUICK = ("--segmenter", "matching", "--seeds", 2, "--steps", 1, "--batch-size", 2, "--side", 48)
-
-
-def run_cli(*words, code=0):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def make_sample(number):
@@ -50,7 +43,7 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     arms = "standard,standard+synthetic"
     words = (*own, "--train", 2, "--bank", tmp_path / "bank", "--arms", arms, *QUICK)
     words += ("--names", "ground,thing,box")
-    lines = run_cli("compare", *words, "--out", out).stdout.splitlines()
+    lines = run("compare", *words, "--out", out).stdout.splitlines()
     assert lines[0].split() == ["mIoU", "gain", "95", "%", "interval", "verdict", "s"]
     assert [line.split()[0] for line in lines[1:3]] == arms.split(",")
     assert "baseline" in lines[1]
@@ -73,14 +66,14 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     assert 'id="frames"' in html
 
     (out / "index.html").unlink()
-    assert run_cli("report", out).stdout == f"{out / 'index.html'}\n"
+    assert run("report", out).stdout == f"{out / 'index.html'}\n"
     assert (out / "index.html").read_text("utf-8") == html
     other = tmp_path / "page.html"
-    assert run_cli("report", out, "--out", other).stdout == f"{other}\n"
+    assert run("report", out, "--out", other).stdout == f"{other}\n"
 
 
 def test_without_a_bank_the_other_arms_are_compared(own, tmp_path):
-    result = run_cli("compare", *own, *QUICK, "--out", tmp_path / "out")
+    result = run("compare", *own, *QUICK, "--out", tmp_path / "out")
     assert "no bank given" in result.stderr
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     names = [arm["name"] for arm in manifest["arms"]]
@@ -90,12 +83,12 @@ def test_without_a_bank_the_other_arms_are_compared(own, tmp_path):
 def test_training_images_of_several_sizes_leave_copy_paste_out(own, tmp_path):
     for file in (tmp_path / "own").glob("*/*.png"):
         Image.open(file).crop((0, 0, 64 - int(file.stem), 48)).save(file)
-    result = run_cli("compare", *own, *QUICK, "--out", tmp_path / "out")
+    result = run("compare", *own, *QUICK, "--out", tmp_path / "out")
     assert "differ in size: arms without synthetic or copy-paste items alone" in result.stderr
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [arm["name"] for arm in manifest["arms"]] == ["none", "standard", "auto"]
     named = ("--arms", "standard,copy-paste", "--out", tmp_path / "named")
-    result = run_cli("compare", *own, *QUICK, *named, code=2)
+    result = run("compare", *own, *QUICK, *named, code=2)
     assert "differ in size: bring them to one size" in result.stderr
     assert not (tmp_path / "named").exists()
 
@@ -112,21 +105,21 @@ def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path
 
     monkeypatch.setattr(running, "compare", stopped)
     words = (*own, "--arms", "none,standard", *QUICK, "--out", tmp_path / "out")
-    result = run_cli("compare", *words, code=130)
+    result = run("compare", *words, code=130)
     assert "finished trainings are kept. Go on with: synthaug" in result.stderr
     assert "Not finished:" in (tmp_path / "out" / "index.html").read_text("utf-8")
     monkeypatch.undo()
-    run_cli("compare", *words)
+    run("compare", *words)
     whole = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "Not finished:" not in whole
     monkeypatch.setattr(running, "compare", stopped)
-    run_cli("compare", *words, "--steps", 5, code=130)  # not one arm has run with these settings
+    run("compare", *words, "--steps", 5, code=130)  # not one arm has run with these settings
     assert (tmp_path / "out" / "index.html").read_text("utf-8") == whole
 
 
 def test_dry_run_prints_what_would_be_compared(tmp_path):
     words = ("--davis", "D", "--video", "dog,cows", "--video", "bear", "--every", 3, "--seeds", 4)
-    text = run_cli("compare", *words, "--out", tmp_path / "o", "--dry-run").stdout
+    text = run("compare", *words, "--out", tmp_path / "o", "--dry-run").stdout
     stages = yaml.safe_load(text)
     assert stages["data"]["videos"] == ["dog", "cows", "bear"]
     assert stages["data"]["every"] == 3
@@ -138,20 +131,20 @@ def test_run_prints_the_result_of_a_recipe(own, tmp_path):
     data = {"images": str(own[1]), "masks": str(own[3])}
     compare = {"arms": ["none", "standard"], "segmenter": "matching"}
     recipe.write_text(yaml.safe_dump({"data": data, "compare": compare}))
-    lines = run_cli("run", recipe, "--smoke", "--out", tmp_path / "out").stdout.splitlines()
+    lines = run("run", recipe, "--smoke", "--out", tmp_path / "out").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["none", "standard"]
     assert lines[-1] == str(tmp_path / "out" / "comparison" / "index.html")
-    line = run_cli("report", tmp_path / "out", code=2).stderr
+    line = run("report", tmp_path / "out", code=2).stderr
     assert f"its comparison is {tmp_path / 'out' / 'comparison'}" in line.replace("\n", "")
 
 
 def test_recipes_load_and_resolve():
     recipes = Path(__file__).parents[2] / "recipes"
-    text = run_cli("run", recipes / "davis16-one-shot.yaml", "--dry-run").stdout
+    text = run("run", recipes / "davis16-one-shot.yaml", "--dry-run").stdout
     stages = yaml.safe_load(text)
     assert len(stages["data"]["videos"]) == 10
     assert len(stages["compare"]["arms"]) == 8
-    large = yaml.safe_load(run_cli("run", recipes / "davis16-480p.yaml", "--dry-run").stdout)
+    large = yaml.safe_load(run("run", recipes / "davis16-480p.yaml", "--dry-run").stdout)
     assert large["data"]["videos"] == stages["data"]["videos"]
     assert large["compare"]["side_px"] == 854
     assert large["compare"]["parent"] == stages["compare"]["parent"] == "others"
@@ -159,21 +152,21 @@ def test_recipes_load_and_resolve():
 
 def test_a_dry_run_refuses_what_the_fit_would():
     recipe = Path(__file__).parents[2] / "recipes" / "camvid-gain.yaml"
-    found = run_cli("run", recipe, "--set", "fit.preset=compose", "--dry-run", code=2)
+    found = run("run", recipe, "--set", "fit.preset=compose", "--dry-run", code=2)
     assert "the generator oasis has no preset compose" in found.output
 
 
 class TestBadInput:
     @pytest.fixture
     def refused(self, tmp_path):
-        def run(*words):
-            result = run_cli("compare", *words, "--out", tmp_path / "out", code=2)
+        def line(*words):
+            result = run("compare", *words, "--out", tmp_path / "out", code=2)
             assert result.stdout == ""
             assert result.stderr.count("\n") == 1, result.stderr
             assert not (tmp_path / "out").exists()
             return result.stderr
 
-        return run
+        return line
 
     def test_no_data(self, refused):
         assert "name what to train on" in refused()
@@ -225,18 +218,18 @@ class TestBadInput:
 
     def test_a_file_as_output_folder(self, own, tmp_path):
         (tmp_path / "out").write_text("")
-        result = run_cli("compare", *own, *QUICK, "--out", tmp_path / "out", code=2)
+        result = run("compare", *own, *QUICK, "--out", tmp_path / "out", code=2)
         assert result.stderr == f"error: {tmp_path / 'out'} is a file: name a folder with --out\n"
 
     def test_value_out_of_range(self, refused, own):
         assert "compare.seeds" in refused(*own, "--seeds", 0)
 
     def test_report_of_no_comparison(self, tmp_path):
-        assert "no comparison manifest" in run_cli("report", tmp_path, code=2).stderr
+        assert "no comparison manifest" in run("report", tmp_path, code=2).stderr
 
     def test_foreign_output_folder_is_left_alone(self, own, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.tex").write_text("")
         words = (*own, "--arms", "none,standard", *QUICK, "--out", tmp_path / "out")
-        assert "holds something else" in run_cli("compare", *words, code=2).stderr
+        assert "holds something else" in run("compare", *words, code=2).stderr
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]

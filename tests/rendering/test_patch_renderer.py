@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from states import same_sample
 
 from synthaug.errors import InputError
 from synthaug.rendering import PatchRenderer
@@ -47,10 +48,6 @@ def shifted(sample, by, name="shifted"):
     return replace(
         sample, image=np.roll(sample.image, by, 1), mask=np.roll(sample.mask, by, 1), id=name
     )
-
-
-def same(a, b):
-    return np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask)
 
 
 def psnr(a, b):
@@ -123,14 +120,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     sample = blurred(shifted(PAIR, 33))
     first, again = (PatchRenderer([PAIR], seed=3).render([sample])[0] for _ in range(2))
     (other,) = PatchRenderer([PAIR], seed=4).render([sample])
-    assert same(first, again)
-    assert not same(first, other)
+    assert same_sample(first, again)
+    assert not same_sample(first, other)
 
 
 def test_a_batch_equals_its_samples_one_by_one(renderer):
     samples = [blurred(shifted(PAIR, by, f"s{by}")) for by in (0, 17, 60)]
     for alone, together in zip(samples, renderer.render(samples), strict=True):
-        assert same(renderer.render([alone])[0], together)
+        assert same_sample(renderer.render([alone])[0], together)
         assert together.id == alone.id
 
 
@@ -140,7 +137,7 @@ def test_threads_do_not_change_a_sample(renderer):
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        assert same(one, renderer.render([sample])[0])
+        assert same_sample(one, renderer.render([sample])[0])
     finally:
         torch.set_num_threads(before)
 
@@ -149,7 +146,7 @@ def test_threads_do_not_change_a_sample(renderer):
 def test_a_gpu_gives_the_same_bits(renderer):
     sample = blurred(shifted(PAIR, 25))
     there = PatchRenderer([PAIR], device="cuda")
-    assert same(renderer.render([sample])[0], there.render([sample])[0])
+    assert same_sample(renderer.render([sample])[0], there.render([sample])[0])
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (32, 150), (6, 40), (241, 115)])
