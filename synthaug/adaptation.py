@@ -86,7 +86,7 @@ class Source:
                     "none in the source: choose another"
                 )
             blocks = self.size.bit_length() - 3  # from the image's size down to 4 px
-            spec["frozen"] = max(1, blocks // 2)
+            spec["frozen"] = max(1, blocks // 2)  # half of them, ours
         return spec
 
     def give(self, gan: GAN) -> None:

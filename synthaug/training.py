@@ -144,7 +144,7 @@ def train(
     while state.step < settings.iterations:
         gan.before_step(state.step, state.ema)
         torch.manual_seed(derive_seed(settings.seed, "fit", engine.rank, state.step))
-        pick = torch.randint(len(images), (share,), device=images.device)
+        pick = _pick(len(images), share).to(images.device)
         chosen = (
             images[pick].to(engine.device),
             None if masks is None else masks[pick].to(engine.device),
@@ -192,6 +192,16 @@ def train(
         state.step += 1
         if after_step({name: term.detach().mean() for name, term in terms.items()}):
             return
+
+
+def _pick(pairs: int, share: int) -> Tensor:
+    """Draw the pairs of a batch, none twice where there are enough.
+
+    A discriminator that looks at the whole batch would learn that repeats are real.
+    """
+    if share <= pairs:
+        return torch.randperm(pairs)[:share]
+    return torch.randint(pairs, (share,))
 
 
 def _generate(

@@ -11,7 +11,7 @@ from synthaug.gans.osmis import build_paper
 from synthaug.gans.osmis.fast import FastOSMIS
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.plugins.diversity import Diversity
-from synthaug.training import LoopSettings, TrainingState, train
+from synthaug.training import LoopSettings, TrainingState, _pick, train
 
 LOOP = LoopSettings(
     iterations=4,
@@ -139,3 +139,12 @@ def test_the_loop_trains_the_published_networks_too():
     go(state, lambda terms: bool(seen.update(terms)))
     assert any(name.startswith("d/") for name in seen)
     assert all(term.isfinite() for term in seen.values())
+
+
+def test_no_pair_is_twice_in_a_batch_where_there_are_enough():
+    torch.manual_seed(0)
+    for _ in range(20):
+        assert len(set(_pick(10, 8).tolist())) == 8
+        assert set(_pick(4, 4).tolist()) == {0, 1, 2, 3}
+    few = torch.cat([_pick(3, 4) for _ in range(20)])
+    assert set(few.tolist()) == {0, 1, 2}

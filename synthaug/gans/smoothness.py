@@ -11,19 +11,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-LARGEST_PX, SMALLEST_PX = 32, 4
+LARGEST_PX = 32
 
 Features = Callable[[Tensor], Tensor]
 """Latents (B, Z) to features (B, ...); samples must not influence each other."""
 
 
-def smoothness_px(size: int) -> int:
+def smoothness_px(size: int, smallest: int) -> int:
     """Return the side in pixels of the features that are compared, for pictures of ``size`` px.
 
     An eighth of the picture, as the paper's 32 of 256 px; at a half its both terms together are
-    worse than the loss over blocks alone (thesis table 7.4).
+    worse than the loss over blocks alone (thesis table 7.4). Only layers up to there are held.
+
+    Args:
+        size: side of the pictures.
+        smallest: least side; an eighth of a small picture is before most layers.
     """
-    return max(SMALLEST_PX, min(LARGEST_PX, size // 8))
+    return max(smallest, min(LARGEST_PX, size // 8))
 
 
 def project_jacobian(

@@ -303,9 +303,22 @@ def test_every_sample_has_a_grain_of_its_own():
     assert (sample(1)[0] - sample(1)[1]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(("size", "px"), [(8, 4), (32, 4), (64, 8), (256, 32), (1024, 32)])
+@pytest.mark.parametrize(("size", "px"), [(16, 4), (32, 4), (64, 8), (256, 32), (1024, 32)])
 def test_smoothness_is_compared_at_an_eighth_of_the_picture(size, px):
-    assert smoothness_px(size) == px
+    assert smoothness_px(size, 4) == px
+    assert smoothness_px(size, 8) == max(px, 8)
+
+
+def test_smoothness_holds_more_than_the_first_convolution():
+    torch.manual_seed(0)
+    gan = tiny(smoothness=5.0)
+    gan.adapt(gan.generator.state_dict())
+    with torch.no_grad():
+        gan.generator.convs[1].conv.weight.mul_(1.1)
+    term = gan.generator_terms(PairBatch((torch.zeros(3, 3, 32, 32),)), 0)["smoothness"]
+    assert term.shape == (3,)
+    term.mean().backward()
+    assert gan.generator.convs[1].conv.weight.grad.abs().sum() > 0
 
 
 def test_smoothness_is_zero_at_the_source_and_teaches_nothing_there():

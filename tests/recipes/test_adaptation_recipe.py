@@ -25,6 +25,11 @@ def test_ten_tiles_are_adapted_to_and_the_others_held_out(script, target):
     assert not np.array_equal(script.tiles(target, 1)[0], few)
 
 
+def test_copies_of_the_ten_tiles_are_farther_than_other_tiles(script):
+    scores = script.anchors(*script.tiles("motorcycle", 0), script.Lite0Features())
+    assert scores["the ten tiles"]["fid"] > 2 * scores["half of the others"]["fid"] > 0
+
+
 def test_rows_are_measured_once(script, tmp_path, monkeypatch, capsys):
     tiny = {"base": 256, "largest": 8, "latent": 8, "n_mlp": 2}
     monkeypatch.setitem(stylegan2.PRESETS, "small", tiny)
@@ -40,12 +45,14 @@ def test_rows_are_measured_once(script, tmp_path, monkeypatch, capsys):
     command += ["--rows", "plain", "both", "--source-steps", "2", "--steps", "2"]
     script.main(command)
     first = capsys.readouterr().out
-    assert [line.split(" | ")[1] for line in first.splitlines()[2:]] == ["plain", "both"]
+    rows = [line.split(" | ")[1] for line in first.splitlines()[2:]]
+    assert rows == ["the ten tiles", "half of the others", "plain", "both"]
     runs = [json.loads(path.read_text()) for path in (out / "runs").glob("*.json")]
     assert len(runs) == 2
     for run in runs:
         assert run["fid"] > 0
         assert run["jump"] >= 1
+        assert 1 <= run["reached"] <= 10
     assert Image.open(out / "strips" / "ihc-both-0-2-2.png").size == (9 * 64, 4 * 64)
     monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("measured again"))
     script.main(command)

@@ -7,6 +7,7 @@ with fresh weights. Text and released code leave things open or differ; we do as
 - one step of power iteration per training step, instead of one per pass: all passes of a step see
   the same weights;
 - one discriminator step goes with each generator step;
+- new weights are drawn as Glorot has them, where the paper's are orthogonal;
 - trained from nothing, the averaged generator's statistics are measured on batches of their own;
 - adapted, a generator keeps the source's statistics, in training, too: the same for both
   generators whose smoothness is compared, and no batch of ten images decides on them;
@@ -63,6 +64,8 @@ UNITS: dict[int, list[int]] = {
 }
 """Size -> channels at 4, 8, ... pixels over the width; published from 128 px on."""
 ATTENTION_PX = 64
+SMOOTHNESS_PX = 4
+"""Smoothness is compared on features of this side at least."""
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 32
 
 
@@ -95,7 +98,7 @@ class BigGAN(GAN):
         self.latent_dim = generator.latent_dim
         self.smoothness = smoothness
         self.smoothness_scale = smoothness_scale
-        self.smoothness_px = smoothness_px(generator.size)
+        self.smoothness_px = smoothness_px(generator.size, SMOOTHNESS_PX)
         self.source: BigGenerator | None = None
         if smoothness > 0:
             self.source = copy.deepcopy(generator).requires_grad_(False)

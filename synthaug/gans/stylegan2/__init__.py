@@ -4,11 +4,12 @@ After Karras et al. (CVPR 2020, arXiv:1912.04958), and chapter 7 of Sushko's the
 Text and released code leave things open or differ; we do as follows:
 
 - lazy regularisation adds its term, times the interval, to the step in which it is due; the
-  released code takes another optimiser step instead;
+  released code takes another optimiser step instead, and corrects Adam's decays for it; of that
+  correction the presets have the learning rates alone;
 - the gradient penalty is taken at the image that the discriminator sees, after its augmentation;
 - generated images are not bounded while training; `StyleGAN2.render` clamps them;
 - smoothness is compared at every step, without style mixing, with fresh noise maps that both
-  generators share, at an eighth of the picture's side;
+  generators share, at an eighth of the picture's side, 8 px at least, on 32 latents or more;
 - its directions are N(0, 1) over the root of the number of places (``smoothness_scale`` 1).
 """
 
@@ -41,6 +42,10 @@ PRESETS: dict[str, dict[str, int]] = {
     "small": {"base": 2048, "largest": 128, "latent": 128, "n_mlp": 4},
 }
 """Channels, length of latents and styles, layers of the mapping network; at any size."""
+SMOOTHNESS_PX = 8
+"""Smoothness is compared on features of this side at least: those of 4 px see one convolution."""
+SMOOTHNESS_BATCH = 32
+"""On latents of this number at least: the mean of four is mostly the noise of its directions."""
 PATH_DECAY = 0.01
 PATH_SHRINK = 2
 """Path lengths are measured on a batch this much smaller (published)."""
@@ -100,7 +105,7 @@ class StyleGAN2(GAN):
         self.path_every = path_every
         self.smoothness = smoothness
         self.smoothness_scale = smoothness_scale
-        self.smoothness_px = smoothness_px(generator.size)
+        self.smoothness_px = smoothness_px(generator.size, SMOOTHNESS_PX)
         self.register_buffer("path_mean", torch.zeros(()))
         self.source: StyleGenerator | None = None
         if smoothness > 0:
@@ -202,7 +207,9 @@ class StyleGAN2(GAN):
             if self.path > 0 and step % self.path_every == 0:
                 beside["path"] = self._path_term(fake.batch_size)
             if self.source is not None:
-                beside["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
+                count = max(SMOOTHNESS_BATCH, fake.batch_size)
+                distance = self.smoothness * self._similarity(count).mean()
+                beside["smoothness"] = distance.expand(fake.batch_size)
         return Terms(terms, lambda: losses.mean_logit(judged).detach()).with_beside(beside)
 
     def sample(
