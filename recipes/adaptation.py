@@ -15,10 +15,10 @@ other half. The rows are those of the thesis' table 7.3 (face to anime, FID / in
 178.0 / .21, L_all 116.4 / .36, SS 180.7 / .61, both 97.3 / .57; FreezeD 112.4 / .22), which needed
 256 px and a GPU.
 
-Hardware and result to expect: one CPU core, half an hour for 5000 steps of the source, one to three
-minutes for 800 of a row, five to ten for 2000; RESULTS.md, "Few-shot adaptation". BigGAN is not
-measured yet. OUT/table.md is written after each run, OUT/strips holds rows of pictures between
-latents. Stop it at any time; the same command goes on.
+Hardware and result to expect: one CPU core, half an hour for 5000 steps of either source, one to
+three minutes for 800 of a row, seven to twelve for 2000, 11 to 16 for 5000; RESULTS.md, "Few-shot
+adaptation". OUT/table.md is written after each run, OUT/strips holds rows of pictures between latents.
+Stop it at any time; the same command goes on.
 """
 
 from __future__ import annotations
