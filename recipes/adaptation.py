@@ -17,8 +17,8 @@ other half. The rows are those of the thesis' table 7.3 (face to anime, FID / in
 
 Hardware and result to expect: one CPU core, half an hour for 5000 steps of either source, one to
 three minutes for 800 of a row, seven to twelve for 2000, 11 to 16 for 5000; RESULTS.md, "Few-shot
-adaptation". OUT/table.md is written after each run, OUT/strips holds rows of pictures between latents.
-Stop it at any time; the same command goes on.
+adaptation". OUT/table.md is written after each run, OUT/strips holds rows of pictures between
+latents. Stop it at any time; the same command goes on.
 """
 
 from __future__ import annotations
