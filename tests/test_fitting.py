@@ -266,7 +266,7 @@ def test_the_paper_preset(tmp_path):
     out = quick(tmp_path, preset="paper", iterations=2, max_size=64, echo=lines.append)
     assert load_generator(out).sample(0).size == (48, 64)
     assert lines[0].startswith("preset paper: as asked; ")
-    assert lines[0].endswith(" 2 steps")
+    assert lines[0].endswith(" 2 steps, 2 classes: ids 0, 1")
 
 
 def test_the_paper_preset_goes_on_at_its_size(tmp_path):
