@@ -576,3 +576,15 @@ def test_auto_without_any_source_is_standard_augmentation(
 ) -> None:
     result = learn([make_unit()], tmp_path / "out", arms=["auto"], seeds=2, steps=5)
     assert result["arms"]["auto"]["gain"]["J&F"] == {"mean": 0, "low": 0, "high": 0}
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{"])
+def test_a_damaged_run_is_named(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int], content: str
+) -> None:
+    out = tmp_path / "out"
+    compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
+    run = out / "runs" / "toy" / "none" / "0.json"
+    run.write_text(content)
+    with pytest.raises(InputError, match=r"damaged run .*none/0\.json.*make the folder again"):
+        compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
