@@ -116,12 +116,12 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".partial-{target.name}-"))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    staging = work / "new"
+    staging, old = work / "new", work / "old"
     try:
         staging.mkdir()
         yield staging
         if target.exists():
-            target.rename(work / "old")
+            target.rename(old)
         staging.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -129,6 +129,8 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
             f"cannot write {path}: {reason}; free some space or choose another folder"
         ) from error
     finally:
+        if old.exists() and not target.exists():
+            old.rename(target)  # stopped between the two renames
         shutil.rmtree(work, ignore_errors=True)
 
 

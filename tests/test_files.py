@@ -157,3 +157,23 @@ def test_the_current_folder_is_refused(tmp_path, monkeypatch, name):
     ):
         pytest.fail("work was begun")
     assert [p.name for p in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_stop_between_the_two_renames_brings_the_old_folder_back(tmp_path, monkeypatch, error):
+    target = tmp_path / "bank"
+    with files.new_directory(target) as staging:
+        files.write_json(staging / "manifest.json", {"format": "synthaug-bank-1"})
+    rename = Path.rename
+
+    def stopped(self, to):
+        if self.name == "new":
+            raise error
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    raised = InputError if error is OSError else error
+    with pytest.raises(raised), files.new_directory(target, overwrite=True) as staging:
+        (staging / "manifest.json").write_text("new")
+    assert "synthaug-bank-1" in (target / "manifest.json").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
