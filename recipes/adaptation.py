@@ -44,7 +44,7 @@ from synthaug.fitting import fit
 from synthaug.generator import Generator
 from synthaug.quality.features import Lite0Features, image_tensor, pooled_features, split_batches
 from synthaug.quality.frechet import fid
-from synthaug.quality.perceptual import PerceptualSpace, intra_diversity
+from synthaug.quality.perceptual import PerceptualSpace, intra_diversity, nearest_reals
 from synthaug.sample import Sample
 from synthaug.seeding import numpy_stream
 
@@ -109,12 +109,13 @@ def measure(
         path = space.embed(image_tensor([sample.image for sample in row]))
         steps = (path[1:] - path[:-1]).square().sum(1)
         jumps.append(float(steps.max() / steps.mean().clamp_min(1e-9)))
-    nearest = torch.cdist(space.embed(fakes), space.embed(image_tensor(few))).argmin(1)
+    reals = list(image_tensor(few))
+    _, nearest = nearest_reals(fakes, reals, space)
     shares = torch.bincount(nearest, minlength=len(few)) / len(fakes)
     return {
         "fid": fid(made, real),
         "reached": int((shares >= LEAST_SHARE).sum()),
-        "intra": intra_diversity(fakes, list(image_tensor(few)), space),
+        "intra": intra_diversity(fakes, reals, space),
         "jump": mean(jumps),
     }
 
@@ -136,18 +137,18 @@ def table(results: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
     """Write the results so far as a table, mean over the seeds ± their standard deviation."""
 
     def cell(runs: list[dict[str, Any]], name: str, digits: int) -> str:
-        values = [run[name] for run in runs]
+        values = [run[name] for run in runs if name in run]
+        if not values:
+            return ""
         spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
         return f"{mean(values):.{digits}f}{spread}"
 
     lines = ["| target | row | seeds | FID ↓ | intra ↑ | tiles reached ↑ | jump ↓ |"]
     lines.append("|---" * 7 + "|")
+    columns = (("fid", 2), ("intra", 3), ("reached", 1), ("jump", 2))
     for (target, row), runs in results.items():
-        columns = (("fid", 2), ("intra", 3), ("reached", 1), ("jump", 2))
-        known = [(name, digits) for name, digits in columns if name in runs[0]]
-        figures = [cell(runs, name, digits) for name, digits in known]
-        blank = [""] * (len(columns) - len(known))
-        lines.append(f"| {target} | {row} | {len(runs)} | {' | '.join([*figures, *blank])} |")
+        figures = " | ".join(cell(runs, name, digits) for name, digits in columns)
+        lines.append(f"| {target} | {row} | {len(runs)} | {figures} |")
     return "\n".join(lines) + "\n"
 
 

@@ -92,6 +92,18 @@ def read_json(path: str | Path, what: str) -> Any:
         raise InputError(f"damaged {what} {path}: {error}; make the folder again") from error
 
 
+def read_record(path: str | Path, what: str) -> dict[str, Any]:
+    """Read a JSON object that synthaug wrote, as `read_json` does.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds no object.
+    """
+    value = read_json(path, what)
+    if not isinstance(value, dict):
+        raise InputError(f"damaged {what} {path}: it holds no record; make the folder again")
+    return value
+
+
 @contextmanager
 def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Fill a hidden sibling folder and rename it to ``path`` only when all of it is written.

@@ -171,10 +171,11 @@ def compare_units(
     """
     out = Path(out)
     notes: list[str] = []
-    uneven = next((unit for unit in units if len(set(unit.sizes)) > 1), None)
     lacking = {"synthetic": "no bank given"} if bank is None else {}
-    if uneven is not None and compose is None:
-        lacking["copy-paste"] = f"the training images of {uneven.name} differ in size"
+    if compose is None and "copy-paste" in needed_kinds(config):  # sizes take a look at all images
+        uneven = next((unit for unit in units if len(set(unit.sizes)) > 1), None)
+        if uneven is not None:
+            lacking["copy-paste"] = f"the training images of {uneven.name} differ in size"
     if lacking and config.arms == CompareConfig().arms:
         kept = tuple(arm for arm in config.arms if not lacking.keys() & set(ARMS[arm].needs))
         without = " or ".join(lacking)

@@ -16,26 +16,44 @@ IGNORE_ID = 255
 MAX_CLASSES = 64
 
 
-def are_binary(ids: Iterable[int], ignore: Sequence[int] = ()) -> bool:
-    """Whether masks that hold these ids are black and white: then 255 is the object.
+def ignore_table(ignore: Sequence[int]) -> NDArray[np.uint8]:
+    """Return what each id of a mask becomes, (256,): 255 where it means "not labelled".
 
-    Nothing could be learned from them otherwise. Where 255 is ignored by name, they are not.
+    Raises:
+        InputError: an id is not in 0..255.
     """
-    return set(ids) == {0, IGNORE_ID} and IGNORE_ID not in ignore
+    table = np.arange(256, dtype=np.uint8)
+    for value in ignore:
+        if not 0 <= value <= 255:
+            raise InputError(f"cannot ignore id {value}: ids of masks are 0..255")
+        table[value] = IGNORE_ID
+    return table
 
 
-def warn_of_lone_white(shown: Mapping[str, Set[int]], ignore: Sequence[int] = ()) -> None:
-    """Warn of masks that look binary among others that are not.
+def meaning_table(shown: Mapping[str, Set[int]], ignore: Sequence[int] = ()) -> NDArray[np.uint8]:
+    """Return what each id of some masks means, (256,): `ignore_table`, and 1 for white.
+
+    Masks that together hold 0 and 255 alone are black and white: nothing could be learned from
+    them unless 255 is the object. Where 255 is ignored by name, it is not.
 
     Args:
         shown: the ids of each mask, by its name.
         ignore: ids that stand for "not labelled".
 
+    Raises:
+        InputError: an ignored id is not in 0..255.
+
     Warns:
-        UserWarning: some hold 0 and 255 alone, while all together hold other ids.
+        UserWarning: some masks look so, among others that do not.
     """
-    lone = [name for name, ids in shown.items() if are_binary(ids, ignore)]
-    if lone and not are_binary(set().union(*shown.values()), ignore):
+    table = ignore_table(ignore)
+    white = {0, IGNORE_ID}
+    if IGNORE_ID in ignore:
+        return table
+    lone = [name for name, ids in shown.items() if ids == white]
+    if set().union(*shown.values()) == white:
+        table[IGNORE_ID] = 1
+    elif lone:
         warnings.warn(
             f"{len(lone)} of {len(shown)} masks hold 0 and 255 alone ({', '.join(lone[:3])}"
             f"{', ...' * (len(lone) > 3)}), the others other ids: 255 means not labelled there; "
@@ -43,25 +61,6 @@ def warn_of_lone_white(shown: Mapping[str, Set[int]], ignore: Sequence[int] = ()
             UserWarning,
             stacklevel=3,
         )
-
-
-def ignore_table(ignore: Sequence[int], *, binary: bool = False) -> NDArray[np.uint8]:
-    """Return what each id of a mask becomes, (256,): 255 where it means "not labelled".
-
-    Args:
-        ignore: ids that mean it.
-        binary: 255 is the object, class 1.
-
-    Raises:
-        InputError: an id is not in 0..255.
-    """
-    table = np.arange(256, dtype=np.uint8)
-    if binary:
-        table[IGNORE_ID] = 1
-    for value in ignore:
-        if not 0 <= value <= 255:
-            raise InputError(f"cannot ignore id {value}: ids of masks are 0..255")
-        table[value] = IGNORE_ID
     return table
 
 

@@ -40,7 +40,7 @@ def run_stage(
         SHA-256 of the ingredients.
     """
     key = files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())
-    known = files.read_json(receipt, "stage's settings") if receipt.is_file() else {}
+    known = files.read_record(receipt, "stage's settings") if receipt.is_file() else {}
     same = known.get("key") == key
     if same and known["done"] and there():
         echo(f"{receipt.stem} is there")

@@ -19,14 +19,7 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.generator_folder import read_verified
-from synthaug.sample import (
-    IGNORE_ID,
-    ClassMap,
-    Sample,
-    are_binary,
-    ignore_table,
-    warn_of_lone_white,
-)
+from synthaug.sample import IGNORE_ID, ClassMap, Sample, meaning_table
 from synthaug.seeding import numpy_stream
 
 CROPS = 2000
@@ -166,9 +159,7 @@ def _square(image: NDArray[np.uint8], size: int, stream: np.random.Generator) ->
 def _relabelled(pairs: Sequence[Sample], ignore: Sequence[int]) -> list[Sample]:
     """Give ids their meaning: what is ignored becomes 255, the white of binary masks 1."""
     shown = {pair.id: set(np.unique(pair.mask).tolist()) for pair in pairs}
-    binary = are_binary(set().union(*shown.values()), ignore)
-    warn_of_lone_white(shown, ignore)
-    table = ignore_table(ignore, binary=binary)
+    table = meaning_table(shown, ignore)
     return [replace(pair, mask=table[pair.mask]) for pair in pairs]
 
 

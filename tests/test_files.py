@@ -177,3 +177,10 @@ def test_a_stop_between_the_two_renames_brings_the_old_folder_back(tmp_path, mon
         (staging / "manifest.json").write_text("new")
     assert "synthaug-bank-1" in (target / "manifest.json").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{"])
+def test_a_record_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "fit.json").write_text(content)
+    with pytest.raises(InputError, match=r"damaged stage .*fit\.json.*make the folder again"):
+        files.read_record(tmp_path / "fit.json", "stage")

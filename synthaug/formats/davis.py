@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthaug.errors import InputError
 from synthaug.formats.folder import list_images, read_mask, read_pair
 from synthaug.formats.splits import LazyPairs, Unit
-from synthaug.sample import ClassMap, Sample, are_binary, ignore_table
+from synthaug.sample import ClassMap, Sample, meaning_table
 
 
 def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence[int] = ()) -> Unit:
@@ -49,8 +50,8 @@ def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence
         raise InputError(
             f"video {video} in {root} has one mask: at least a second is needed to test on"
         )
-    binary = are_binary(np.unique(read_mask(pairs[0][1])).tolist(), ignore)
-    read = partial(_read, binary=binary, ignore=tuple(ignore))
+    ids = set(np.unique(read_mask(pairs[0][1])).tolist())
+    read = partial(_read, table=meaning_table({pairs[0][1].name: ids}, ignore))
     first = LazyPairs(pairs, read)[0]
     classes = ClassMap.from_masks([first.mask], str(pairs[0][1]))
     return Unit(video, [first], LazyPairs(pairs[1::every], read), classes, "video")
@@ -64,8 +65,6 @@ def _find(root: str | Path, part: str, video: str) -> Path:
     raise InputError(f"no video {video!r} at {plain} or {small}: check the folder and the name")
 
 
-def _read(
-    image: Path, mask: Path, sample_id: str, *, binary: bool, ignore: tuple[int, ...]
-) -> Sample:
+def _read(image: Path, mask: Path, sample_id: str, *, table: NDArray[np.uint8]) -> Sample:
     sample = read_pair(image, mask, sample_id)
-    return replace(sample, mask=ignore_table(ignore, binary=binary)[sample.mask])
+    return replace(sample, mask=table[sample.mask])

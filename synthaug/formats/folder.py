@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from synthaug import files
 from synthaug.errors import InputError
@@ -22,7 +22,6 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats, as Pillow names them, whose pixels may differ from those that were saved."""
-_ORIENTATION = 0x0112
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 """Formats that may hold several pictures that are not one picture's thumbnails or layers."""
 
@@ -131,7 +130,7 @@ def read_pair(image_path: str | Path, mask_path: str | Path, sample_id: str = ""
 def _mend_size(path: str | Path, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> str:
     if image.shape[1::-1] == mask.shape:
         with suppress(OSError, SyntaxError, ValueError), Image.open(path) as picture:
-            if picture.getexif().get(_ORIENTATION, 1) > 4:
+            if picture.getexif().get(ExifTags.Base.Orientation, 1) > 4:
                 return "the image is turned by its EXIF tag, turn the mask likewise"
     return "export both at one size"
 

@@ -18,10 +18,9 @@ from synthaug.sample import (
     IGNORE_ID,
     ClassMap,
     Sample,
-    are_binary,
     ignore_table,
+    meaning_table,
     usual_size,
-    warn_of_lone_white,
 )
 from synthaug.seeding import numpy_stream
 
@@ -188,10 +187,7 @@ class _Labels:
     def __init__(self, masks: Sequence[Path], ignore: Sequence[int]) -> None:
         ignore_table(ignore)  # refuses what is no id before files are read
         self._raw = {mask: frozenset(np.unique(read_mask(mask)).tolist()) for mask in masks}
-        shown = {mask.name: ids for mask, ids in self._raw.items()}
-        warn_of_lone_white(shown, ignore)
-        binary = are_binary(set[int]().union(*shown.values()), ignore)
-        self._table = ignore_table(ignore, binary=binary)
+        self._table = meaning_table({mask.name: ids for mask, ids in self._raw.items()}, ignore)
 
     def read_pair(self, image: Path, mask: Path, sample_id: str) -> Sample:
         """Read a pair; what is ignored is 255."""

@@ -51,7 +51,7 @@ class Choices:
         path = self._file(unit, arm)
         if not path.is_file():
             return None
-        found = files.read_json(path, "choice")
+        found = files.read_record(path, "choice")
         if found.get("key") != self._key(unit, arm, sources):
             return None
         return self._keep(unit, arm, found)

@@ -308,9 +308,7 @@ class _Folder:
         actual: Arm | None = arm
         if arm.schedule == "auto":
             actual = self._choices.stored(unit, arm, self._sources_of(unit))
-        found = files.read_json(path, "run")
-        if not isinstance(found, dict):
-            raise InputError(f"damaged run {path}: it holds no run; make the folder again")
+        found = files.read_record(path, "run")
         same = actual is not None and found.get("key") == self._key(unit, actual, seed)
         return found if same else None
 

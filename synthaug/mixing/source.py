@@ -254,6 +254,11 @@ class SegmentedObject:
         return mask
 
 
+def objects_of(ids: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.bool_]:
+    """Return where a mask of ids shows an object: neither background nor ignored."""
+    return ~np.isin(ids, (*classes.ids[:1], IGNORE_ID))
+
+
 def check_ids_fit(ids: NDArray[np.uint8], largest: int, dtype: object) -> None:
     """Refuse class ids that a pipeline's own masks cannot hold.
 

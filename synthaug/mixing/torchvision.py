@@ -18,10 +18,11 @@ from synthaug.mixing.source import (
     Source,
     check_ids_fit,
     find_objects,
+    objects_of,
     open_source_once,
     resized,
 )
-from synthaug.sample import IGNORE_ID, Sample
+from synthaug.sample import ClassMap, Sample
 
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
 """Entries of a target that need not be refused."""
@@ -90,7 +91,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         objects = find_objects(sample.mask, source.classes, per=self.objects)
         if any(_is_per_object(key, leaf) for key, leaf in _entries(structure)):
             _refuse_stale("", structure)
-        return _replace(structure, "", _Pair(sample, objects, source.classes.ids[:1]))
+        return _replace(structure, "", _Pair(sample, objects, source.classes))
 
 
 def _repainted(structure: Any, image: tv_tensors.Image, source: Source) -> Any:
@@ -138,11 +139,11 @@ def _leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:
 
 
 class _Pair(NamedTuple):
-    """What is put in: a sample, its objects, the id of its background if it has masks."""
+    """What is put in: a sample, its objects, the classes of its mask."""
 
     sample: Sample
     objects: list[SegmentedObject]
-    background: tuple[int, ...]
+    classes: ClassMap
 
 
 def _replace(value: Any, key: str, pair: _Pair) -> Any:
@@ -243,14 +244,14 @@ def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
 
 
 def _mask(value: tv_tensors.Mask, key: str, pair: _Pair) -> tv_tensors.Mask:
-    sample, objects, background = pair
+    sample, objects, classes = pair
     if key == "masks":
         empty = np.zeros((0, *sample.size), np.uint8)
         stack = np.stack([o.mask for o in objects]) if objects else empty
     elif value.ndim == 2 or value.shape[0] == 1:
         ids = sample.mask if value.ndim == 2 else sample.mask[None]
         if value.dtype == torch.bool:
-            stack = ~np.isin(ids, (*background, IGNORE_ID))
+            stack = objects_of(ids, classes)
         else:
             if not value.is_floating_point():
                 check_ids_fit(ids, torch.iinfo(value.dtype).max, value.dtype)

@@ -21,11 +21,12 @@ from synthaug.mixing.source import (
     Source,
     check_ids_fit,
     find_objects,
+    objects_of,
     open_source_once,
     resized,
 )
 from synthaug.mixing.workers import worker_seed
-from synthaug.sample import IGNORE_ID, Sample
+from synthaug.sample import Sample
 
 load_albumentations()
 from albumentations import DualTransform  # noqa: E402
@@ -236,7 +237,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         source.compare_ids(mask)
         ids = sample.mask if mask.ndim == 2 else sample.mask[..., None]
         if mask.dtype == bool:
-            return np.array((ids != source.classes.ids[0]) & (ids != IGNORE_ID))
+            return objects_of(ids, source.classes)
         if np.issubdtype(mask.dtype, np.integer):
             check_ids_fit(ids, np.iinfo(mask.dtype).max, mask.dtype)
         return np.array(ids, mask.dtype, order="C")

@@ -136,6 +136,17 @@ class TrainingSet:
         return torch.stack(differences).amin(0)
 
 
+def nearest_reals(
+    fakes: Tensor, reals: Sequence[Tensor], space: PerceptualSpace
+) -> tuple[Tensor, Tensor]:
+    """Return where fakes (n, 3, H, W) lie, (n, D), and each one's nearest training image, (n,)."""
+    centres = torch.cat([space.embed(real[None]) for real in reals])
+    batches = torch.split(fakes, batch_size_for(*space.size))
+    vectors = torch.cat([space.embed(batch) for batch in batches])
+    distances = torch.stack([(vectors - centre).square().sum(1) for centre in centres])
+    return vectors, distances.argmin(0)
+
+
 def intra_diversity(
     fakes: Tensor, reals: Sequence[Tensor], space: PerceptualSpace | None = None
 ) -> float:
@@ -155,12 +166,9 @@ def intra_diversity(
         NaN if no two fakes share a training image.
     """
     space = space or PerceptualSpace(fakes.shape[-2], fakes.shape[-1])
-    centres = torch.cat([space.embed(real[None]) for real in reals])
-    batches = torch.split(fakes, batch_size_for(*space.size))
-    vectors = torch.cat([space.embed(batch) for batch in batches])
-    nearest = torch.stack([(vectors - centre).square().sum(1) for centre in centres]).argmin(0)
+    vectors, nearest = nearest_reals(fakes, reals, space)
     values = []
-    for index in range(len(centres)):
+    for index in range(len(reals)):
         cluster = Diversity()
         cluster.add(vectors[nearest == index])
         if cluster.count > 1:
