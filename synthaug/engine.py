@@ -177,10 +177,6 @@ class Engine:
         dist.all_reduce(values)
         return values
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        self._fabric.barrier()
-
 
 def native_bf16(accelerator: str) -> bool:
     """Whether the device computes bfloat16 in hardware."""

@@ -34,6 +34,8 @@ from synthaug.sample import ClassMap, Sample, resize_image, resize_mask
 from synthaug.seeding import derive_seed
 
 CHECKPOINT = "checkpoint.pt"
+BEGUN_FORMAT = "synthaug-begun-1"
+"""Of the manifest until the first save: it says whose folder this is, should the fit be killed."""
 GRID_SAMPLES = 15
 LONGEST_TILE_PX = 512
 
@@ -59,6 +61,7 @@ class FitFolder:
         files.clear_directory(self.path)
         target = self.path / "pairs"
         try:
+            files.write_json(self.path / "manifest.json", {"format": BEGUN_FORMAT})
             return [{"id": p.id, **folder.write_pair(target, p.id, p)} for p in pairs]
         except BaseException:
             self._remove()
@@ -70,7 +73,7 @@ class FitFolder:
         try:
             yield
         finally:
-            if not (self.path / "manifest.json").is_file():
+            if not (self.path / CHECKPOINT).is_file():
                 self._remove()
 
     def _remove(self) -> None:
@@ -84,6 +87,11 @@ class FitFolder:
             InputError: there is none, or it is not a generator's.
         """
         manifest = read_manifest(self.path, "generator")
+        if isinstance(manifest, dict) and manifest.get("format") == BEGUN_FORMAT:
+            raise InputError(
+                f"{self.path} is of a fit that ended before its first save: fit again, with "
+                "--overwrite in place of --resume"
+            )
         if not isinstance(manifest, dict) or manifest.get("format") != GENERATOR_FORMAT:
             raise InputError(
                 f"{self.path} is not a generator: its manifest.json is of another kind"

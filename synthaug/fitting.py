@@ -293,8 +293,8 @@ def _trained(engine: Engine, run: Run, progress: Callable[[Progress], None] | No
 
         if state.step < plan.loop.iterations:
             train(state, *_near(images, masks, engine.device), engine, after_step)
-    engine.barrier()
-    return state.step < plan.loop.iterations
+        stopped = engine.any(interrupted())  # by the last step or its saving, too
+    return stopped or state.step < plan.loop.iterations
 
 
 def _near(

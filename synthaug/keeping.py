@@ -50,7 +50,7 @@ class Keeper:
         self.best_step = 0
         self.metrics: list[dict[str, Any]] = []
         self.note = ""
-        self._terms: dict[str, Tensor] = {}
+        self._terms: dict[str, Tensor | float] = {}
         self._refreshed_at = self._snapshot_of = -1
         self._saved_at = time.monotonic()
         self._started = time.monotonic()
@@ -93,6 +93,7 @@ class Keeper:
                 "best": chosen,
                 "best_step": self.best_step,
                 "best_weights": self.best_weights,
+                "terms": {name: float(term) for name, term in self._terms.items()},
             }
         )
         self._saved_at = time.monotonic()
@@ -102,6 +103,7 @@ class Keeper:
         self.best = Verdict(**checkpoint["best"]) if checkpoint["best"] else None
         self.best_step = int(checkpoint["best_step"])
         self.best_weights = dict(checkpoint["best_weights"])
+        self._terms = dict(checkpoint.get("terms", {}))
         self.metrics = self.run.target.read_metrics(self.state.step)
         timed = (line["seconds"] for line in reversed(self.metrics) if "seconds" in line)
         self._started -= next(timed, 0.0)

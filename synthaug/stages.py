@@ -23,6 +23,7 @@ def run_stage(
     there: Callable[[], bool],
     echo: Echo,
     forget: Callable[[], object] = lambda: None,
+    product: Path | None = None,
 ) -> str:
     """Run a stage unless it is done with these ingredients.
 
@@ -35,6 +36,8 @@ def run_stage(
         echo: takes one line: the stage is there, or begins.
         forget: called, before these ingredients are noted, where others may have left a result
             that ``make`` would go on with.
+        product: file that the stage makes and that says nothing of its own soundness: with another
+            content than it was made with, it is made again.
 
     Returns:
         SHA-256 of the ingredients.
@@ -43,15 +46,19 @@ def run_stage(
     known = files.read_record(receipt, "stage's settings") if receipt.is_file() else {}
     same = known.get("key") == key
     if same and known["done"] and there():
-        echo(f"{receipt.stem} is there")
-        return key
+        noted = known.get("product_sha256")
+        if product is None or noted in (None, files.sha256_file(product)):
+            echo(f"{receipt.stem} is there")
+            return key
+        echo(f"{receipt.stem}: {product} is not as it was made, made again")
     echo(f"{receipt.stem} ...")
     if not same:
         forget()
     content = {"key": key, "done": False, "settings": dict(ingredients)}
     files.write_json(receipt, content)
     make(same and not known.get("done", False))
-    files.write_json(receipt, {**content, "done": True})
+    made = {} if product is None else {"product_sha256": files.sha256_file(product)}
+    files.write_json(receipt, {**content, "done": True, **made})
     return key
 
 

@@ -138,6 +138,7 @@ class PicturesContract:
                 progress=interrupt_at(1),
             )
         assert_same_weights(source, self.resume(tmp_path / "out"), self.kept_weights)
+        assert terms(tmp_path / "out").keys() == terms(source).keys()
 
     def test_a_manifest_of_another_version_is_one_line(self, source, tmp_path):
         shutil.copytree(source, tmp_path / "copy")

@@ -190,6 +190,39 @@ def test_an_error_before_anything_is_saved_leaves_nothing(tmp_path, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
+def test_nothing_is_left_where_the_first_checkpoint_cannot_be_written(tmp_path, monkeypatch):
+    def full(path, state):
+        raise InputError("cannot write checkpoint.pt: no space left")
+
+    monkeypatch.setattr(FitFolder, "write_checkpoint", full)
+    with pytest.raises(InputError, match="no space"):
+        quick(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fit_killed_before_its_first_save_can_be_begun_again(tmp_path):
+    FitFolder(tmp_path / "out").create([], overwrite=False)  # the pairs; then it was killed
+    with pytest.raises(InputError, match=r"before its first save: fit again, with --overwrite"):
+        fit(out=tmp_path / "out", resume=True)
+    pair, lines = write_pair(tmp_path), []
+    with pytest.raises(InputError, match="add --overwrite"):
+        fit(*pair, tmp_path / "out", config=QUICK)
+    config = dataclasses.replace(QUICK, iterations=1)
+    fit(*pair, tmp_path / "out", config=config, overwrite=True, echo=lines.append)
+    load_generator(tmp_path / "out").sample(0)
+
+
+def test_ctrl_c_in_the_last_step_is_heard(whole, tmp_path):
+    def interrupt(progress):
+        if progress.step == progress.total:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, progress=interrupt)
+    assert snapshot(tmp_path / "out") == snapshot(whole)
+    assert snapshot(fit(out=tmp_path / "out", resume=True, echo=lambda line: None))
+
+
 def test_a_fit_keeps_the_preset_that_auto_stood_for(tmp_path):
     out = quick(tmp_path, preset="auto", iterations=1)
     assert json.loads((out / "manifest.json").read_text())["config"]["preset"] == "fast"

@@ -51,6 +51,11 @@ class _Group(TyperGroup):
             )
             tell(f"error: {' '.join(words.split())}")
             raise typer.Exit(2) from error
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            tell(f"error: cannot use {error.filename}: {error.strerror}; check the path and rights")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error
 
@@ -102,7 +107,11 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. SIGTERM, which batch systems and containers send, stops as Ctrl-C."""
+    """Run the command line.
+
+    SIGTERM, which batch systems and containers send, stops as Ctrl-C, and so does SIGHUP, of a
+    terminal that is closed, unless nohup has it ignored.
+    """
     deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as a script's background jobs are
 
     def stop(*_: object) -> None:
@@ -110,5 +119,8 @@ def main() -> None:
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGTERM, stop)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # no SIGHUP on Windows
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
     app()

@@ -207,7 +207,8 @@ class _Folder:
         run = {seed for cells in self.results.values() for _, seed in cells}
         all_seeds = [seed for seed in all_seeds if seed in run or seed in seeds]
         self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
-        files.write_json(self.path / "manifest.json", self.manifest)
+        if not self.old:  # else it says what the results are of that lie there
+            files.write_json(self.path / "manifest.json", self.manifest)
         return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
 
     def has(self, unit: Unit, arm: Arm, seed: int) -> bool:

@@ -177,6 +177,7 @@ class ParentsOfOthers:
             lambda _: train_parent(frames, out, **options, progress=self._progress),
             there=out.is_file,
             echo=lambda line: self._echo(f"parent of {names}: {line}"),
+            product=out,
         )
         return out
 

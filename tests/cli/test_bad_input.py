@@ -77,6 +77,13 @@ class TestFit:
         assert "no image at" in refused("fit", tmp_path / "no.png", pair_files[1], "-o", self.out)
         assert "no mask at" in refused("fit", pair_files[0], tmp_path / "no.png", "-o", self.out)
 
+    def test_paths_that_the_system_refuses(self, refused, pair_files, tmp_path):
+        loop = tmp_path / "loop.png"
+        loop.symlink_to(loop)
+        assert str(loop) in refused("fit", loop, pair_files[1], "--out", self.out)
+        long = tmp_path / ("x" * 300)
+        assert str(long) in refused("fit", *pair_files, "--out", long)
+
     def test_truncated_image(self, refused, pair_files):
         pair_files[0].write_bytes(pair_files[0].read_bytes()[:2000])
         line = refused("fit", *pair_files, "--out", self.out)

@@ -181,26 +181,28 @@ def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_what_stops_batch_jobs_stops_as_ctrl_c_does(
-    make_fit_folder, tmp_path, monkeypatch, background
+    make_fit_folder, tmp_path, monkeypatch, name, background
 ):
     """A shell script starts its background jobs with Ctrl-C ignored."""
 
     def stop(*args, **options):
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(getattr(signal, name))
 
     words = ["generate", str(make_fit_folder()), "--out", str(tmp_path / "bank")]
     monkeypatch.setattr("synthaug.generation.generate", stop)
     monkeypatch.setattr(sys, "argv", ["synthaug", *words])
-    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
     if background:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(SystemExit) as stopped:
             main()
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert stopped.value.code == 130
 
 

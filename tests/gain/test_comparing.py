@@ -337,6 +337,25 @@ def test_the_page_leaves_out_runs_of_earlier_settings(
     assert "Where the arms differ" not in page
 
 
+def test_killed_with_new_settings_a_folder_shows_the_old_ones(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    compare(units, out, arms=["none"], seeds=2, steps=2)
+    before = {name: read(out / name) for name in ("manifest.json", "comparison.json")}
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("synthaug.gain.comparing._Folder.write_summary", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare(units, out, arms=["none"], seeds=2, steps=5)
+    assert {name: read(out / name) for name in before} == before
+    assert compare(units, out, arms=["none"], seeds=2, steps=5)["complete"]
+    assert read(out / "manifest.json")["settings"]["steps"] == 5
+
+
 def test_pictures_of_an_earlier_bank_go(
     tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
 ) -> None:

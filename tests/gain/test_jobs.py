@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import wait
 from pathlib import Path
@@ -104,6 +108,34 @@ def test_ctrl_c_breaks_off_and_the_same_call_goes_on(tmp_path: Path, make_unit: 
     assert len(list((tmp_path / "out").glob("runs/*/*/*.json"))) == 1
     assert compare(units, tmp_path / "out", echo=lines.append, **options)["complete"]
     assert lines[0] == "1 of 4 runs are there already"
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    script = (
+        "import os, time\n"
+        "from synthaug.gain.jobs import Jobs\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = Jobs(2)\n"
+        "    print(jobs.call(os.getpid), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "study.py").write_text(script)
+        words = [sys.executable, str(Path(folder) / "study.py")]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as study:
+            assert study.stdout is not None
+            worker = int(study.stdout.readline())
+            study.kill()
+    limit = time.monotonic() + 20
+    while (gone := not _runs(worker)) is False and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert gone
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is there and has not ended."""
+    status = Path(f"/proc/{process}/stat")
+    return status.is_file() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def test_tasks_begin_in_order_and_count_their_steps() -> None:

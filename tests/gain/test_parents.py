@@ -130,6 +130,12 @@ def test_no_video_is_in_the_parent_it_starts_from(tmp_path: Path, units: list[Un
     found[0].unlink()
     parents(units[:2])
     assert lines == ["parent of b: even ...", "parent of a: odd is there"]
+    whole = found[0].read_bytes()
+    found[0].write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    parents(units[:2])
+    assert lines[0].startswith("parent of b: even: ")
+    assert "made again" in lines[0]
+    assert found[0].read_bytes() == whole
 
 
 def test_a_parent_learns_objects_whatever_their_ids(
@@ -149,9 +155,12 @@ def test_a_parent_learns_objects_whatever_their_ids(
         test=[with_ids(sample) for sample in plain.test],
         classes=ClassMap((3, 7)),
     )
-    monkeypatch.setattr(
-        "synthaug.gain.parents.train_parent", lambda frames, out, **_: learned.update({out: frames})
-    )
+
+    def train(frames: list[Sample], out: Path, **options: Any) -> None:
+        learned[out] = frames
+        out.write_bytes(b"weights")
+
+    monkeypatch.setattr("synthaug.gain.parents.train_parent", train)
     options: dict[str, Any] = {"steps": 1, "side_px": 32, "encoder": "resnet18"}
     ParentsOfOthers([unit, make_unit("b")], tmp_path, **options).of(make_unit("b"))
     [first, later] = next(iter(learned.values()))
