@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 LARGEST_PX = 32
+LEAST_LATENTS = 32
+"""Smoothness is compared on: the mean of a few is mostly the noise of their random directions."""
 
 Features = Callable[[Tensor], Tensor]
 """Latents (B, Z) to features (B, ...); samples must not influence each other."""

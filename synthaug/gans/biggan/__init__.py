@@ -13,8 +13,10 @@ with fresh weights. Text and released code leave things open or differ; we do as
   generators whose smoothness is compared, and no batch of ten images decides on them;
 - the joint latents of adaptation are N(0, 1) in the noise, and in the class embedding normal with
   the mean and the variance of the known classes' embeddings, each number for itself;
-- smoothness is compared at every step, at an eighth of the picture's side; its
-  directions are N(0, 1) over the root of the number of places (``smoothness_scale`` 1).
+- smoothness is compared at every step, at an eighth of the picture's side, on 32 latents or more;
+  its directions are N(0, 0.1^2) over the root of the number of places (``smoothness_scale`` 0.1):
+  these features are not normalised, and at a scale of 1 the term's gradient would be ten times the
+  adversarial one.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from synthaug.gans.biggan.networks import START_PX, BigGenerator
 from synthaug.gans.blocks import loss_by_block, mean_logit
 from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.precision import exact
-from synthaug.gans.smoothness import smoothness_px, smoothness_similarity
+from synthaug.gans.smoothness import LEAST_LATENTS, smoothness_px, smoothness_similarity
 from synthaug.gans.state_dicts import load_beside
 from synthaug.seeding import torch_stream
 
@@ -66,6 +68,7 @@ UNITS: dict[int, list[int]] = {
 ATTENTION_PX = 64
 SMOOTHNESS_PX = 4
 """Smoothness is compared on features of this side at least."""
+SMOOTHNESS_SCALE = 0.1
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 32
 
 
@@ -90,7 +93,7 @@ class BigGAN(GAN):
         discriminator: BigDiscriminator,
         *,
         smoothness: float = 0.0,
-        smoothness_scale: float = 1.0,
+        smoothness_scale: float = SMOOTHNESS_SCALE,
     ) -> None:
         super().__init__()
         self.generator: BigGenerator = generator
@@ -166,7 +169,9 @@ class BigGAN(GAN):
         beside = {}
         if self.source is not None:
             with exact(fake.images[0]):
-                beside["smoothness"] = self.smoothness * self._similarity(fake.batch_size)
+                count = max(LEAST_LATENTS, fake.batch_size)
+                distance = self.smoothness * self._similarity(count).mean()
+                beside["smoothness"] = distance.expand(fake.batch_size)
         terms = Terms(prefixed("real", by_block), lambda: mean_logit(judged).detach())
         return terms.with_beside(beside)
 
@@ -239,7 +244,7 @@ def build(
     block_heads: bool = False,
     frozen: int = 0,
     smoothness: float = 0.0,
-    smoothness_scale: float = 1.0,
+    smoothness_scale: float = SMOOTHNESS_SCALE,
     **settings: Any,
 ) -> BigGAN:
     """Build from the plain settings that a generator's manifest keeps.

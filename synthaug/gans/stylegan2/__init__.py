@@ -26,7 +26,7 @@ from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch, Terms, prefixed
 from synthaug.gans.gradient_penalty import gradient_penalty
 from synthaug.gans.precision import exact
-from synthaug.gans.smoothness import smoothness_px, smoothness_similarity
+from synthaug.gans.smoothness import LEAST_LATENTS, smoothness_px, smoothness_similarity
 from synthaug.gans.state_dicts import load_beside
 from synthaug.gans.stylegan2 import losses, masks
 from synthaug.gans.stylegan2.networks import (
@@ -44,8 +44,6 @@ PRESETS: dict[str, dict[str, int]] = {
 """Channels, length of latents and styles, layers of the mapping network; at any size."""
 SMOOTHNESS_PX = 8
 """Smoothness is compared on features of this side at least: those of 4 px see one convolution."""
-SMOOTHNESS_BATCH = 32
-"""On latents of this number at least: the mean of four is mostly the noise of its directions."""
 PATH_DECAY = 0.01
 PATH_SHRINK = 2
 """Path lengths are measured on a batch this much smaller (published)."""
@@ -207,7 +205,7 @@ class StyleGAN2(GAN):
             if self.path > 0 and step % self.path_every == 0:
                 beside["path"] = self._path_term(fake.batch_size)
             if self.source is not None:
-                count = max(SMOOTHNESS_BATCH, fake.batch_size)
+                count = max(LEAST_LATENTS, fake.batch_size)
                 distance = self.smoothness * self._similarity(count).mean()
                 beside["smoothness"] = distance.expand(fake.batch_size)
         return Terms(terms, lambda: losses.mean_logit(judged).detach()).with_beside(beside)
