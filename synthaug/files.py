@@ -8,11 +8,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from synthaug.errors import InputError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -105,6 +112,34 @@ def read_record(path: str | Path, what: str) -> dict[str, Any]:
 
 
 @contextmanager
+def claimed(path: str | Path) -> Iterator[None]:
+    """Work on a folder alone; it is free again when the process ends, however it does.
+
+    Args:
+        path: a folder that is there.
+
+    Raises:
+        InputError: another process works on it.
+    """
+    if fcntl is None:
+        yield
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network disks cannot lock
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another process works on {path}: wait for it, or name another folder with "
+                    "--out"
+                ) from error
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
 def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Fill a hidden sibling folder and rename it to ``path`` only when all of it is written.
 
@@ -181,7 +216,8 @@ def check_output_folder(
     Raises:
         InputError: it is a file, below a file, or the current folder or one above; or not empty and
             ``overwrite`` is off; or it holds something else than an earlier output (a
-            ``manifest.json`` of ours) or what is read: these are never removed.
+            ``manifest.json`` of ours) or what is read: these are never removed; or another process
+            works on it.
     """
     path = Path(path)
     if Path.cwd().is_relative_to(path.resolve()):
@@ -197,6 +233,8 @@ def check_output_folder(
         raise InputError(
             f"{path} holds files that synthaug did not write: choose another folder or empty it"
         )
+    with claimed(path):  # else a process writes into it
+        pass
     for read in reads:
         if read is not None and Path(read).resolve().is_relative_to(path.resolve()):
             raise InputError(f"{path} holds {read}, which is read: choose another folder")

@@ -21,7 +21,7 @@ from synthaug.adaptation import read_source
 from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
-from synthaug.files import check_output_folder
+from synthaug.files import check_output_folder, claimed
 from synthaug.fit_folder import FitFolder, manifest_header, write_composition, write_patches
 from synthaug.formats.names import read_names
 from synthaug.keeping import Keeper, Run
@@ -162,7 +162,7 @@ def fit(
     if not resume:
         kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
         lines = target.create(kept, overwrite=overwrite)
-    with engine.relay(progress) as report, target.saved_or_removed():
+    with claimed(target.path), engine.relay(progress) as report, target.saved_or_removed():
         if not resume:
             settings = {**asdict(config), "preset": plan.preset}  # auto may be another elsewhere
             if config.source is not None:

@@ -184,3 +184,19 @@ def test_a_record_that_is_none_is_named(tmp_path, content):
     (tmp_path / "fit.json").write_text(content)
     with pytest.raises(InputError, match=r"damaged stage .*fit\.json.*make the folder again"):
         files.read_record(tmp_path / "fit.json", "stage")
+
+
+def test_a_folder_is_worked_on_by_one_process(tmp_path):
+    out = tmp_path / "out"
+    files.write_json(out / "manifest.json", {"format": "synthaug-bank-1"})
+    with files.claimed(out):
+        with pytest.raises(InputError, match="another process works on"), files.claimed(out):
+            pass
+        with (
+            pytest.raises(InputError, match="another process works on"),
+            files.new_directory(out, overwrite=True),
+        ):
+            pass
+    with files.new_directory(out, overwrite=True):
+        pass
+    assert not any(out.iterdir())

@@ -33,6 +33,9 @@ class LazyPairs(Sequence[Sample]):
     Args:
         paths: image and mask file of every pair; the image's stem is the sample's id.
         read: called with both paths and the id.
+
+    Raises:
+        InputError: when indexed: the files are damaged, or others than at the first reading.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class LazyPairs(Sequence[Sample]):
     ) -> None:
         self.paths = list(paths)
         self._read = read
+        self._seen: dict[Path, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,9 +56,20 @@ class LazyPairs(Sequence[Sample]):
 
     def __getitem__(self, index: int | slice) -> Sample | LazyPairs:
         if isinstance(index, slice):
-            return LazyPairs(self.paths[index], self._read)
+            part = LazyPairs(self.paths[index], self._read)
+            part._seen = self._seen
+            return part
         image, mask = self.paths[index]
-        return self._read(image, mask, image.stem)
+        sample = self._read(image, mask, image.stem)
+        for path in (image, mask):
+            status = path.stat()
+            state = (status.st_mtime_ns, status.st_size)
+            if self._seen.setdefault(path, state) != state:
+                raise InputError(
+                    f"{path} has changed since it was first read: let it be while this runs, and "
+                    "start again"
+                )
+        return sample
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,20 +121,21 @@ def compare(
         found = folder.make(unit, arm, seed, workers, say)
         return found, time.perf_counter() - started
 
-    try:
-        with Jobs(jobs, glance) as workers:
-            for number, ((seed, unit, arm), (found, seconds)) in enumerate(workers.run(make, todo)):
-                folder.keep(unit, arm, seed, found)
-                spent.append(seconds)
-                say(
-                    f"[{number + 1}/{len(todo)}] {unit.name}, {arm.name}, seed {seed}: "
-                    f"{folder.measures[0]} {100 * found['measures'][folder.measures[0]]:.1f}, "
-                    f"{time_left(spent, len(todo) - number - 1, min(jobs, len(todo)))}"
-                )
-                if all(folder.has(unit, arm, seed) for each, unit, arm in plan if each == seed):
-                    folder.write_summary()
-    finally:
-        summary = folder.write_summary()
+    with files.claimed(folder.path):
+        try:
+            with Jobs(jobs, glance) as workers:
+                for (seed, unit, arm), (found, seconds) in workers.run(make, todo):
+                    folder.keep(unit, arm, seed, found)
+                    spent.append(seconds)
+                    say(
+                        f"[{len(spent)}/{len(todo)}] {unit.name}, {arm.name}, seed {seed}: "
+                        f"{folder.measures[0]} {100 * found['measures'][folder.measures[0]]:.1f}, "
+                        f"{time_left(spent, len(todo) - len(spent), min(jobs, len(todo)))}"
+                    )
+                    if all(folder.has(unit, arm, seed) for each, unit, arm in plan if each == seed):
+                        folder.write_summary()
+        finally:
+            summary = folder.write_summary()
     return summary
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from synthaug import files
+from synthaug.errors import InputError
 from synthaug.report import figures
 from synthaug.report.frames import mixed_samples, most_different
 from synthaug.report.templates import render
@@ -41,7 +42,7 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
             (class ids) beside the test image ``predictions/UNIT/_test/ID.jpg`` and its truth
             ``predictions/UNIT/_test/ID.png``; samples that were trained on lie as
             ``samples/UNIT/SOURCE/ID.jpg`` and ``ID.png``. Pictures that are missing are left out.
-        out: the file; default ``FOLDER/index.html``.
+        out: the file, of a name that ends in .html; default ``FOLDER/index.html``.
 
     Returns:
         Path of the page.
@@ -49,6 +50,8 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
     Raises:
         InputError: the folder is no comparison or is damaged, or the page cannot be written.
     """
+    if out is not None and Path(out).suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out} would be a web page: name a file that ends in .html")
     comparison = read_comparison(folder)
     path = Path(out) if out is not None else comparison.path / "index.html"
     manifest, result, measure = comparison.manifest, comparison.result, comparison.measure

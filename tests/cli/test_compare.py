@@ -227,6 +227,12 @@ class TestBadInput:
     def test_report_of_no_comparison(self, tmp_path):
         assert "no comparison manifest" in run("report", tmp_path, code=2).stderr
 
+    def test_a_page_does_not_take_the_place_of_a_picture(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(b"picture")
+        line = run("report", tmp_path, "--out", tmp_path / "a.png", code=2).stderr
+        assert "name a file that ends in .html" in line
+        assert (tmp_path / "a.png").read_bytes() == b"picture"
+
     def test_foreign_output_folder_is_left_alone(self, own, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.tex").write_text("")

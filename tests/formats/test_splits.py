@@ -1,3 +1,4 @@
+import os
 import pickle
 import warnings
 
@@ -216,3 +217,15 @@ def test_ignored_id_of_the_test_set_alone_is_not_warned_of(write):
         warnings.simplefilter("error")
         unit = read_split(*training, test_images=test[0], test_masks=test[1], ignore=[11])
     assert (unit.test[0].mask[16:24] == 255).all()
+
+
+def test_a_file_that_changes_between_two_readings_is_named(write):
+    unit = read_split(*write("rocks", [(0, 1)] * 4), train=1)
+    before = unit.test[0]
+    assert np.array_equal(unit.test[0].mask, before.mask)
+    _, path = unit.test.paths[0]
+    Image.fromarray(1 - before.mask).save(path)
+    os.utime(path, (1, 1))  # as if its clock had not ticked
+    for again in (unit.test, unit.test[:1]):
+        with pytest.raises(InputError, match=rf"{path.name} has changed since it was first read"):
+            again[0]
