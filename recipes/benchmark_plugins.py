@@ -76,7 +76,7 @@ def runs(kind: str, work: Path) -> Iterator[tuple[str, Run]]:
     if gan == "stylegan2":
         config = replace(config, max_size=32)
     if kind != "stylegan2":
-        pairs = read_training_pairs(image, mask, None, None)
+        pairs, _ = read_training_pairs(image, mask, None, None)
         classes = ClassMap.from_masks([pairs[0].mask], "mask", 255)
         plan = make_plan(config, pairs[0].size, len(classes), 1)
         scale = gans.build(plan.gan).real_scale

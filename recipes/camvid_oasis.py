@@ -253,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
         held_out, training = (
             read_training_pairs(
                 None, None, options.data / part, options.data / f"{part}annot", (VOID,)
-            )
+            )[0]
             for part in ("val", "train")
         )
         judge = Judge(training, options.judge_steps, options.out)

@@ -119,11 +119,11 @@ def fit(
         presets.check_fit(config)
         reads = (image, mask, images, masks, config.objects, config.source)
         check_output_folder(out, overwrite=overwrite, reads=reads)
-        kinds = []
+        kinds, white = [], False
         if _from_nothing(config):
             pairs, kinds = _squares(images, mask or masks, config)
         else:
-            pairs = read_training_pairs(image, mask, images, masks, config.ignore)
+            pairs, white = read_training_pairs(image, mask, images, masks, config.ignore)
     classes = None
     labelled = any((pair.mask != IGNORE_ID).any() for pair in pairs)
     if labelled or mask is not None or masks is not None:
@@ -175,6 +175,8 @@ def fit(
             manifest["training_size"] = list(plan.size)
             if kinds:
                 manifest["crop_classes"] = kinds
+            if white:
+                manifest["white_is_object"] = True
         steps = plan.loop.iterations
         told = f", {_described(classes)}" if classes and not resume else ""
         size = f"{plan.size[1]}x{plan.size[0]} px"

@@ -250,10 +250,7 @@ def _layouts_at(
             "or a generator"
         )
 
-    ignored = ignore_table(painter.manifest["config"].get("ignore", ()))
-
     def fitted(mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        mask = ignored[mask]
         painter.check_ids(mask, where)
         height, width = painter.size
         mask = _cropped(mask, height / width)
@@ -263,21 +260,22 @@ def _layouts_at(
     written = files.read_json(manifest, "manifest") if manifest.is_file() else {}
     if isinstance(written, dict) and written.get("format") in (BANK_FORMAT, FORMAT):
         opened = open_source(path)
+        ignored = ignore_table(painter.manifest["config"].get("ignore", ()))  # 255 is unlabelled
         if isinstance(opened, Bank):
-            maps = [fitted(sample.mask, f"bank {path}") for sample in opened]
+            maps = [fitted(ignored[sample.mask], f"bank {path}") for sample in opened]
             return Layouts(maps, classes, kind="given", **options), opened.content_hash, set()
         endless = Layouts(
-            lambda seed: fitted(opened.sample(seed).mask, f"generator {path}"),
+            lambda seed: fitted(ignored[opened.sample(seed).mask], f"generator {path}"),
             classes,
             kind="given",
             **options,
         )
         return endless, opened.hash, set()
     paths = folder.list_images(path, "masks")
-    masks = [folder.read_mask(file) for file in paths]
+    masks = [painter.meaning(folder.read_mask(file)) for file in paths]
     maps = [fitted(mask, f"mask {file}") for mask, file in zip(masks, paths, strict=True)]
     digest = files.sha256_bytes("".join(files.sha256_file(file) for file in paths).encode())
-    keys = {mask_key(ignored[mask]) for mask in masks}
+    keys = {mask_key(mask) for mask in masks}
     return Layouts(maps, classes, kind="given", **options), digest, keys
 
 

@@ -16,7 +16,7 @@ from synthaug.errors import InputError
 from synthaug.gans.oasis import LabelMapGenerator
 from synthaug.gans.oasis.noise import Per, combine, image_noise, interpolate, noise_per
 from synthaug.generator import Generator, finish_image
-from synthaug.sample import IGNORE_ID, Sample
+from synthaug.sample import IGNORE_ID, Sample, meaning_table
 from synthaug.seeding import torch_stream
 
 
@@ -25,6 +25,12 @@ class MapGenerator(Generator):
 
     Noise for `render` comes from `synthaug.gans.oasis.noise`: one vector for the picture, or a
     field of vectors made from the mask, of which places can be exchanged or interpolated.
+
+    Masks are of ids of the training masks, 255 being unlabelled; `meaning` brings masks there that
+    are written as the training's were.
+
+    Attributes:
+        white_is_object: whether 255 was the object in the training's masks, which is class 1.
 
     Args:
         path: folder that ``fit`` wrote with a generator such as ``oasis``.
@@ -42,7 +48,10 @@ class MapGenerator(Generator):
         super().__init__(path, accelerator=accelerator)
         assert isinstance(self._network, LabelMapGenerator)
         self._painter: LabelMapGenerator = self._network
-        self._unlabelled = [IGNORE_ID, *self.manifest["config"].get("ignore", ())]
+        ignored = self.manifest["config"].get("ignore", ())
+        self._unlabelled = [IGNORE_ID, *ignored]
+        self.white_is_object = bool(self.manifest.get("white_is_object", False))
+        self._meaning = meaning_table({}, ignored, white=self.white_is_object)
         self._labelled = [p for p in self.pairs if (p.mask != IGNORE_ID).any()]
 
     def sample(self, seed: int) -> Sample:
@@ -159,6 +168,25 @@ class MapGenerator(Generator):
         painted = self._painter.paint(labels.to(self._device), vectors[None].to(self._device))
         return finish_image(painted, (mask.shape[0], mask.shape[1]), self.grey)
 
+    def meaning(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Give ids in a mask of the user's what they meant in training: see `meaning_table`.
+
+        Args:
+            mask: ids, any shape.
+
+        Returns:
+            The same shape, uint8: what training ignored is 255, and 255 is 1 where it was the
+            object.
+
+        Raises:
+            InputError: an id is not in 0..255.
+        """
+        if mask.size and (mask.min() < 0 or mask.max() > 255):
+            bad = int(mask.min() if mask.min() < 0 else mask.max())
+            raise InputError(f"the mask holds id {bad}: ids of masks are 0..255")
+        meaning: NDArray[np.uint8] = self._meaning[mask]
+        return meaning
+
     def check_ids(self, mask: NDArray[np.integer[Any]], where: str = "the mask") -> set[int]:
         """Return the ids of a mask, what is unlabelled included.
 
@@ -200,10 +228,6 @@ class MapGenerator(Generator):
             held = sorted(set(np.unique(mask).tolist()) - set(self._unlabelled))
             raise InputError(f"the mask has no pixel of class {resample}: it holds ids {held}")
         return torch.from_numpy(where)
-
-    def is_unlabelled(self, mask: NDArray[Any]) -> bool:
-        """Whether a mask of ids shows nothing but unlabelled pixels."""
-        return bool(np.isin(mask, self._unlabelled).all())
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that a mask is painted at: as much smaller as the training pictures were."""

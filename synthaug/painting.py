@@ -70,7 +70,7 @@ def edit(
     files.check_output_folder(out, overwrite=overwrite, reads=(generator, mask))
     _check_number(n)
     painter = MapGenerator(generator, accelerator=accelerator)
-    ids = folder.read_mask(mask)
+    ids = painter.meaning(folder.read_mask(mask))
     painter.check_ids(ids, f"mask {mask}")
     if between is None:
         seed = seed or 0

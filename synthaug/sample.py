@@ -30,7 +30,9 @@ def ignore_table(ignore: Sequence[int]) -> NDArray[np.uint8]:
     return table
 
 
-def meaning_table(shown: Mapping[str, Set[int]], ignore: Sequence[int] = ()) -> NDArray[np.uint8]:
+def meaning_table(
+    shown: Mapping[str, Set[int]], ignore: Sequence[int] = (), *, white: bool | None = None
+) -> NDArray[np.uint8]:
     """Return what each id of some masks means, (256,): `ignore_table`, and 1 for white.
 
     Masks that together hold 0 and 255 alone are black and white: nothing could be learned from
@@ -39,6 +41,7 @@ def meaning_table(shown: Mapping[str, Set[int]], ignore: Sequence[int] = ()) -> 
     Args:
         shown: the ids of each mask, by its name.
         ignore: ids that stand for "not labelled".
+        white: whether 255 is the object, where that is known from other masks of the data.
 
     Raises:
         InputError: an ignored id is not in 0..255.
@@ -47,13 +50,13 @@ def meaning_table(shown: Mapping[str, Set[int]], ignore: Sequence[int] = ()) -> 
         UserWarning: some masks look so, among others that do not.
     """
     table = ignore_table(ignore)
-    white = {0, IGNORE_ID}
+    binary = {0, IGNORE_ID}
     if IGNORE_ID in ignore:
         return table
-    lone = [name for name, ids in shown.items() if ids == white]
-    if set().union(*shown.values()) == white:
+    lone = [name for name, ids in shown.items() if ids == binary]
+    if white or (white is None and set().union(*shown.values()) == binary):
         table[IGNORE_ID] = 1
-    elif lone:
+    elif white is None and lone:
         warnings.warn(
             f"{len(lone)} of {len(shown)} masks hold 0 and 255 alone ({', '.join(lone[:3])}"
             f"{', ...' * (len(lone) > 3)}), the others other ids: 255 means not labelled there; "

@@ -35,10 +35,23 @@ def read_training_pairs(
     images: str | Path | None,
     masks: str | Path | None,
     ignore: Sequence[int] = (),
-) -> list[Sample]:
+    *,
+    white: bool | None = None,
+) -> tuple[list[Sample], bool]:
     """Read what to learn from; pictures without masks, and pixels of ignored ids, get 255.
 
     Where all masks together hold 0 and 255 alone, 255 is the object and becomes 1.
+
+    Args:
+        image: a photograph.
+        mask: its mask.
+        images: folder of photographs, instead of ``image``.
+        masks: folder of their masks.
+        ignore: ids that stand for "not labelled".
+        white: whether 255 is the object, where that is known.
+
+    Returns:
+        The pairs, and whether 255 was the object.
 
     Raises:
         InputError: nothing or too much is named, a file is unusable, or the sizes differ.
@@ -52,8 +65,8 @@ def read_training_pairs(
         raise InputError("IMAGE goes with MASK, and --images with --masks: name both of one kind")
     if image is not None:
         if mask is None:
-            return [_unlabelled(image)]
-        return _relabelled([folder.read_pair(image, mask)], ignore)
+            return [_unlabelled(image)], False
+        return _relabelled([folder.read_pair(image, mask)], ignore, white)
     assert images is not None
     if masks is not None:
         pairs = folder.read_pairs(images, masks)
@@ -65,7 +78,10 @@ def read_training_pairs(
                 f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
                 f"{pairs[0].size[1]}x{pairs[0].size[0]}: bring all images of {images} to one size"
             )
-    return _of_one_colour(pairs if masks is None else _relabelled(pairs, ignore))
+    if masks is None:
+        return _of_one_colour(pairs), False
+    pairs, white = _relabelled(pairs, ignore, white)
+    return _of_one_colour(pairs), white
 
 
 def _of_one_colour(samples: Sequence[Sample]) -> list[Sample]:
@@ -156,11 +172,13 @@ def _square(image: NDArray[np.uint8], size: int, stream: np.random.Generator) ->
     return np.asarray(crop, np.uint8)
 
 
-def _relabelled(pairs: Sequence[Sample], ignore: Sequence[int]) -> list[Sample]:
+def _relabelled(
+    pairs: Sequence[Sample], ignore: Sequence[int], white: bool | None
+) -> tuple[list[Sample], bool]:
     """Give ids their meaning: what is ignored becomes 255, the white of binary masks 1."""
     shown = {pair.id: set(np.unique(pair.mask).tolist()) for pair in pairs}
-    table = meaning_table(shown, ignore)
-    return [replace(pair, mask=table[pair.mask]) for pair in pairs]
+    table = meaning_table(shown, ignore, white=white)
+    return [replace(pair, mask=table[pair.mask]) for pair in pairs], bool(table[IGNORE_ID] == 1)
 
 
 def _unlabelled(path: str | Path) -> Sample:

@@ -14,9 +14,12 @@ from PIL import Image
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fitting import fit
+from synthaug.formats.folder import read_mask
 from synthaug.gans.oasis.noise import class_noise, combine, image_noise
 from synthaug.generation import generate, load_generator
 from synthaug.map_generator import MapGenerator
+from synthaug.mixing.source import Source
+from synthaug.painting import edit
 
 QUICK = FitConfig(
     generator="oasis",
@@ -163,3 +166,24 @@ def test_wrong_requests_are_refused(tmp_path):
     with pytest.raises(InputError, match="osmis has no preset small: use fast, paper"):
         fit(out=tmp_path / "o", config=FitConfig(preset="small"), **scenes)
     assert not (tmp_path / "o").exists()
+
+
+def test_black_and_white_masks_mean_the_same_in_every_command(tmp_path):
+    scenes = write_scenes(tmp_path)
+    for path in scenes["masks"].glob("*.png"):
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask == 7, 255, 0).astype(np.uint8)).save(path)
+    config = dataclasses.replace(QUICK, ignore=(), iterations=1)
+    out = fit(out=tmp_path / "out", config=config, echo=lambda line: None, **scenes)
+    painter = MapGenerator(out)
+    assert (painter.classes.ids, painter.white_is_object) == ((0, 1), True)
+    white = np.asarray(Image.open(scenes["masks"] / "0.png"))
+    assert np.array_equal(painter.meaning(white), white // 255)
+    edit(out, scenes["masks"] / "0.png", tmp_path / "edited", n=2)
+    assert np.array_equal(read_mask(tmp_path / "edited" / "mask.png"), white // 255)
+    bank = generate(out, tmp_path / "bank", 2, layouts=str(scenes["masks"]))
+    assert all(np.unique(sample.mask).tolist() == [0, 1] for sample in bank)
+    source = Source(str(out))
+    choice = {"latent_seed": 3}
+    assert np.array_equal(source.repaint(white, choice), painter.render(white // 255, 3))
+    assert source.sees_label(np.full((40, 40), 255, np.int64))

@@ -31,7 +31,8 @@ def test_hidden_files_are_no_pictures_and_folders_are_classes(photographs):
     folders = class_folders(photographs)
     assert [path.name for path in folders] == ["cat", "dog.png"]
     assert read_class_crops(folders, 32, 0)[0].size == (32, 32)
-    [pair] = read_training_pairs(None, None, photographs / "cat", None)
+    ([pair], white) = read_training_pairs(None, None, photographs / "cat", None)
+    assert not white
     assert (pair.id, np.unique(pair.mask).tolist()) == ("a", [255])
 
 
@@ -63,15 +64,16 @@ def test_masks_of_0_and_255_alone_are_binary(tmp_path):
         return tmp_path / "images", tmp_path / "masks"
 
     def ids(*folders, ignore=()):
-        pairs = read_training_pairs(None, None, *folders, ignore)
+        pairs, _ = read_training_pairs(None, None, *folders, ignore)
         return [np.unique(pair.mask).tolist() for pair in pairs]
 
     assert ids(*masks(255, 0, 255)) == [[0, 1], [0], [0, 1]]
     assert ids(*masks(255, 0, 255), ignore=[255]) == [[0, 255], [0], [0, 255]]
-    one = read_training_pairs(
-        tmp_path / "images" / "0.png", tmp_path / "masks" / "0.png", None, None
-    )
-    assert np.unique(one[0].mask).tolist() == [0, 1]
+    files = tmp_path / "images" / "0.png", tmp_path / "masks" / "0.png", None, None
+    ([one], white) = read_training_pairs(*files)
+    assert (np.unique(one.mask).tolist(), white) == ([0, 1], True)
+    ([one], white) = read_training_pairs(*files, white=False)
+    assert (np.unique(one.mask).tolist(), white) == ([0, 255], False)
     with pytest.warns(UserWarning, match=r"1 of 3 masks hold 0 and 255 alone \(1\), the others"):
         assert ids(*masks(1, 255, 2)) == [[0, 1], [0, 255], [0, 2]]
 
@@ -80,11 +82,11 @@ def test_one_grey_file_does_not_make_all_grey(photographs):
     folder = photographs / "cat"
     for name in ("0.png", "1.png"):
         Image.new("L", (40, 32)).save(folder / name)
-    assert [pair.grey for pair in read_training_pairs(None, None, folder, None)] == [False] * 3
+    assert [pair.grey for pair in read_training_pairs(None, None, folder, None)[0]] == [False] * 3
     assert not any(crop.grey for crop in read_square_crops(folder, 32, 0))
     assert not any(crop.grey for crop in read_class_crops(class_folders(photographs), 32, 0))
     (folder / "a.png").unlink()
-    assert [pair.grey for pair in read_training_pairs(None, None, folder, None)] == [True] * 2
+    assert [pair.grey for pair in read_training_pairs(None, None, folder, None)[0]] == [True] * 2
     assert all(crop.grey for crop in read_square_crops(folder, 32, 0))
 
 

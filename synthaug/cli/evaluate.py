@@ -87,7 +87,7 @@ def _evaluate_painter(
         raise InputError("a painter is measured on held-out pairs: give both --images and --masks")
     painter = MapGenerator(folder, accelerator="auto")
     ids = sorted({*painter.manifest["config"].get("ignore", ()), *ignore})
-    pairs = read_training_pairs(None, None, images, masks, ids)
+    pairs, _ = read_training_pairs(None, None, images, masks, ids, white=painter.white_is_object)
     return evaluate_painter(painter, pairs, **settings)
 
 

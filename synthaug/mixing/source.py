@@ -108,15 +108,15 @@ class Source:
         return bool(getattr(self._opened, "paints_masks", False))
 
     def sees_label(self, mask: NDArray[Any]) -> bool:
-        """Whether a mask of ids holds anything that can be painted."""
-        return not self._opened.is_unlabelled(mask)
+        """Whether a mask of ids holds anything that can be painted; raises as `repaint` does."""
+        return bool((self._meaning(mask) != IGNORE_ID).any())
 
     def repaint(self, mask: NDArray[Any] | None, choice: dict[str, Any]) -> NDArray[np.uint8]:
         """Paint a pipeline's own mask; the same choice gives the same picture.
 
         Args:
-            mask: (H, W) or (H, W, 1) ids as in training; 255, and what training ignored, is
-                unlabelled.
+            mask: (H, W) or (H, W, 1) ids as in training; what training ignored is unlabelled, and
+                so is 255 unless it was the object.
             choice: what `draw` returned.
 
         Returns:
@@ -130,12 +130,17 @@ class Source:
                 f"{self.path} paints masks: pass mask=..., the class ids of the picture to replace"
             )
         ids = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
-        if ids.dtype == bool or not np.equal(ids, np.rint(ids)).all():
-            raise InputError(f"a mask of dtype {mask.dtype} cannot be painted: pass class ids")
         picture: NDArray[np.uint8] = self._opened.render(
-            ids.astype(np.int64), int(choice["latent_seed"])
+            self._meaning(ids), int(choice["latent_seed"])
         )
         return picture
+
+    def _meaning(self, mask: NDArray[Any]) -> NDArray[np.uint8]:
+        """What the ids of a mask that is to be painted meant in training."""
+        if mask.dtype == bool or not np.equal(mask, np.rint(mask)).all():
+            raise InputError(f"a mask of dtype {mask.dtype} cannot be painted: pass class ids")
+        meaning: NDArray[np.uint8] = self._opened.meaning(mask.astype(np.int64))
+        return meaning
 
     def draw(self, pick: Callable[[int], int]) -> dict[str, Any]:
         """Choose a pair.
