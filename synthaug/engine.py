@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import multiprocessing
+import os
 import signal
+import socket
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -51,8 +53,7 @@ class Engine:
         if precision == "auto":
             precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
         self.precision = precision
-        # Without it, the variables of SLURM or torchrun would say how many processes there are.
-        own = [LightningEnvironment()] if devices > 1 else None
+        own = [_OneComputer()] if devices > 1 else None
         try:
             self._fabric = Fabric(
                 accelerator=accelerator,
@@ -71,26 +72,23 @@ class Engine:
     def launch(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run ``function(engine, *args)`` in every process; returns the main process's result.
 
-        With several processes Ctrl-C is theirs to handle, and this one waits for them.
+        With several processes Ctrl-C is theirs to handle, and this one waits for them; SIGTERM and
+        SIGHUP reach ``function`` as Ctrl-C, whichever of the processes they were sent to.
 
         Raises:
             InputError: ``function`` raised it in any process.
         """
         if self._fabric.world_size == 1:
             return function(self, *args)
-        main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-        try:
-            return self._fabric.launch(functools.partial(_call, self, function, args))
-        except ProcessRaisedException as error:
-            last = str(error).strip().splitlines()[-1]
-            name, _, message = last.partition(": ")
-            if name.endswith(InputError.__name__):
-                raise InputError(message) from error
-            raise
-        finally:
-            if main:
-                signal.signal(signal.SIGINT, before)
+        with _handled(signal.SIG_IGN, _interrupt_children):
+            try:
+                return self._fabric.launch(functools.partial(_call, self, function, args))
+            except ProcessRaisedException as error:
+                last = str(error).strip().splitlines()[-1]
+                name, _, message = last.partition(": ")
+                if name.endswith(InputError.__name__):
+                    raise InputError(message) from error
+                raise
 
     @contextmanager
     def relay(self, callback: Callable[[Any], object] | None) -> Iterator[Any]:
@@ -194,4 +192,58 @@ def _is_here(accelerator: str) -> bool:
 
 
 def _call(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...], _: Fabric) -> Any:
-    return function(engine, *args)
+    with _handled(signal.getsignal(signal.SIGINT), _interrupt):
+        return function(engine, *args)
+
+
+class _OneComputer(LightningEnvironment):  # type: ignore[misc]  # has no types
+    """All processes run here, and this one starts them, whatever a cluster's variables say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with socket.socket() as probe:
+            probe.bind((self.main_address, 0))
+            self._port: int = probe.getsockname()[1]
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return False
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        return self._port
+
+    def node_rank(self) -> int:
+        return 0
+
+
+@contextmanager
+def _handled(interrupt: Any, stop: Callable[..., None]) -> Iterator[None]:
+    """Handle Ctrl-C, and what else stops a process, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # no SIGHUP on Windows
+        if number is not None and (name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN):
+            before[number] = signal.signal(number, interrupt if name == "SIGINT" else stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def _interrupt_children(*_: object) -> None:
+    for process in multiprocessing.active_children():
+        if process.pid is not None:
+            os.kill(process.pid, signal.SIGINT)

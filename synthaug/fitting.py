@@ -43,6 +43,7 @@ from synthaug.training_pairs import (
 
 MOST_PAINTED = 255
 """Classes of a generator that paints masks: all that 8 bits hold beside the ignore id."""
+SAME_STOP_S = 1.0
 RESIDENT_BYTES = 2 * 10**9
 """Training pictures of more than this stay in the computer's memory, out of the GPU's."""
 
@@ -310,12 +311,19 @@ def _near(
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that is looked at between steps; a second one raises."""
+    """Turn the first Ctrl-C into a flag that is looked at between steps; a second one raises.
+
+    What comes within a second counts as one: a cluster tells every process, and they each other.
+    """
     pressed = threading.Event()
+    first = 0.0
 
     def note(_signal: int, _frame: FrameType | None) -> None:
-        if pressed.is_set():
+        nonlocal first
+        if pressed.is_set() and time.monotonic() - first > SAME_STOP_S:
             raise KeyboardInterrupt
+        if not pressed.is_set():
+            first = time.monotonic()
         pressed.set()
 
     if threading.current_thread() is not threading.main_thread():
