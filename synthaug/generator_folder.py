@@ -34,6 +34,8 @@ _WHOLE: dict[str, Callable[[Any], bool]] = {
 class GeneratorFolder(ABC):
     """The folder that ``fit`` wrote, opened: its manifest and the training pairs.
 
+    A painter that ``convert`` made of public weights has the same kind of folder, without pairs.
+
     Attributes:
         path: the folder.
         manifest: content of its ``manifest.json``.
@@ -41,7 +43,7 @@ class GeneratorFolder(ABC):
         size: height and width of the training pairs, (H, W) in pixels.
         grey: whether samples have one channel.
         hash: SHA-256 of what samples are drawn with.
-        pairs: the training pairs.
+        pairs: the training pairs; none if it was converted.
         paints_masks: whether it can make a new picture for a given mask.
 
     Args:
