@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import albumentations as A
@@ -203,6 +204,24 @@ def test_a_file_cut_short_is_refused(name, tmp_path):
     (tmp_path / name).write_bytes(data[: len(data) // 2])
     told = run("convert", path, tmp_path / "out", "--size", "64x64", code=2).stderr
     assert re.fullmatch(rf"error: .*{name} .* cut short.*\n", told)
+    assert not (tmp_path / "out").exists()
+
+
+class Hostile:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("name", ["best_EMA.pth", "best_D.pth"])
+def test_code_in_either_file_is_never_run(name, tmp_path):
+    path = write(tmp_path)
+    torch.save({"fc.weight": Hostile(f"touch {tmp_path / 'run'}")}, tmp_path / name)
+    told = run("convert", path, tmp_path / "out", "--size", "64x64", code=2).stderr
+    assert f"{name} is refused, and nothing in it was run" in told
+    assert not (tmp_path / "run").exists()
     assert not (tmp_path / "out").exists()
 
 
