@@ -4,7 +4,7 @@ BANK/manifest.json   what made it: config, seed, versions, hashes of its inputs,
 BANK/samples.jsonl   one line per sample: files and their hashes, latent seed, scores, verdict
 BANK/images/*.png    photographs, 8 bits
 BANK/masks/*.png     index PNGs, the index is the class id
-BANK/pairs/          the labelled pair(s) that the generator learned from
+BANK/pairs/          the labelled pair(s) that the generator learned from, if it has them
 """
 
 from __future__ import annotations
@@ -65,7 +65,16 @@ class Bank(Sequence[Sample]):
         return [r for r in self.all_records if self.include_dropped or r.get("kept", True)]
 
     def pairs(self) -> list[Sample]:
-        """Read the labelled pair(s) that the generator learned from."""
+        """Read the labelled pair(s) that the generator learned from.
+
+        Raises:
+            InputError: they are missing or damaged, or the generator was converted without any.
+        """
+        if self.manifest.get("sources") == []:
+            raise InputError(
+                f"bank {self.path} has no training pairs, which are needed here: its generator was "
+                "converted"
+            )
         images, masks = self.path / "pairs" / "images", self.path / "pairs" / "masks"
         for part in (images, masks):
             if not part.is_dir():

@@ -93,7 +93,7 @@ def generate(
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
 
     Args:
-        source: folder that ``fit`` wrote, or the generator opened.
+        source: folder that ``fit`` wrote, or ``convert`` of OASIS, or the generator opened.
         out: folder of the bank.
         n: number of samples, before the filter.
         seed: the latent seed of sample i is ``derive_seed(seed, "latent", i)``, so that a larger
@@ -142,6 +142,12 @@ def generate(
     if not source.classes.ids and (config.filter is not None or config.coco):
         what = "COCO tells of masks" if config.filter is None else "the filter judges pairs"
         raise InputError(f"{source.path} draws images without masks and {what}: leave it out")
+    if not source.pairs and (config.filter is not None or config.render is not None):
+        option = "filter" if config.render is None else "render"
+        raise InputError(
+            f"{source.path} was converted and has no training pairs, which {option} needs: leave "
+            "it out"
+        )
     source_hash = _source_hash(source.manifest["pairs"])
     manifest = {
         "config": asdict(config),
@@ -220,6 +226,7 @@ def _from_layouts(
         )
     painter, options = source, {"rare": rare, "flip": source.manifest["config"].get("flip", True)}
     if name in _OWN_LAYOUTS:
+        painter.require_training_masks()
         maps = [pair.mask for pair in painter.pairs]
         layouts = Layouts(maps, painter.classes, kind=cast("Kind", name or "given"), **options)
         digest, keys = _source_hash(painter.manifest["pairs"]), set[str]()
@@ -240,6 +247,7 @@ def _layouts_at(
     """Return a path's layouts, the SHA-256 of what is there, and `mask_key` of a folder's masks."""
     classes = painter.classes
     if path.is_file():
+        painter.require_training_masks()
         objects = _objects_of(path, painter)
         maps = [pair.mask for pair in painter.pairs]
         layouts = Layouts(maps, classes, kind="moved", objects=objects, **options)

@@ -34,6 +34,8 @@ _WHOLE: dict[str, Callable[[Any], bool]] = {
 class GeneratorFolder(ABC):
     """The folder that ``fit`` wrote, opened: its manifest and the training pairs.
 
+    A painter that ``convert`` made of public weights has the same kind of folder, without pairs.
+
     Attributes:
         path: the folder.
         manifest: content of its ``manifest.json``.
@@ -41,7 +43,7 @@ class GeneratorFolder(ABC):
         size: height and width of the training pairs, (H, W) in pixels.
         grey: whether samples have one channel.
         hash: SHA-256 of what samples are drawn with.
-        pairs: the training pairs.
+        pairs: the training pairs; none if it was converted.
         paints_masks: whether it can make a new picture for a given mask.
 
     Args:
@@ -104,11 +106,15 @@ def check_manifest(manifest: dict[str, Any], path: Path, needs: Sequence[str] = 
     """
     for key, whole in _WHOLE.items():
         if not whole(manifest.get(key)):
-            raise InputError(f"generator {path} has a damaged manifest ({key}): fit again")
+            raise InputError(
+                f"generator {path} has a damaged manifest ({key}): fit or convert again"
+            )
     for name in needs:
         part, _, key = name.rpartition(".")
         if key not in (manifest[part] if part else manifest):
-            raise InputError(f"generator {path} has a damaged manifest ({name}): fit again")
+            raise InputError(
+                f"generator {path} has a damaged manifest ({name}): fit or convert again"
+            )
 
 
 def read_written_pairs(root: Path, records: Sequence[dict[str, Any]]) -> list[Sample]:
@@ -135,10 +141,11 @@ def read_verified(path: Path, sha256: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"generator file {path} cannot be read ({error.strerror}): fit again"
+            f"generator file {path} cannot be read ({error.strerror}): fit or convert again"
         ) from error
     if files.sha256_bytes(data) != sha256:
         raise InputError(
-            f"generator file {path} is damaged (hash differs from manifest.json): fit again"
+            f"generator file {path} is damaged (hash differs from manifest.json): fit or "
+            "convert again"
         )
     return data

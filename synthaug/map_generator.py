@@ -23,6 +23,9 @@ from synthaug.seeding import torch_stream
 class MapGenerator(Generator):
     """A generator that paints label maps, opened for sampling only.
 
+    One that ``convert`` made of public weights has no training pairs: it paints masks that are
+    given, and each as if stretched to the training size, whatever its own.
+
     Noise for `render` comes from `synthaug.gans.oasis.noise`: one vector for the picture, or a
     field of vectors made from the mask, of which places can be exchanged or interpolated.
 
@@ -33,7 +36,7 @@ class MapGenerator(Generator):
         white_is_object: whether 255 was the object in the training's masks, which is class 1.
 
     Args:
-        path: folder that ``fit`` wrote with a generator such as ``oasis``.
+        path: folder that ``fit`` wrote with a generator such as ``oasis``, or ``convert``.
         accelerator: ``auto`` takes CUDA where it is there.
 
     Raises:
@@ -62,6 +65,9 @@ class MapGenerator(Generator):
 
         Returns:
             The picture at the pair's size with the pair's mask, ignored pixels included.
+
+        Raises:
+            InputError: there are no training pairs.
         """
         return self.paint(self._training_mask(seed), seed)
 
@@ -207,7 +213,20 @@ class MapGenerator(Generator):
             )
         return ids
 
+    def require_training_masks(self) -> None:
+        """Refuse what needs masks of training pairs where there are none.
+
+        Raises:
+            InputError: the weights were converted.
+        """
+        if not self.pairs:
+            raise InputError(
+                f"{self.path} was converted and has no training masks: give masks to paint with "
+                "--layouts FOLDER"
+            )
+
     def _training_mask(self, seed: int) -> NDArray[np.uint8]:
+        self.require_training_masks()
         stream = torch_stream(seed, "training mask")
         number = int(torch.randint(len(self._labelled), (1,), generator=stream))
         return self._labelled[number].mask
@@ -231,9 +250,8 @@ class MapGenerator(Generator):
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that a mask is painted at: as much smaller as the training pictures were."""
-        return at_trained_scale(
-            (height, width), self._painter.size, self.size, self._painter.grid_px
-        )
+        whole = self.size if self.pairs else None
+        return at_trained_scale((height, width), self._painter.size, whole, self._painter.grid_px)
 
     def _encode(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Turn ids into classes, -1 where unlabelled."""
@@ -246,16 +264,19 @@ class MapGenerator(Generator):
 
 
 def at_trained_scale(
-    size: tuple[int, int], trained: tuple[int, int], whole: tuple[int, int], grid_px: int
+    size: tuple[int, int], trained: tuple[int, int], whole: tuple[int, int] | None, grid_px: int
 ) -> tuple[int, int]:
     """Return the size to work at: as much smaller than the picture as in training.
 
     Args:
         size: height and width of the picture in pixels.
         trained: size of the training pictures as the networks saw them.
-        whole: size of the training pictures in their files.
+        whole: size of the training pictures in their files; None: pictures of any size were
+            stretched to ``trained``.
         grid_px: what sides must be multiples of.
     """
+    if whole is None:
+        return trained
     height, width = (
         max(1, round(side * seen / full / grid_px)) * grid_px
         for side, seen, full in zip(size, trained, whole, strict=True)

@@ -28,7 +28,7 @@ class MapSegmenter:
     generator is averaged.
 
     Args:
-        path: folder that ``fit`` wrote with a generator such as ``oasis``.
+        path: folder that ``fit`` wrote with a generator such as ``oasis``, or ``convert``.
         accelerator: ``auto`` takes CUDA where it is there.
 
     Attributes:
@@ -48,13 +48,15 @@ class MapSegmenter:
                 f"{path} has no discriminator that segments: fit with --generator oasis"
             )
         if "discriminator" not in manifest:
-            raise InputError(
-                f"{path} holds no discriminator: an earlier version of synthaug wrote it, fit again"
-            )
+            why = "an earlier version of synthaug wrote it, fit again"
+            if not manifest.get("pairs"):
+                why = "lay the *_D.pth beside the *_EMA.pth and convert again"
+            raise InputError(f"{path} holds no discriminator: {why}")
         check_manifest(manifest, self.path, ["discriminator_sha256"])
         self.classes = ClassMap.from_dict(manifest.get("classes"), f"generator {path}")
         self.hash: str = manifest["discriminator_sha256"]
-        self._size: tuple[int, int] = (manifest["size"][0], manifest["size"][1])
+        height, width = manifest["size"]
+        self._size = (height, width) if manifest["pairs"] else None  # see `at_trained_scale`
         self._device = pick_device(accelerator)
         gan = gans.build_saved(manifest["gan"], path)
         assert isinstance(gan, OASIS)

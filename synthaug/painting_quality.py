@@ -58,7 +58,8 @@ def evaluate_painter(
     The measures of Sushko's thesis, chapter 4. Every figure of painted pictures stands next to the
     same one of real pictures: of as many training pictures as there are held-out ones (all if
     there are fewer), since FID falls with the number of pictures; mIoU of the segmenter on the
-    held-out pictures themselves.
+    held-out pictures themselves. A painter that was converted has no training pictures: their
+    figures are null, and mIoU is left out unless a segmenter is given.
 
     Args:
         painter: the painter.
@@ -77,10 +78,11 @@ def evaluate_painter(
         Plain JSON values: ``samples``; ``network``; ``fid`` (``painted``, ``training``); ``kid``
         (the same, each ``value`` and ``error``, see `synthaug.quality.kernel`); ``miou``
         (``painted``, ``real``, ``iou`` per class id, and ``groups``, the classes by their share of
-        the training pixels; null when left out); ``diversity`` (``ms_ssim``, its ``scales``, and
-        ``perceptual``: means over pairs of pictures of one map); ``colour`` and ``texture``
-        (``painted``, ``training``: means over the classes that both sides show enough of, and
-        ``per_class`` of the painted ones by id); ``seconds_per_picture``.
+        the training pixels, else of the held-out ones; null when left out); ``diversity``
+        (``ms_ssim``, its ``scales``, and ``perceptual``: means over pairs of pictures of one map);
+        ``colour`` and ``texture`` (``painted``, ``training``: means over the classes that both
+        sides show enough of, and ``per_class`` of the painted ones by id);
+        ``seconds_per_picture``.
 
     Raises:
         InputError: fewer than 4 held-out or training pictures, a held-out picture that the painter
@@ -96,14 +98,15 @@ def evaluate_painter(
     ]
     seconds = (time.perf_counter() - start) / len(painted)
     training = _drawn(painter.pairs, len(samples), seed)
-    sets = counted((samples, painted, training), 3, progress, "FID and KID")
+    shown = [samples, painted, training] if training else [samples, painted]
+    sets = counted(shown, len(shown), progress, "FID and KID")
     reference, *others = (_pooled(pictures, net) for pictures in sets)
-    features = dict(zip(("painted", "training"), others, strict=True))
+    features = dict(zip(("painted", "training"), others, strict=False))
     distances = {name: kid(rows, reference, seed=seed) for name, rows in features.items()}
-    sets = counted((samples, painted, training), 3, progress, "colour and texture")
+    sets = counted(shown, len(shown), progress, "colour and texture")
     looks = [_appearance(pictures, painter.classes) for pictures in sets]
     miou = None
-    if segmenter is None and segmenter_steps > 0:
+    if segmenter is None and segmenter_steps > 0 and painter.pairs:
         segmenter = train_judge(
             painter.pairs,
             painter.classes,
@@ -113,11 +116,12 @@ def evaluate_painter(
         )
     if segmenter is not None:
         miou = _agreement(segmenter, samples, painted, painter)
+    absent = {"painted": None, "training": None}
     return {
         "samples": len(samples),
         "network": net.name,
-        "fid": {name: fid(rows, reference) for name, rows in features.items()},
-        "kid": {name: found._asdict() for name, found in distances.items()},
+        "fid": absent | {name: fid(rows, reference) for name, rows in features.items()},
+        "kid": absent | {name: found._asdict() for name, found in distances.items()},
         "miou": miou,
         "diversity": _diversity(painter, samples, noises, diversity_maps, seed, progress),
         "colour": _by_class(colour_distances, looks, painter.classes),
@@ -173,7 +177,9 @@ def _check(painter: MapGenerator, samples: Sequence[Sample]) -> None:
             f"{painter.path} was fitted to {len(seen)} of the {len(samples)} held-out pictures, "
             f"{seen[0]} first: name pictures that it has not seen with --images and --masks"
         )
-    if min(len(samples), len(painter.pairs)) < LEAST_PICTURES:
+    if not painter.pairs and len(samples) < LEAST_PICTURES:
+        raise InputError(f"{len(samples)} held-out pictures: give at least {LEAST_PICTURES}")
+    if painter.pairs and min(len(samples), len(painter.pairs)) < LEAST_PICTURES:
         raise InputError(
             f"{len(samples)} held-out pictures against {len(painter.pairs)} that {painter.path} "
             f"was fitted to: give at least {LEAST_PICTURES} of each"
@@ -211,10 +217,10 @@ def _by_class(
     classes: ClassMap,
 ) -> dict[str, Any]:
     real, *others = looks
-    painted, training = (distances(side, real) for side in others)
+    painted, *training = (distances(side, real) for side in others)
     return {
         "painted": _mean(painted),
-        "training": _mean(training),
+        "training": _mean(training[0]) if training else None,
         "per_class": _per_id(painted, classes),
     }
 
@@ -224,7 +230,7 @@ def _agreement(
 ) -> dict[str, Any]:
     classes = painter.classes
     count = len(classes)
-    pixels = classes.count_pixels(pair.mask for pair in painter.pairs)
+    pixels = classes.count_pixels(pair.mask for pair in painter.pairs or samples)
     groups = frequency_groups(pixels)
     confusions = {}
     for name, shown in (("painted", painted), ("real", samples)):

@@ -256,7 +256,7 @@ def _surveyed(data: bytes, extra: Mapping[Symbol, Any]) -> bytes:
     if type(keys) is not list or any(type(key) not in _KEYS for key in keys):
         raise _RefusedError("its storages are called by neither names nor numbers")
     if sum(claim.numel * claim.item_bytes for claim in survey.claims.values()) > len(data):
-        raise _RefusedError("it claims larger tensors than it has bytes")
+        raise _RefusedError("it claims larger tensors than it has bytes: is it cut short?")
     survey.shown.refuse_beyond(len(data))
     return data
 

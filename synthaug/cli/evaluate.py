@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def evaluate_command(
     folder: Annotated[
-        Path, typer.Argument(help="Folder that generate wrote, or fit with --generator oasis.")
+        Path, typer.Argument(help="Folder that generate, fit --generator oasis or convert wrote.")
     ],
     images: Annotated[
         Path | None, typer.Option(help="Painter: held-out photographs.", metavar="DIR")
@@ -42,7 +42,8 @@ def evaluate_command(
 ) -> None:
     """Measure a bank beside standard augmentation of its pair, or a painter beside real pictures.
 
-    A painter paints held-out masks (--images and --masks), each once.
+    A painter paints held-out masks (--images and --masks), each once. Of a converted one there are
+    no training pictures to set beside it or to train the segmenter of mIoU on.
     """
     common: dict[str, Any] = {
         "seed": seed or 0,
@@ -113,8 +114,8 @@ def _print_table(heads: tuple[str, str], rows: Iterable[tuple[str, Any, Any]]) -
 def _painter_rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     yield "FID (real: training pictures)", value["fid"]["painted"], value["fid"]["training"]
     kids = value["kid"]["painted"], value["kid"]["training"]
-    yield "KID x 1000", *(1000 * kid["value"] for kid in kids)
-    yield "  standard error", *(1000 * kid["error"] for kid in kids)
+    for name, key in (("KID x 1000", "value"), ("  standard error", "error")):
+        yield name, *(kid and 1000 * kid[key] for kid in kids)
     if value["miou"] is not None:
         yield "mIoU (real: held-out pictures)", value["miou"]["painted"], value["miou"]["real"]
         for group in value["miou"]["groups"]:

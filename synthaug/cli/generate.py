@@ -12,7 +12,7 @@ from synthaug.cli import options
 
 
 def generate_command(
-    generator: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
+    generator: Annotated[Path, typer.Argument(help="Folder that fit, or convert of OASIS, wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bank.")],
     n: Annotated[
         int | None, typer.Option("-n", help="Samples, before the filter. [100]", metavar="N")
@@ -34,7 +34,7 @@ def generate_command(
         str | None,
         typer.Option(
             help="oasis: paint edited or moved training masks, the objects of a COCO file moved, "
-            "or masks of a folder, bank or generator. [the training masks]",
+            "or masks of a folder, bank or generator. [the training masks, if it has any]",
             metavar="edited|moved|PATH",
         ),
     ] = None,

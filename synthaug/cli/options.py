@@ -40,7 +40,9 @@ Precision = Annotated[
     str | None, typer.Option("--precision", help="auto, 32-true or bf16-mixed. [auto]")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
-Painter = Annotated[Path, typer.Argument(help="Folder that fit --generator oasis wrote.")]
+Painter = Annotated[
+    Path, typer.Argument(help="Folder that fit --generator oasis or convert wrote.")
+]
 Versions = Annotated[int, typer.Option("-n", help="Number of versions.", metavar="N")]
 FirstNoise = Annotated[
     int, typer.Option("--seed", help="Noise of the first version; the next have the next numbers.")
