@@ -142,7 +142,7 @@ def test_edit_segment_and_recreate_take_the_folder(converted, data, tmp_path):
 
 
 def test_evaluate_measures_painted_against_held_out_pictures(converted, data):
-    pairs = read_training_pairs(None, None, data / "images", data / "masks", [0])
+    pairs, _ = read_training_pairs(None, None, data / "images", data / "masks", [0])
     painter = MapGenerator(converted)
     value = evaluate_painter(painter, pairs, noises=2, diversity_maps=1)
     assert json.loads(json.dumps(value)) == value
