@@ -54,8 +54,13 @@ _HOMES = {
     "InputError": "synthaug.errors:InputError",
 }
 
+_ROOMS = ("config", "gain", "layouts", "map_generator", "map_segmenter", "mixing")
+"""Modules that the documentation names as attributes of the package."""
+
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"synthaug.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'synthaug' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")

@@ -36,7 +36,8 @@ class Engine:
     discriminator passes is allowed.
 
     Args:
-        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``auto`` takes CUDA where it is there,
+            and never MPS, which lacks some of the operations at some sizes.
         devices: number of processes, one per device.
         precision: ``auto``, or a precision of Lightning Fabric's; ``auto`` takes bf16-mixed where
             the processor computes it natively (AVX512-BF16, AMX, or CUDA 8.0 and up).
@@ -50,6 +51,8 @@ class Engine:
     ) -> None:
         if not _is_here(accelerator):
             raise InputError(f"no {accelerator} device here: use --accelerator cpu or auto")
+        if accelerator == "auto":
+            accelerator = "cuda" if torch.cuda.is_available() else "cpu"
         if precision == "auto":
             precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
         self.precision = precision

@@ -51,7 +51,7 @@ def write_with(path: str | Path, write: Callable[[Path], object]) -> None:
         os.close(handle)
         temporary = Path(name)
         write(temporary)
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows flushes what may be written alone
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
@@ -156,7 +156,7 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     path = Path(path)
     check_output_folder(path, overwrite=overwrite)
     target = path.resolve()
-    if target.is_mount():  # it could not be renamed, once all is done
+    if os.path.ismount(target):  # it could not be renamed, once all is done
         raise InputError(f"{path} is where a disk is mounted: name a folder in it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def clear_directory(path: str | Path) -> None:
     if not path.is_dir():
         return
     try:
-        if not path.is_symlink() and not path.is_mount():
+        if not path.is_symlink() and not os.path.ismount(path):
             shutil.rmtree(path)
             return
         for held in path.iterdir():

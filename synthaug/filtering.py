@@ -112,11 +112,14 @@ def filter_bank(
     largest = max(areas)
     if whole.manifest.get("generator", {}).get("enlarge", False):
         largest *= max(1.0, largest_scale(largest) ** 2 / 2)
+    asked = whole.manifest.get("layouts") is not None  # what masks show was asked for
     limits = {
         "object_share": [min(areas) * min_area_ratio, largest * max_area_ratio],
         "near_copy_distance": near_copy_distance,
     }
-    reasons = judge(scores, settings, limits["object_share"], near_copy_distance)
+    reasons = judge(
+        scores, settings, limits["object_share"], near_copy_distance, judge_masks=not asked
+    )
     records = [
         {**record, "kept": not why, "reasons": why, "scores": score}
         for record, score, why in zip(whole.all_records, scores, reasons, strict=True)
@@ -139,11 +142,30 @@ def filter_bank(
     return kept
 
 
+def _faults_of_mask(
+    score: dict[str, Any], settings: FilterConfig, object_share: Sequence[float]
+) -> list[str]:
+    why = []
+    if score["full"]:
+        why.append("one class fills the mask")
+    elif score["missing_classes"]:
+        why.append("class missing")
+    if score["object_share"] < object_share[0]:
+        why.append("object too small")
+    elif score["object_share"] > object_share[1]:
+        why.append("object too large")
+    if score["stray"] > settings.max_stray:
+        why.append("stray blobs")
+    return why
+
+
 def judge(
     scores: Sequence[dict[str, Any]],
     settings: FilterConfig,
     object_share: Sequence[float],
     near_copy_distance: float,
+    *,
+    judge_masks: bool = True,
 ) -> list[list[str]]:
     """Apply the rules to scores; sets each score's ``rank``.
 
@@ -152,23 +174,14 @@ def judge(
         settings: the rules.
         object_share: smallest and largest share of object pixels allowed.
         near_copy_distance: nearest-training distance under which a sample is a copy.
+        judge_masks: whether rules about masks hold: a painter's were given, and not made.
 
     Returns:
         The reasons to drop each sample; empty lists are kept.
     """
     reasons: list[list[str]] = []
     for score in scores:
-        why = []
-        if score["full"]:
-            why.append("one class fills the mask")
-        elif score["missing_classes"]:
-            why.append("class missing")
-        if score["object_share"] < object_share[0]:
-            why.append("object too small")
-        elif score["object_share"] > object_share[1]:
-            why.append("object too large")
-        if score["stray"] > settings.max_stray:
-            why.append("stray blobs")
+        why = _faults_of_mask(score, settings, object_share) if judge_masks else []
         if score["nearest_training_distance"] < near_copy_distance:
             why.append(NEAR_COPY)
         score["rank"] = None

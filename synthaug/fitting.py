@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from synthaug import gans, presets
 from synthaug.adaptation import read_source
+from synthaug.config import make
 from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
@@ -44,6 +45,7 @@ from synthaug.training_pairs import (
 MOST_PAINTED = 255
 """Classes of a generator that paints masks: all that 8 bits hold beside the ignore id."""
 SAME_STOP_S = 1.0
+_alone = threading.RLock()
 RESIDENT_BYTES = 2 * 10**9
 """Training pictures of more than this stay in the computer's memory, out of the GPU's."""
 
@@ -114,9 +116,11 @@ def fit(
         manifest, config = target.read_begun()
         pairs, kinds = kept_pairs(target.path, manifest), manifest.get("crop_classes", [])
     else:
-        config = config or FitConfig()
+        options = asdict(config or FitConfig())
         if objects is not None:
-            config = replace(config, objects=str(objects))
+            options["objects"] = objects
+        paths = {name: fspath(v) for name, v in options.items() if isinstance(v, PathLike)}
+        config = make(FitConfig, options | paths)
         presets.check_fit(config)
         reads = (image, mask, images, masks, config.objects, config.source)
         check_output_folder(out, overwrite=overwrite, reads=reads)
@@ -163,7 +167,12 @@ def fit(
     if not resume:
         kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
         lines = target.create(kept, overwrite=overwrite)
-    with claimed(target.path), engine.relay(progress) as report, target.saved_or_removed():
+    with (
+        _alone,  # torch's random stream is the whole process's
+        claimed(target.path),
+        engine.relay(progress) as report,
+        target.saved_or_removed(),
+    ):
         if not resume:
             settings = {**asdict(config), "preset": plan.preset}  # auto may be another elsewhere
             if config.source is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -129,7 +130,7 @@ def generate(
             "coco": coco,
             "render": render,
             "accelerator": accelerator,
-            "layouts": None if layouts is None else str(layouts),
+            "layouts": None if layouts is None else os.fspath(layouts),
             "rare": tuple(rare),
         },
     )

@@ -86,7 +86,7 @@ class Generator(GeneratorFolder):
 
 def _latent(gan: GAN, seed: int) -> tuple[torch.Tensor, torch.Generator]:
     """Draw a latent (1, latent_dim); also return the stream, which goes on behind it."""
-    stream = torch.Generator().manual_seed(seed)
+    stream = torch.Generator().manual_seed(int(seed))
     return gan.latent(1, stream), stream
 
 

@@ -206,8 +206,9 @@ class Layouts:
         leaving = [flags for (_, flags), stay in zip(own, stays, strict=True) if not stay]
         ground = _without(mask, leaving, [flags for _, flags in own])
         scene = [(_foot(f), i, f) for (i, f), stay in zip(own, stays, strict=True) if stay]
-        for place in range(int(stream.integers(1, MOST_PLACED + 1))):
-            pieces = [p for p in self._pieces if p.class_id == wanted] if place == 0 else []
+        most = MOST_PLACED if wanted is None else 2 * MOST_PLACED
+        for place in range(int(stream.integers(1, most + 1))):  # every other one is wanted
+            pieces = [p for p in self._pieces if p.class_id == wanted] if place % 2 == 0 else []
             pieces = pieces or self._pieces
             piece = pieces[int(stream.integers(len(pieces)))]
             flags = piece.placed(ground, stream, flip=self._flip)

@@ -89,7 +89,7 @@ def evaluate_painter(
             was fitted to, a map without labels or with ids that it does not know, or missing
             weights.
     """
-    _check(painter, samples)
+    _check(painter, samples, noises)
     net = load_feature_net(network, weights)
     start = time.perf_counter()
     painted = [
@@ -169,7 +169,12 @@ def build_judge(pairs: Sequence[Sample], classes: ClassMap, *, seed: int = 0) ->
     return build_learner("unet", len(classes), seed=derive_seed(seed, "judge"), size=size)
 
 
-def _check(painter: MapGenerator, samples: Sequence[Sample]) -> None:
+def _check(painter: MapGenerator, samples: Sequence[Sample], noises: int) -> None:
+    if noises < 2:
+        raise InputError(
+            f"diversity is measured between pictures of one map: {noises} per map are too few, "
+            "take 2 or more"
+        )
     known = {files.sha256_bytes(pair.image.tobytes()) for pair in painter.pairs}
     seen = [s.id for s in samples if files.sha256_bytes(s.image.tobytes()) in known]
     if seen:

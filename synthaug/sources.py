@@ -71,6 +71,8 @@ class UnitSources:
         own = recipe.fit
         if own.preset != "compose":  # they are for copy-paste then
             own = replace(own, **{name: getattr(FitConfig(), name) for name in OF_COMPOSE})
+        else:  # there is no bank of objects yet
+            own = replace(own, background_share=0.0, generated_share=FitConfig().generated_share)
         key = self._fitted("generator", own)
         drawing = replace(recipe.generate, rare=rare)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def inception_v3_path(path: str | Path | None = None) -> Path | None:
 
     Args:
         path: the file, when the user names one; otherwise torch's hub cache is searched
-            (``$TORCH_HOME/hub/checkpoints`` or ``~/.cache/torch/hub/checkpoints``).
+            (``checkpoints`` in `torch.hub.get_dir`).
 
     Returns:
         The verified file, or None when no path was named and the cache has none.
@@ -58,8 +57,9 @@ def inception_v3_path(path: str | Path | None = None) -> Path | None:
             prefix in torchvision's file name.
     """
     if path is None:
-        home = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser()
-        path = home / "hub" / "checkpoints" / INCEPTION_V3_FILE
+        import torch
+
+        path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_V3_FILE
         if not path.is_file():
             return None
     path = Path(path)

@@ -138,7 +138,7 @@ def test_clearing_keeps_a_link_and_what_links_lead_to(tmp_path):
 
 
 def test_a_mounted_disk_is_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(type(tmp_path), "is_mount", lambda path: path == tmp_path / "disk")
+    monkeypatch.setattr(files.os.path, "ismount", lambda path: path == tmp_path / "disk")
     with (
         pytest.raises(InputError, match="is where a disk is mounted: name a folder in it"),
         files.new_directory(tmp_path / "disk"),

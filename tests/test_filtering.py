@@ -141,6 +141,9 @@ def test_broken_masks_are_rejected_with_reasons(tmp_path: Path) -> None:
     assert summary["kept"] == 2
     assert summary["reasons"]["stray blobs"] == 1
     assert summary["max_stray"] == 0.1
+    path = tmp_path / "bank" / "manifest.json"  # of masks that were asked for, not made
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layouts": {"kind": "moved"}}))
+    assert len(filter_bank(tmp_path / "bank", net=NET, drop=0)) == len(masks)
 
 
 def test_what_the_generator_enlarges_on_purpose_is_not_too_large(tmp_path: Path) -> None:

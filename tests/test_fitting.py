@@ -339,6 +339,18 @@ def test_arrays_and_plain_dicts_are_told_what_to_give_instead(tmp_path):
         fit(*write_pair(tmp_path), tmp_path / "out", config={"preset": "fast"})
 
 
+def test_settings_made_in_python_are_checked_too(tmp_path):
+    for change, words in (({"accelerator": "tpu"}, "accelerator"), ({"ignore": 255}, "ignore")):
+        with pytest.raises(InputError, match=f"option {words}"):
+            quick(tmp_path, **change)
+    assert not (tmp_path / "out").exists()
+    out = quick(tmp_path, seed=np.int64(4), iterations=1)
+    assert json.loads((out / "manifest.json").read_text())["seed"] == 4
+    assert np.array_equal(
+        load_generator(out).sample(np.int64(3)).image, load_generator(out).sample(3).image
+    )
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     for batch_size in (2, 3):
         with pytest.raises(InputError, match=rf"{batch_size} pairs.*2 devices.*use --batch-size 4"):

@@ -142,6 +142,16 @@ def test_rare_classes_appear_more_often(kind, rare):
     assert asked > 0.2 > usual
 
 
+def test_moved_layouts_hold_much_of_what_is_wanted():
+    maps = [scene(20)] * 19 + [scene(40, sign=True)]
+    shares = []
+    for rare in ((), {SIGN: 1.0}):
+        layouts = Layouts(maps, CLASSES, kind="moved", rare=rare)
+        drawn = np.stack([layouts.layout(seed) for seed in range(60)])
+        shares.append((drawn == SIGN).mean() / (drawn == CAR).mean())
+    assert shares[1] > 5 * shares[0]
+
+
 def test_a_share_per_class_is_kept(maps):
     maps = [scene()] * 9 + [scene(40, sign=True)]
     layouts = Layouts(maps, CLASSES, rare={"sign": 0.6, "Road": 0.1})

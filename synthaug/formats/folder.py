@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -81,7 +82,7 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
             f"mask {path} is a TIFF file of few bits or inverted grey, whose ids Pillow changes: "
             "export it as PNG"
         )
-    bits = _png_bits(path, picture)
+    bits = max(_png_bits(path, picture), *_tiff_bits(picture))
     if picture.mode == "L" and bits in (2, 4):  # Pillow spreads these ids over 0..255
         return np.array(picture) // np.uint8(255 // (2**bits - 1))
     if picture.mode in ("L", "P"):
@@ -150,14 +151,20 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
     Raises:
         InputError: as `list_images`, or an image has no mask.
     """
-    by_stem = {path.stem: path for path in list_images(masks, "masks")}
+    by_stem = {_plain_stem(path): path for path in list_images(masks, "masks")}
     for path in list_images(images, "images"):
-        if path.stem not in by_stem:
+        stem = _plain_stem(path)
+        if stem not in by_stem:
             raise InputError(
                 f"image {path} has no mask {Path(masks) / path.stem}.png: "
                 f"{_mend_name(path.stem, Path(masks))}"
             )
-        yield path, by_stem[path.stem]
+        yield path, by_stem[stem]
+
+
+def _plain_stem(path: Path) -> str:
+    """A file's stem in one of the forms that Unicode has for letters with marks."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _mend_name(stem: str, masks: Path) -> str:

@@ -97,7 +97,7 @@ class Jobs:
         except BrokenProcessPool as error:
             raise InputError(
                 f"one of {self.number} trainings side by side died, perhaps for lack of memory: "
-                "run fewer with --jobs"
+                "run fewer with --jobs; a script that starts them needs if __name__ == '__main__'"
             ) from error
 
     def run(self, task: Callable[[Item], T], items: Sequence[Item]) -> Iterator[tuple[Item, T]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from synthaug import files
 from synthaug.bank import mask_key
+from synthaug.errors import InputError
 from synthaug.mixing.arms import Arm
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 RUN_FORMAT = "synthaug-run-1"
 """Raised when equal ingredients give another result than before."""
+_imported: dict[str, tuple[Any, str]] = {}
+"""Specs and hashes of users' modules when they were first counted: later ones are not what runs."""
 _REVISIONS = {"matching": 2, "repri": 2}
 """The same of one segmenter: 2 takes items evenly from large batches, and pictures one by one."""
 
@@ -130,15 +133,34 @@ def code_hashes(settings: Settings) -> dict[str, Any]:
 
     Counted are the module that is named, once it is imported, and those of its folder that it
     takes anything from, and so on.
+
+    Raises:
+        InputError: the module lies in no file, or its file is another than was imported.
     """
     found: dict[str, Any] = {}
     if settings.segmenter in _REVISIONS:
         found["revision"] = _REVISIONS[settings.segmenter]
     name = settings.segmenter.split(":")[0] if ":" in settings.segmenter else ""
     module = sys.modules.get(name)
-    if module is None or module.__file__ is None:
+    if module is None:
         return found
+    file = getattr(module, "__file__", None)
+    if file is None or not Path(file).is_file():
+        raise InputError(
+            f"the network of {settings.segmenter} lies in no file, so that a change of it could "
+            "not be seen: put it into a module"
+        )
     digests = {n: files.sha256_file(file) for n, file in sorted(_own_files(module).items())}
+    for n, digest in digests.items():
+        spec = sys.modules[n].__spec__  # another one after a reload
+        first = _imported.setdefault(n, (spec, digest))
+        if first[0] is not spec:
+            _imported[n] = (spec, digest)
+        elif first[1] != digest:
+            raise InputError(
+                f"module {n} of segmenter {settings.segmenter} has changed since it was imported: "
+                "reload it or start Python again"
+            )
     found["segmenter_sha256"] = digests.pop(module.__name__)
     if digests:
         found["modules_sha256"] = digests

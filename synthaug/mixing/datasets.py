@@ -160,7 +160,11 @@ class SynthMix(Dataset[Any]):
     def __getitem__(self, index: int | Position) -> Any:
         """Return an item; an index alone refers to the epoch of `set_epoch`."""
         is_synthetic, rank = self._locate(index)
-        item = self._synthetic(rank) if is_synthetic else self.dataset[self._real_index(rank)]
+        if is_synthetic:
+            item = self._synthetic(rank)
+        else:
+            item = self.dataset[self._real_index(rank)]
+            self._compare(item)
         if self.transform is not None:
             item = self._transformed(item)
         if not self.provenance:
@@ -243,11 +247,16 @@ class SynthMix(Dataset[Any]):
         if self._real is None:
             first = self.dataset[0]
             self._real = _structure(first)
-            self._source().compare_ids(first["mask"] if self._real.keyed else first[1])
+            self._compare(first)
         dtype = self._real.mask_dtype
         check_ids_fit(sample.mask, np.iinfo(dtype).max, dtype)
         mask = sample.mask.astype(dtype)
         return {"image": sample.image, "mask": mask} if self._real.keyed else (sample.image, mask)
+
+    def _compare(self, item: Any) -> None:
+        """Warn of ids that the bank has not, as soon as a real item shows any."""
+        if self._real is not None:
+            self._source().compare_ids(item["mask"] if self._real.keyed else item[1])
 
     def _transformed(self, item: Any) -> Any:
         assert self.transform is not None
@@ -258,6 +267,10 @@ class SynthMix(Dataset[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_orders": {}, "_real": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # a copy's own workers see it
 
 
 class MixBatchSampler(Sampler[list[Position]]):

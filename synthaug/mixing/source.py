@@ -24,6 +24,8 @@ from synthaug.sample import IGNORE_ID, ClassMap, Sample, resize_image, resize_ma
 MAX_OPEN_SOURCES = 8
 CACHE_BYTES = 64 * 2**20
 """Decoded samples of a bank kept in memory, per open source: 160 of 427x240 px."""
+WHITE_MASKS = 4
+"""Masks of 0 and 255 alone that may be "not labelled" before their user is asked."""
 OVERSHOOT = 2.0
 """A float picture above this is not in [0, 1]; resampling may overshoot a little."""
 LATENT_SEEDS = 2**53
@@ -51,7 +53,7 @@ class Source:
         self._decoded: OrderedDict[str, Sample] = OrderedDict()
         self._free_bytes = CACHE_BYTES
         self._lock = Lock()
-        self._compared = False
+        self._compared, self._white = False, 0
         if isinstance(self._opened, Bank):
             self._index = {r["id"]: i for i, r in enumerate(self._opened.records)}
             if not self._index:
@@ -84,7 +86,8 @@ class Source:
         """Warn, once, if a mask of the data that is mixed with shows none of the classes.
 
         Args:
-            mask: class ids, any shape; one that shows the background alone says nothing.
+            mask: class ids, any shape; one that shows the background alone says nothing, and
+                neither do the first few that hold 255 beside it: it may mean "not labelled".
 
         Warns:
             UserWarning: its ids are others than the source's.
@@ -92,6 +95,9 @@ class Source:
         if self._compared or mask.dtype == bool:
             return
         ids = set(np.unique(mask).tolist()) - set(self.classes.ids[:1])
+        if ids == {IGNORE_ID} and self._white < WHITE_MASKS:
+            self._white += 1
+            return
         self._compared = bool(ids)
         if ids and not ids & set(self.classes.ids[1:]):
             warnings.warn(

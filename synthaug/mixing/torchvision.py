@@ -85,6 +85,8 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             return _repainted(structure, images[0], source)
         if _leaves(structure, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
             source.require_masks()
+            for mask in _class_masks(structure):
+                source.compare_ids(mask.numpy(force=True))
         choice = source.draw(lambda n: int(torch.randint(n, ())))
         height, width = images[0].shape[-2:]
         sample = resized(source.fetch(choice), height, width)

@@ -229,3 +229,10 @@ def test_a_file_that_changes_between_two_readings_is_named(write):
     for again in (unit.test, unit.test[:1]):
         with pytest.raises(InputError, match=rf"{path.name} has changed since it was first read"):
             again[0]
+
+
+def test_names_match_in_either_form_of_unicode(write):
+    images, masks = write("coins", [(0, 1)] * 2)
+    (images / "00.jpg").rename(images / "mu\u0308nze.jpg")
+    (masks / "00.png").rename(masks / "m\u00fcnze.png")
+    assert len(read_split(images, masks, train=1).test) == 1

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -402,10 +403,20 @@ def test_all_files_of_a_users_segmenter_count(
         (tmp_path / "split_layers.py").write_text(f"KERNEL = {kernel}\n")
         build_learner("split_net:net", 2)
         found.append(code_hashes(settings))
-    monkeypatch.delitem(sys.modules, "split_net")
-    monkeypatch.delitem(sys.modules, "split_layers")
+        (tmp_path / "split_layers.py").write_text("KERNEL = 7\n")  # which is not what runs
+        with pytest.raises(InputError, match=r"module split_layers .* has changed since"):
+            code_hashes(settings)
+        monkeypatch.delitem(sys.modules, "split_net")
+        monkeypatch.delitem(sys.modules, "split_layers")
     assert found[0] != found[1]
     assert list(found[0]["modules_sha256"]) == ["split_layers"]
+
+
+def test_a_network_of_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = ModuleType("cell")
+    monkeypatch.setitem(sys.modules, "cell", cell)
+    with pytest.raises(InputError, match=r"cell:net lies in no file, .*put it into a module"):
+        code_hashes(Settings("cell:net"))
 
 
 def test_earlier_arms_on_other_data_are_left_out_and_named(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,3 +168,10 @@ def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
         transform(picture(channels=4))
     with pytest.raises(InputError, match="p=2"):
         SynthReplace(bank.path, p=2)
+
+
+def test_masks_of_other_ids_are_warned_of(bank: Bank, tmp_path: Path) -> None:
+    copy = shutil.copytree(bank.path, tmp_path / "bank")
+    mask = tv_tensors.Mask(torch.full((H, W), 200, dtype=torch.uint8))
+    with pytest.warns(UserWarning, match=r"holds ids \[200\]"):
+        SynthReplace(copy, p=1.0)(picture(), mask)
