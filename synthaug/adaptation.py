@@ -18,7 +18,7 @@ from synthaug.conversion import WEIGHTS_FORMAT, load_converted
 from synthaug.errors import InputError
 from synthaug.gans.biggan import BigGAN
 from synthaug.gans.contract import GAN
-from synthaug.gans.stylegan2 import StyleGAN2
+from synthaug.gans.stylegan2 import PATH, StyleGAN2
 from synthaug.generator_folder import check_manifest, read_verified
 
 SMOOTHNESS = 5.0
@@ -67,18 +67,26 @@ class Source:
             adaptation: as `synthaug.config.FitConfig` lists them.
 
         Raises:
-            InputError: there is no such adaptation, or FreezeD has no discriminator to freeze.
+            InputError: there is no such adaptation, BigGAN is to have path lengths, or FreezeD has
+                no discriminator to freeze.
         """
         ways = get_args(Adaptation)
         if adaptation not in ways:
             raise InputError(f"unknown adaptation {adaptation!r}: one of {', '.join(ways)}")
         spec = dict(self.spec)
         if spec["name"] == "biggan":
+            if adaptation == "path":
+                raise InputError(
+                    "adaptation path is about StyleGAN2's styles, and BigGAN has none: choose "
+                    "another"
+                )
             spec["adapted"] = True
         if adaptation in ("both", "blocks"):
             spec["block_heads"] = True
         if adaptation in ("both", "smoothness"):
             spec["smoothness"] = SMOOTHNESS
+        if adaptation == "path":
+            spec["path"] = PATH
         if adaptation == "freezed":
             if self.discriminator is None:
                 raise InputError(

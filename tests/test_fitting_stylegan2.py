@@ -28,6 +28,16 @@ class TestStyleGAN2(AdaptationContract):
     def test_terms_that_are_due_every_few_steps_are_told(self, source):
         assert terms(source)["d/r1"] > 0
 
+    def test_path_lengths_may_be_regularised_as_published(self, source, tmp_path):
+        out, lines = self.adapt(tmp_path, source, adaptation="path")
+        assert f"adapts {source}, path; " in lines[0]
+        assert load_generator(out).manifest["gan"]["path"] == 2
+        last = terms(out)
+        assert last["g/path"] > 0
+        assert not {"d/real/16px", "g/smoothness"} & last.keys()
+        again, _ = self.adapt(tmp_path / "again", out, adaptation="plain")
+        assert "g/path" not in terms(again)
+
     def test_converted_weights_are_a_source_even_without_a_discriminator(self, tmp_path):
         file = port_file(tmp_path / "public.pt", random_gan(), d=None)
         convert(file, tmp_path / "converted")

@@ -40,7 +40,10 @@ def fit_command(
     ] = None,
     adaptation: Annotated[
         str | None,
-        typer.Option(help="stylegan2, biggan: both, blocks, smoothness, plain or freezed. [both]"),
+        typer.Option(
+            help="stylegan2, biggan: both, blocks, smoothness, plain, freezed or, stylegan2 alone, "
+            "path. [both]"
+        ),
     ] = None,
     preset: Annotated[
         str | None,

@@ -18,7 +18,7 @@ OF_COMPOSE = ("generated_share", "background_share", "shift", "copies")
 """Options of the preset ``compose`` alone."""
 
 
-Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed"]
+Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed", "path"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class FitConfig:
             classes) or ``noise``.
         source: stylegan2 and biggan: folder of ``pretrain`` or ``convert`` to adapt.
         adaptation: stylegan2 and biggan: ``both`` (a loss over all blocks of the discriminator,
-            and smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither) or
-            ``freezed`` (neither, and the discriminator's first blocks stay as they are).
+            and smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither),
+            ``freezed`` (neither, and the discriminator's first blocks stay as they are) or, of
+            stylegan2, ``path`` (neither, but path-length regularisation).
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
         objects: compose: bank whose clean objects are pasted too.

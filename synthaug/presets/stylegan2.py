@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from synthaug.config import FitConfig
-from synthaug.gans.stylegan2 import PRESETS
+from synthaug.gans.stylegan2 import PATH, PRESETS
 from synthaug.gans.stylegan2.networks import channel_widths
 from synthaug.presets.pictures import choose_preset, open_source, own_plugins
 from synthaug.presets.plan import Plan
@@ -12,8 +12,6 @@ from synthaug.training import LoopSettings
 NAMES = ("small", "paper")
 SIDE_PX = 64
 """Side of the pictures of a StyleGAN2 that starts from nothing, if nobody says another."""
-PATH = 2.0
-"""Published weight of path-length regularisation, for trainings from nothing."""
 LOOP: dict[tuple[str, bool], tuple[int, int]] = {
     ("small", False): (10_000, 8),
     ("paper", False): (200_000, 32),

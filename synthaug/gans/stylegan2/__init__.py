@@ -44,6 +44,8 @@ PRESETS: dict[str, dict[str, int]] = {
 """Channels, length of latents and styles, layers of the mapping network; at any size."""
 SMOOTHNESS_PX = 8
 """Smoothness is compared on features of this side at least: those of 4 px see one convolution."""
+PATH = 2.0
+"""Published weight of path-length regularisation."""
 PATH_DECAY = 0.01
 PATH_SHRINK = 2
 """Path lengths are measured on a batch this much smaller (published)."""
@@ -60,7 +62,7 @@ class StyleGAN2(GAN):
         discriminator: images to the logits of one or several blocks.
         r1: weight of the gradient penalty; 0 turns it off.
         r1_every: steps between gradient penalties.
-        path: weight of path-length regularisation (published: 2; 0, off, when adapting).
+        path: weight of path-length regularisation, see `PATH`; 0 turns it off.
         path_every: steps between path-length regularisations.
         smoothness: weight of smoothness similarity to the source generator (published: 5); 0
             turns it off. The source is the generator at the time of `adapt`.
