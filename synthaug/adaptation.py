@@ -13,7 +13,7 @@ from torch import Tensor
 
 from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT
-from synthaug.config.fit import Adaptation
+from synthaug.config.fit import SMOOTH, Adaptation
 from synthaug.conversion import WEIGHTS_FORMAT, load_converted
 from synthaug.errors import InputError
 from synthaug.gans.biggan import BigGAN
@@ -60,11 +60,12 @@ class Source:
             return 4 << sum(bool(up) for up, _, _ in self.spec["layers"])
         return int(self.spec["size"])
 
-    def target_spec(self, adaptation: str) -> dict[str, Any]:
+    def target_spec(self, adaptation: str, smoothness: float | None = None) -> dict[str, Any]:
         """Return the settings of a GAN that is adapted from this one.
 
         Args:
             adaptation: as `synthaug.config.FitConfig` lists them.
+            smoothness: weight of smoothness similarity, where it has any; None = `SMOOTHNESS`.
 
         Raises:
             InputError: there is no such adaptation, BigGAN is to have path lengths, or FreezeD has
@@ -83,8 +84,8 @@ class Source:
             spec["adapted"] = True
         if adaptation in ("both", "blocks"):
             spec["block_heads"] = True
-        if adaptation in ("both", "smoothness"):
-            spec["smoothness"] = SMOOTHNESS
+        if adaptation in SMOOTH:
+            spec["smoothness"] = SMOOTHNESS if smoothness is None else smoothness
         if adaptation == "path":
             spec["path"] = PATH
         if adaptation == "freezed":

@@ -45,6 +45,12 @@ def fit_command(
             "path. [both]"
         ),
     ] = None,
+    smoothness: Annotated[
+        float | None,
+        typer.Option(
+            help="both, smoothness: weight of the likeness to the source. [5]", metavar="WEIGHT"
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +114,7 @@ def fit_command(
                 "generator": generator,
                 "source": None if source is None else str(source),
                 "adaptation": adaptation,
+                "smoothness": smoothness,
                 "preset": preset,
                 "objects": None if objects is None else str(objects),
                 "shift": shift,

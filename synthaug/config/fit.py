@@ -19,6 +19,8 @@ OF_COMPOSE = ("generated_share", "background_share", "shift", "copies")
 
 
 Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed", "path"]
+SMOOTH = ("both", "smoothness")
+"""Adaptations with smoothness similarity."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class FitConfig:
             and smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither),
             ``freezed`` (neither, and the discriminator's first blocks stay as they are) or, of
             stylegan2, ``path`` (neither, but path-length regularisation).
+        smoothness: weight of smoothness similarity, where the adaptation has it; None = the
+            published 5.
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
         objects: compose: bank whose clean objects are pasted too.
@@ -85,6 +89,7 @@ class FitConfig:
     ablate: Literal["labelmix", "balance", "noise"] | None = None
     source: str | None = None
     adaptation: Adaptation = "both"
+    smoothness: Annotated[float, Gt(0), Le(1000)] | None = None
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0
     objects: str | None = None
