@@ -11,7 +11,7 @@ from stylegan2_files import port_file, random_gan
 from synthaug.conversion import convert
 from synthaug.errors import InputError
 from synthaug.gans import stylegan2
-from synthaug.generation import load_generator
+from synthaug.generation import generate, load_generator
 
 
 class TestStyleGAN2(AdaptationContract):
@@ -46,6 +46,27 @@ class TestStyleGAN2(AdaptationContract):
         assert load_generator(out).manifest["gan"]["channels"] == [16, 16, 12, 8]
         with pytest.raises(InputError, match="adaptation freezed keeps layers"):
             self.adapt(tmp_path / "again", tmp_path / "converted", adaptation="freezed")
+
+    def test_truncation_brings_samples_together(self, source, tmp_path):
+        def spread(truncation):
+            generator = load_generator(source, truncation=truncation)
+            one, other = (generator.sample(seed).image.astype(int) for seed in (1, 2))
+            return np.abs(one - other).mean()
+
+        assert spread(0.0) < 0.8 * spread(0.5) < 0.7 * spread(1.0)
+        half = load_generator(source, truncation=0.5)
+        banks = [
+            generate(given, tmp_path / str(i), 2, truncation=psi)
+            for i, (given, psi) in enumerate([(source, 0.5), (half, 1.0), (source, 1.0)])
+        ]
+        images = [[record["image_sha256"] for record in bank.records] for bank in banks]
+        assert images[0] == images[1] != images[2]
+        assert [bank.manifest["config"]["truncation"] for bank in banks] == [0.5, 0.5, 1.0]
+        assert np.array_equal(half.interpolate(1, 2, 2)[0].image, half.sample(1).image)
+        with pytest.raises(InputError, match="open this one with it"):
+            generate(half, tmp_path / "other", 2, truncation=0.7)
+        with pytest.raises(InputError, match="truncation nan is out of range"):
+            load_generator(source, truncation=float("nan"))
 
     def test_with_masks_the_adapted_generator_makes_pairs(self, source, tmp_path):
         masks = tmp_path / "masks"

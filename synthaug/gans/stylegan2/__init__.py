@@ -78,6 +78,7 @@ class StyleGAN2(GAN):
     path_mean: Tensor
     presence: Tensor | None
     scores_samples = True
+    truncates = True
     keeps_discriminator = True
     memory_format = torch.contiguous_format  # weights (1, O, I, 3, 3) know no other
 
@@ -213,11 +214,15 @@ class StyleGAN2(GAN):
         return Terms(terms, lambda: losses.mean_logit(judged).detach()).with_beside(beside)
 
     def sample(
-        self, network: nn.Module, z: Tensor, generator: torch.Generator | None = None
+        self,
+        network: nn.Module,
+        z: Tensor,
+        generator: torch.Generator | None = None,
+        truncation: float = 1.0,
     ) -> PairBatch:
         """Draw pairs with noise maps of their own; with the kept ones all had the same grain."""
         assert isinstance(network, StyleGenerator)
-        pair: PairBatch = network(z, network.draw_noise(len(z), generator))
+        pair: PairBatch = network(z, network.draw_noise(len(z), generator), truncation)
         return pair
 
     def render(self, fake: PairBatch) -> PairBatch:

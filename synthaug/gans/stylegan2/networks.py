@@ -202,19 +202,22 @@ class StyleGenerator(nn.Module):
             x = self.convs[i + 1](x, ws[:, i + 2], maps[i + 2])
             yield x
 
-    def forward(self, z: Tensor, noise: Sequence[Tensor] | None = None) -> PairBatch:
+    def forward(
+        self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0
+    ) -> PairBatch:
         """Generate images (B, 3, size, size), with class probabilities if there is a head.
 
         Args:
             z: (B, z_dim).
             noise: as `synthesise` takes it, in evaluation mode.
+            truncation: as `styles` takes it, in evaluation mode.
         """
         taps = [SMALLEST_PX << i for i in range(len(self.channels))] if self.mask_head else []
         if self.training:
             ws, noise = self.mixed_styles(z), self.draw_noise(len(z))
             image, features = self.synthesise(ws, noise, taps)
         else:
-            image, features = self.synthesise(self.styles(z), noise, taps)
+            image, features = self.synthesise(self.styles(z, truncation), noise, taps)
         return PairBatch((image,), None if self.mask_head is None else self.mask_head(features))
 
 
