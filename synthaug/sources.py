@@ -23,7 +23,10 @@ from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path
 
-_LATER_OPTIONS = ("generator", "ignore", "plugins", "ablate", "source", "adaptation", "smoothness")
+_LATER_OPTIONS = (
+    *("generator", "ignore", "plugins", "ablate"),
+    *("source", "adaptation", "smoothness", "joint_masks"),
+)
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
 
 

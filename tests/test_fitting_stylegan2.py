@@ -68,14 +68,17 @@ class TestStyleGAN2(AdaptationContract):
         with pytest.raises(InputError, match="truncation nan is out of range"):
             load_generator(source, truncation=float("nan"))
 
-    def test_with_masks_the_adapted_generator_makes_pairs(self, source, tmp_path):
+    @pytest.mark.parametrize("joint", [False, True])
+    def test_with_masks_the_adapted_generator_makes_pairs(self, joint, source, tmp_path):
         masks = tmp_path / "masks"
         masks.mkdir()
         for i in range(3):
             mask = np.full((48, 64), 2, np.uint8)
             mask[10:30, 10 + i : 40], mask[-4:] = 5, 255
             Image.fromarray(mask).save(masks / f"{i}.png")
-        whole, _ = self.adapt(tmp_path / "whole", source, masks=masks, iterations=6)
+        labelled = {"masks": masks, "iterations": 6, "joint_masks": joint}
+        whole, lines = self.adapt(tmp_path / "whole", source, **labelled)
+        assert ("joint masks" in lines[0]) == joint
         generator = load_generator(whole)
         assert generator.classes.ids == (2, 5)
         sample = generator.sample(1)
@@ -83,7 +86,14 @@ class TestStyleGAN2(AdaptationContract):
         assert set(np.unique(sample.mask)) <= {2, 5}
         assert {"d/real/mask", "g/real/mask"} <= terms(whole).keys()
         with pytest.raises(KeyboardInterrupt):
-            self.adapt(tmp_path, source, masks=masks, iterations=6, progress=interrupt_at(4))
+            self.adapt(tmp_path, source, progress=interrupt_at(4), **labelled)
         assert_same_weights(whole, self.resume(tmp_path / "adapted"))
         again, _ = self.adapt(tmp_path / "again", whole)
         assert load_generator(again).classes.ids == ()
+
+    def test_joint_masks_need_masks_and_a_source(self, source, tmp_path):
+        with pytest.raises(InputError, match="joint masks go with --generator stylegan2"):
+            self.adapt(tmp_path, source, joint_masks=True)
+        with pytest.raises(InputError, match="joint masks go with --generator stylegan2"):
+            self.pretrain(source.parent / "many", tmp_path / "out", joint_masks=True)
+        assert not (tmp_path / "adapted").exists()

@@ -51,6 +51,13 @@ def fit_command(
             help="both, smoothness: weight of the likeness to the source. [5]", metavar="WEIGHT"
         ),
     ] = None,
+    joint_masks: Annotated[
+        bool | None,
+        typer.Option(
+            "--joint-masks",
+            help="stylegan2: let masks train the generator, too, not their head alone.",
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +122,7 @@ def fit_command(
                 "source": None if source is None else str(source),
                 "adaptation": adaptation,
                 "smoothness": smoothness,
+                "joint_masks": joint_masks,
                 "preset": preset,
                 "objects": None if objects is None else str(objects),
                 "shift": shift,

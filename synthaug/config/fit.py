@@ -61,6 +61,8 @@ class FitConfig:
             stylegan2, ``path`` (neither, but path-length regularisation).
         smoothness: weight of smoothness similarity, where the adaptation has it; None = the
             published 5.
+        joint_masks: stylegan2 with masks: train the generator with them, in their third of the
+            steps, too; otherwise they are learned last, on a generator that stays as it is.
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
         objects: compose: bank whose clean objects are pasted too.
@@ -90,6 +92,7 @@ class FitConfig:
     source: str | None = None
     adaptation: Adaptation = "both"
     smoothness: Annotated[float, Gt(0), Le(1000)] | None = None
+    joint_masks: bool = False
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0
     objects: str | None = None

@@ -53,6 +53,11 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
             f"a weight of smoothness goes with a source and adaptation {' or '.join(SMOOTH)}: "
             "leave it out"
         )
+    if config.joint_masks and (gan != "stylegan2" or config.source is None or not labelled):
+        raise InputError(
+            "joint masks go with --generator stylegan2, a source and masks: add these, or leave "
+            "it out"
+        )
     if gan != "oasis" and config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
     *others, last = GANS[gan].names

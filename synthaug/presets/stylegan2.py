@@ -50,6 +50,9 @@ def make_plan(
         begin = steps * 2 // 3
         drawn = (steps - begin) * 15 // 100
         gan |= {"num_classes": num_classes, "mask_from": begin, "bernoulli_steps": drawn}
+        if config.joint_masks:
+            gan["joint_masks"] = True
+            why += ", joint masks"
     return Plan(
         preset=preset,
         why=why,

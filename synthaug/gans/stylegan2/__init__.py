@@ -55,7 +55,9 @@ class StyleGAN2(GAN):
     """A style-based generator against a residual discriminator.
 
     With masks there are two phases: images alone, then from step ``mask_from`` on a head that adds
-    masks to the averaged generator, which no longer changes.
+    masks to the averaged generator, which no longer changes. With joint masks (`MaskHead`) images
+    train on beside them, for masks alone would teach the generator to spoil its images, and the
+    generator learns from what is said of its masks, too.
 
     Args:
         generator: latents to images.
@@ -115,7 +117,9 @@ class StyleGAN2(GAN):
         self.mask_from = mask_from
         self._step = 0
         self.bernoulli_steps = bernoulli_steps
-        classes = None if generator.mask_head is None else generator.mask_head.num_classes
+        head = generator.mask_head
+        self.joint_masks = head is not None and head.joint
+        classes = None if head is None else head.num_classes
         self.register_buffer("presence", None if classes is None else torch.ones(classes))
 
     def adapt(
@@ -139,14 +143,20 @@ class StyleGAN2(GAN):
             self.presence.copy_((masks.amax((2, 3)) > 0).float().mean(0))
 
     def before_step(self, step: int, averaged: nn.Module) -> None:
-        """When masks begin, go on with the averaged generator."""
+        """When masks alone begin, go on with the averaged generator."""
         self._step = step
-        if self.presence is not None and step == self.mask_from:
+        if self.presence is not None and step == self.mask_from and not self.joint_masks:
             self.generator.load_state_dict(averaged.state_dict(), strict=True)
 
     def knows_masks(self) -> bool:
         """Whether masks have begun."""
-        return self.presence is not None and self._step >= self.mask_from
+        return self._learns_masks(self._step)
+
+    def _learns_masks(self, step: int) -> bool:
+        return self.presence is not None and step >= self.mask_from
+
+    def _learns_images(self, step: int) -> bool:
+        return self.joint_masks or not self._learns_masks(step)
 
     def estimates(self) -> Sequence[Tensor]:
         """Return the mean path length, where it is used."""
@@ -157,19 +167,29 @@ class StyleGAN2(GAN):
         return PairBatch((images,), masks)
 
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
-        """Tell real from generated images; every ``r1_every`` steps the gradient penalty."""
-        if self.presence is not None and step >= self.mask_from:
-            assert real.mask is not None
-            there = (real.mask.amax((2, 3)) > 0).float()
-            focus = self._mask_focus(real, step)
-            seen = self.discriminator.judge_masks(real.images[0], real.mask, focus)
-            made, weights, _ = self._judge_fake(fake, step)
-            known = masks.content_loss(seen, there, real=True)
-            found = masks.content_loss(made, weights, real=False)
-            return Terms(
-                {"real/mask": known, "fake/mask": found},
-                lambda: masks.content_score(seen, there).detach(),
-            )
+        """Tell real from generated images, masks or both; see `StyleGAN2`."""
+        if not self._learns_images(step):
+            return self._tell_masks(real, fake, step)
+        terms = self._tell_images(real, fake, step)
+        if self._learns_masks(step):
+            terms |= self._tell_masks(real, fake, step)
+        return terms
+
+    def _tell_masks(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
+        assert real.mask is not None
+        there = (real.mask.amax((2, 3)) > 0).float()
+        focus = self._mask_focus(real, step)
+        seen = self.discriminator.judge_masks(real.images[0], real.mask, focus)
+        made, weights, _ = self._judge_fake(fake.detach(), step)
+        known = masks.content_loss(seen, there, real=True)
+        found = masks.content_loss(made, weights, real=False)
+        return Terms(
+            {"real/mask": known, "fake/mask": found},
+            lambda: masks.content_score(seen, there).detach(),
+        )
+
+    def _tell_images(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
+        """Real and generated images; every ``r1_every`` steps the gradient penalty."""
         sizes = self.discriminator.block_sizes
         judged = self.discriminator(real.images[0], real.focus)
         unreal = self.discriminator(fake.images[0].detach(), fake.focus)
@@ -184,8 +204,8 @@ class StyleGAN2(GAN):
         return Terms(terms, lambda: losses.mean_logit(judged).detach())
 
     def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
-        """Call images real, while they train and not their masks."""
-        if self.presence is not None and step >= self.mask_from:
+        """Call images real, while they train."""
+        if not self._learns_images(step):
             return {}
         return self._called_real(self.discriminator(batch.images[0], batch.focus))
 
@@ -194,13 +214,22 @@ class StyleGAN2(GAN):
         return prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
 
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
-        """Have images called real, with the regularisers that are due."""
-        if self.presence is not None and step >= self.mask_from:
-            made, weights, shown = self._judge_fake(fake, step)
-            return Terms(
-                {"real/mask": masks.content_loss(made, weights, real=True)},
-                lambda: masks.content_score(made, shown).detach(),
-            )
+        """Have images called real, masks or both; with images the regularisers that are due."""
+        if not self._learns_images(step):
+            return self._pass_masks(fake, step)
+        terms = self._pass_images(fake, step)
+        if self._learns_masks(step):
+            terms |= self._pass_masks(fake, step)
+        return terms
+
+    def _pass_masks(self, fake: PairBatch, step: int) -> Terms:
+        made, weights, shown = self._judge_fake(fake, step)
+        return Terms(
+            {"real/mask": masks.content_loss(made, weights, real=True)},
+            lambda: masks.content_score(made, shown).detach(),
+        )
+
+    def _pass_images(self, fake: PairBatch, step: int) -> Terms:
         judged = self.discriminator(fake.images[0], fake.focus)
         terms = self._called_real(judged)
         beside = {}
@@ -293,6 +322,7 @@ def build(
     block_heads: bool = False,
     frozen: int = 0,
     num_classes: int | None = None,
+    joint_masks: bool = False,
     **options: Any,
 ) -> StyleGAN2:
     """Build from the plain settings that a generator's manifest keeps.
@@ -310,6 +340,7 @@ def build(
         block_heads: see `StyleDiscriminator`.
         frozen: see `StyleDiscriminator`.
         num_classes: of the masks; None: images alone.
+        joint_masks: see `StyleGenerator`.
         **options: keywords of `StyleGAN2`.
     """
     if preset not in PRESETS:
@@ -329,6 +360,7 @@ def build(
         mixing=mixing,
         clamp=clamp,
         num_classes=num_classes,
+        joint_masks=joint_masks,
     )
     discriminator = StyleDiscriminator(
         widths,
