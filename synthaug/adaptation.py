@@ -13,12 +13,12 @@ from torch import Tensor
 
 from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT
-from synthaug.config.fit import Adaptation
+from synthaug.config.fit import SMOOTH, Adaptation
 from synthaug.conversion import WEIGHTS_FORMAT, load_converted
 from synthaug.errors import InputError
 from synthaug.gans.biggan import BigGAN
 from synthaug.gans.contract import GAN
-from synthaug.gans.stylegan2 import StyleGAN2
+from synthaug.gans.stylegan2 import PATH, StyleGAN2
 from synthaug.generator_folder import check_manifest, read_verified
 
 SMOOTHNESS = 5.0
@@ -60,25 +60,34 @@ class Source:
             return 4 << sum(bool(up) for up, _, _ in self.spec["layers"])
         return int(self.spec["size"])
 
-    def target_spec(self, adaptation: str) -> dict[str, Any]:
+    def target_spec(self, adaptation: str, smoothness: float | None = None) -> dict[str, Any]:
         """Return the settings of a GAN that is adapted from this one.
 
         Args:
             adaptation: as `synthaug.config.FitConfig` lists them.
+            smoothness: weight of smoothness similarity, where it has any; None = `SMOOTHNESS`.
 
         Raises:
-            InputError: there is no such adaptation, or FreezeD has no discriminator to freeze.
+            InputError: there is no such adaptation, BigGAN is to have path lengths, or FreezeD has
+                no discriminator to freeze.
         """
         ways = get_args(Adaptation)
         if adaptation not in ways:
             raise InputError(f"unknown adaptation {adaptation!r}: one of {', '.join(ways)}")
         spec = dict(self.spec)
         if spec["name"] == "biggan":
+            if adaptation == "path":
+                raise InputError(
+                    "adaptation path is about StyleGAN2's styles, and BigGAN has none: choose "
+                    "another"
+                )
             spec["adapted"] = True
         if adaptation in ("both", "blocks"):
             spec["block_heads"] = True
-        if adaptation in ("both", "smoothness"):
-            spec["smoothness"] = SMOOTHNESS
+        if adaptation in SMOOTH:
+            spec["smoothness"] = SMOOTHNESS if smoothness is None else smoothness
+        if adaptation == "path":
+            spec["path"] = PATH
         if adaptation == "freezed":
             if self.discriminator is None:
                 raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,7 +21,7 @@ from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.formats import coco, folder
-from synthaug.generator import Generator, pick_device
+from synthaug.generator import Generator, not_truncated, pick_device
 from synthaug.generator_folder import GeneratorFolder
 from synthaug.layouts import Kind, Layouts, Objects, Outline
 from synthaug.map_generator import MapGenerator
@@ -35,29 +35,35 @@ _OWN_LAYOUTS = (None, "edited", "moved")
 
 
 def load_generator(
-    path: str | Path, *, accelerator: Accelerator = "cpu"
+    path: str | Path, *, accelerator: Accelerator = "cpu", truncation: float = 1.0
 ) -> Generator | Composer | PatchGenerator:
     """Open the folder that ``fit`` wrote.
 
     Args:
         path: the folder.
         accelerator: where to compute; compositions are made on the CPU.
+        truncation: see `Generator`.
 
     Returns:
         A `Composer` where the preset was ``compose``, a `PatchGenerator` where it was ``patch``,
         a `MapGenerator` where the GAN paints masks, else a `Generator`.
 
     Raises:
-        InputError: the folder is no generator, or a file of it is missing or damaged.
+        InputError: the folder is no generator, or a file of it is missing or damaged; or it knows
+            no truncation.
     """
     manifest = read_manifest(Path(path), "generator")
+    if truncation != 1.0 and any(
+        kind.draws(manifest) for kind in (Composer, PatchGenerator, MapGenerator)
+    ):
+        raise not_truncated(Path(path))
     if Composer.draws(manifest):
         return Composer(path)
     if PatchGenerator.draws(manifest):
         return PatchGenerator(path, device=pick_device(accelerator))
     if MapGenerator.draws(manifest):
         return MapGenerator(path, accelerator=accelerator)
-    return Generator(path, accelerator=accelerator)
+    return Generator(path, accelerator=accelerator, truncation=truncation)
 
 
 def open_source(path: str | Path) -> Bank | Generator | Composer | PatchGenerator:
@@ -90,6 +96,7 @@ def generate(
     accelerator: Accelerator = "auto",
     layouts: str | Path | None = None,
     rare: Sequence[int | str] = (),
+    truncation: float = 1.0,
 ) -> Bank:
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
 
@@ -112,6 +119,7 @@ def generate(
             index PNGs, of a bank or of a generator, their middle if they have another aspect; see
             `synthaug.layouts.Layouts`.
         rare: classes, by id or name, that the masks shall show more often, or ``("auto",)``.
+        truncation: see `Generator`; where ``source`` is one opened, its own counts.
 
     Returns:
         The bank; it shows the samples that the filter kept.
@@ -132,6 +140,7 @@ def generate(
             "accelerator": accelerator,
             "layouts": None if layouts is None else os.fspath(layouts),
             "rare": tuple(rare),
+            "truncation": truncation,
         },
     )
     if config.filter is None and config.drop != GenerateConfig().drop:
@@ -139,7 +148,15 @@ def generate(
     made_from = source.path if isinstance(source, GeneratorFolder) else source
     files.check_output_folder(out, overwrite=overwrite, reads=(made_from, layouts))
     if not isinstance(source, GeneratorFolder):
-        source = load_generator(source, accelerator=config.accelerator)
+        source = load_generator(
+            source, accelerator=config.accelerator, truncation=config.truncation
+        )
+    if config.truncation not in (1.0, source.truncation):
+        raise InputError(
+            f"truncation={config.truncation} goes with the path of a generator: open this one with "
+            "it, or leave it out"
+        )
+    config = replace(config, truncation=source.truncation)
     if not source.classes.ids and (config.filter is not None or config.coco):
         what = "COCO tells of masks" if config.filter is None else "the filter judges pairs"
         raise InputError(f"{source.path} draws images without masks and {what}: leave it out")

@@ -29,15 +29,25 @@ class Generator(GeneratorFolder):
     Args:
         path: folder that ``fit`` wrote.
         accelerator: ``auto`` takes CUDA where it is there.
+        truncation: stylegan2: pulls samples towards the picture of the mean style, from 1, not at
+            all, to 0, all the way: fewer broken ones, and less variety.
 
     Raises:
-        InputError: the folder is no generator, or a file of it is missing or damaged.
+        InputError: the folder is no generator, or a file of it is missing or damaged; or it knows
+            no truncation.
     """
 
-    def __init__(self, path: str | Path, *, accelerator: Accelerator = "cpu") -> None:
+    def __init__(
+        self, path: str | Path, *, accelerator: Accelerator = "cpu", truncation: float = 1.0
+    ) -> None:
         super().__init__(path)
         self._device = pick_device(accelerator)
         self._gan = gans.build_saved(self.manifest["gan"], path)
+        if truncation != 1.0 and not self._gan.truncates:
+            raise not_truncated(self.path)
+        if not 0 <= truncation <= 1:
+            raise InputError(f"truncation {truncation} is out of range: take one from 0 to 1")
+        self.truncation = truncation
         load_weights(self._gan.generator, self.path / self.manifest["snapshot"], self.hash)
         self._gan.eval().requires_grad_(False)
         self._network = self._gan.generator.to(self._device)
@@ -53,7 +63,9 @@ class Generator(GeneratorFolder):
             A pair at the training pair's size, (H, W); mask ids as in the training mask.
         """
         classes = self.classes if self.classes.ids else None
-        return self.draw(self._gan, self._network, seed, self.size, classes, self.grey)
+        return self.draw(
+            self._gan, self._network, seed, self.size, classes, self.grey, self.truncation
+        )
 
     def interpolate(self, first: int, second: int, n: int) -> list[Sample]:
         """Draw ``n`` samples of evenly spaced latents, from one seed's latent to another's.
@@ -65,7 +77,8 @@ class Generator(GeneratorFolder):
         samples = []
         for share in np.linspace(0, 1, n).tolist():
             stream = _latent(self._gan, first)[1]
-            pair = _generate(self._gan, self._network, torch.lerp(one, other, share), stream)
+            z = torch.lerp(one, other, share)
+            pair = _generate(self._gan, self._network, z, stream, self.truncation)
             name = f"z{first}-z{second}-{share:.3f}"
             samples.append(_finish(pair, name, self.size, classes, self.grey))
         return samples
@@ -78,9 +91,10 @@ class Generator(GeneratorFolder):
         size: tuple[int, int],
         classes: ClassMap | None,
         grey: bool,
+        truncation: float = 1.0,
     ) -> Sample:
         """Draw one sample of any network that generates for ``gan``; see `sample`."""
-        pair = _generate(gan, network, *_latent(gan, seed))
+        pair = _generate(gan, network, *_latent(gan, seed), truncation)
         return _finish(pair, f"z{seed}", size, classes, grey)
 
 
@@ -91,8 +105,11 @@ def _latent(gan: GAN, seed: int) -> tuple[torch.Tensor, torch.Generator]:
 
 
 @torch.inference_mode()
-def _generate(gan: GAN, network: nn.Module, z: torch.Tensor, stream: torch.Generator) -> PairBatch:
-    return gan.render(gan.sample(network, z.to(next(network.parameters()).device), stream))
+def _generate(
+    gan: GAN, network: nn.Module, z: torch.Tensor, stream: torch.Generator, truncation: float
+) -> PairBatch:
+    z = z.to(next(network.parameters()).device)
+    return gan.render(gan.sample(network, z, stream, truncation))
 
 
 def _finish(
@@ -100,6 +117,11 @@ def _finish(
 ) -> Sample:
     image = finish_image(pair.images[0], size, grey)
     return Sample(image, _finish_mask(pair.mask, size, classes), name, grey)
+
+
+def not_truncated(path: Path) -> InputError:
+    """Return the refusal of a truncation that a generator has none of."""
+    return InputError(f"{path} knows no truncation, as stylegan2 alone does: leave it out")
 
 
 def load_weights(module: nn.Module, path: Path, sha256: str) -> None:

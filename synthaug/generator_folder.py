@@ -45,6 +45,7 @@ class GeneratorFolder(ABC):
         hash: SHA-256 of what samples are drawn with.
         pairs: the training pairs; none if it was converted.
         paints_masks: whether it can make a new picture for a given mask.
+        truncation: how far samples may go from one mean picture, in [0, 1]; 1: all the way.
 
     Args:
         path: the folder.
@@ -54,6 +55,7 @@ class GeneratorFolder(ABC):
     """
 
     paints_masks = False
+    truncation = 1.0
     _GANS: tuple[str, ...] | None = None
     """Names, in the manifest, of what the class draws with; None takes any."""
     _NEEDS: tuple[str, ...] = ()

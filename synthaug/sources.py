@@ -23,7 +23,10 @@ from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path
 
-_LATER_OPTIONS = ("generator", "ignore", "plugins", "ablate", "source", "adaptation")
+_LATER_OPTIONS = (
+    *("generator", "ignore", "plugins", "ablate"),
+    *("source", "adaptation", "smoothness", "joint_masks"),
+)
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
 
 
@@ -65,6 +68,11 @@ class UnitSources:
                 "fit.objects is for fit alone: a recipe takes the bank's with compare.synthetic: "
                 "compose"
             )
+        if recipe.generate.truncation != 1 and recipe.fit.generator != "stylegan2":
+            raise InputError(
+                f"generate.truncation is stylegan2's, and fit.generator {recipe.fit.generator}: "
+                "leave it out"
+            )
         find = self.unit.classes.find
         rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
         generator, bank = self.path / "generator", self.path / "bank"
@@ -89,6 +97,7 @@ class UnitSources:
                 layouts=drawing.layouts,
                 rare=drawing.rare,
                 coco=drawing.coco,
+                truncation=drawing.truncation,
             )
 
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
@@ -98,6 +107,8 @@ class UnitSources:
             settings |= {"layouts": drawing.layouts, "rare": list(drawing.rare)}
         if drawing.layouts is not None and Path(drawing.layouts).exists():
             settings["layouts_sha256"] = _content_hash(Path(drawing.layouts))
+        if drawing.truncation != 1:
+            settings["truncation"] = drawing.truncation
         if drawing.coco:
             settings["coco"] = True
         if recipe.filter.rule is None:

@@ -211,6 +211,17 @@ class AdaptationContract(PicturesContract):
         assert 0 < (start[self.changed] - end[self.changed]).abs().max() < 0.03
         assert load_generator(out).sample(0).image.shape == (48, 64, 3)
 
+    def test_smoothness_weighs_what_it_is_told_to(self, source, tmp_path):
+        usual, _ = self.adapt(tmp_path / "usual", source, iterations=2)
+        heavy = {"iterations": 2, "smoothness": 25.0, "progress": interrupt_at(1)}
+        with pytest.raises(KeyboardInterrupt):
+            self.adapt(tmp_path, source, **heavy)
+        out = self.resume(tmp_path / "adapted")
+        # The first step begins at the source: it teaches nothing, whatever the weight.
+        assert terms(out)["g/smoothness"] == pytest.approx(5 * terms(usual)["g/smoothness"], 0.01)
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["config"]["smoothness"] == manifest["gan"]["smoothness"] == 25
+
     def test_an_adaptation_resumes_bit_for_bit_and_is_adapted_again(self, source, tmp_path):
         whole, _ = self.adapt(tmp_path / "whole", source)
         passing = shutil.copytree(source, tmp_path / "passing")
@@ -252,6 +263,10 @@ class AdaptationContract(PicturesContract):
             self.pretrain(source.parent / "many", tmp_path / "out", adaptation="plain")
         with pytest.raises(InputError, match="pictures of 32 px, not 64"):
             self.adapt(tmp_path, source, max_size=64)
+        with pytest.raises(InputError, match="a weight of smoothness goes with a source and"):
+            self.adapt(tmp_path, source, adaptation="plain", smoothness=5.0)
+        with pytest.raises(InputError, match="a weight of smoothness goes with a source and"):
+            self.pretrain(source.parent / "many", tmp_path / "out", smoothness=5.0)
         with pytest.raises(InputError, match="unknown adaptation 'smothness': one of both, plain"):
             self.adapt(tmp_path, source, adaptation="smothness")
         config = self.config(source=str(source))

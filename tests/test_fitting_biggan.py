@@ -64,6 +64,15 @@ class TestBigGAN(AdaptationContract):
         with pytest.raises(InputError, match="adaptation freezed keeps layers"):
             self.adapt(tmp_path / "again", tmp_path / "converted", adaptation="freezed")
 
+    def test_samples_are_not_truncated(self, source):
+        with pytest.raises(InputError, match="knows no truncation"):
+            load_generator(source, truncation=0.5)
+
+    def test_there_are_no_path_lengths(self, source, tmp_path):
+        with pytest.raises(InputError, match="adaptation path is about StyleGAN2's styles"):
+            self.adapt(tmp_path, source, adaptation="path")
+        assert not (tmp_path / "adapted").exists()
+
     def test_masks_and_sources_of_other_gans_are_refused(self, source, tmp_path):
         with pytest.raises(InputError, match="holds no StyleGAN2"):
             self.adapt(tmp_path, source, generator="stylegan2")

@@ -11,7 +11,7 @@ from stylegan2_files import port_file, random_gan
 from synthaug.conversion import convert
 from synthaug.errors import InputError
 from synthaug.gans import stylegan2
-from synthaug.generation import load_generator
+from synthaug.generation import generate, load_generator
 
 
 class TestStyleGAN2(AdaptationContract):
@@ -28,6 +28,16 @@ class TestStyleGAN2(AdaptationContract):
     def test_terms_that_are_due_every_few_steps_are_told(self, source):
         assert terms(source)["d/r1"] > 0
 
+    def test_path_lengths_may_be_regularised_as_published(self, source, tmp_path):
+        out, lines = self.adapt(tmp_path, source, adaptation="path")
+        assert f"adapts {source}, path; " in lines[0]
+        assert load_generator(out).manifest["gan"]["path"] == 2
+        last = terms(out)
+        assert last["g/path"] > 0
+        assert not {"d/real/16px", "g/smoothness"} & last.keys()
+        again, _ = self.adapt(tmp_path / "again", out, adaptation="plain")
+        assert "g/path" not in terms(again)
+
     def test_converted_weights_are_a_source_even_without_a_discriminator(self, tmp_path):
         file = port_file(tmp_path / "public.pt", random_gan(), d=None)
         convert(file, tmp_path / "converted")
@@ -37,14 +47,38 @@ class TestStyleGAN2(AdaptationContract):
         with pytest.raises(InputError, match="adaptation freezed keeps layers"):
             self.adapt(tmp_path / "again", tmp_path / "converted", adaptation="freezed")
 
-    def test_with_masks_the_adapted_generator_makes_pairs(self, source, tmp_path):
+    def test_truncation_brings_samples_together(self, source, tmp_path):
+        def spread(truncation):
+            generator = load_generator(source, truncation=truncation)
+            one, other = (generator.sample(seed).image.astype(int) for seed in (1, 2))
+            return np.abs(one - other).mean()
+
+        assert spread(0.0) < 0.8 * spread(0.5) < 0.7 * spread(1.0)
+        half = load_generator(source, truncation=0.5)
+        banks = [
+            generate(given, tmp_path / str(i), 2, truncation=psi)
+            for i, (given, psi) in enumerate([(source, 0.5), (half, 1.0), (source, 1.0)])
+        ]
+        images = [[record["image_sha256"] for record in bank.records] for bank in banks]
+        assert images[0] == images[1] != images[2]
+        assert [bank.manifest["config"]["truncation"] for bank in banks] == [0.5, 0.5, 1.0]
+        assert np.array_equal(half.interpolate(1, 2, 2)[0].image, half.sample(1).image)
+        with pytest.raises(InputError, match="open this one with it"):
+            generate(half, tmp_path / "other", 2, truncation=0.7)
+        with pytest.raises(InputError, match="truncation nan is out of range"):
+            load_generator(source, truncation=float("nan"))
+
+    @pytest.mark.parametrize("joint", [False, True])
+    def test_with_masks_the_adapted_generator_makes_pairs(self, joint, source, tmp_path):
         masks = tmp_path / "masks"
         masks.mkdir()
         for i in range(3):
             mask = np.full((48, 64), 2, np.uint8)
             mask[10:30, 10 + i : 40], mask[-4:] = 5, 255
             Image.fromarray(mask).save(masks / f"{i}.png")
-        whole, _ = self.adapt(tmp_path / "whole", source, masks=masks, iterations=6)
+        labelled = {"masks": masks, "iterations": 6, "joint_masks": joint}
+        whole, lines = self.adapt(tmp_path / "whole", source, **labelled)
+        assert ("joint masks" in lines[0]) == joint
         generator = load_generator(whole)
         assert generator.classes.ids == (2, 5)
         sample = generator.sample(1)
@@ -52,7 +86,14 @@ class TestStyleGAN2(AdaptationContract):
         assert set(np.unique(sample.mask)) <= {2, 5}
         assert {"d/real/mask", "g/real/mask"} <= terms(whole).keys()
         with pytest.raises(KeyboardInterrupt):
-            self.adapt(tmp_path, source, masks=masks, iterations=6, progress=interrupt_at(4))
+            self.adapt(tmp_path, source, progress=interrupt_at(4), **labelled)
         assert_same_weights(whole, self.resume(tmp_path / "adapted"))
         again, _ = self.adapt(tmp_path / "again", whole)
         assert load_generator(again).classes.ids == ()
+
+    def test_joint_masks_need_masks_and_a_source(self, source, tmp_path):
+        with pytest.raises(InputError, match="joint masks go with --generator stylegan2"):
+            self.adapt(tmp_path, source, joint_masks=True)
+        with pytest.raises(InputError, match="joint masks go with --generator stylegan2"):
+            self.pretrain(source.parent / "many", tmp_path / "out", joint_masks=True)
+        assert not (tmp_path / "adapted").exists()

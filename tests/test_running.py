@@ -237,6 +237,15 @@ def test_a_recipe_filters_by_its_own_stage(recipe, tmp_path, stages_alone):
     assert not stages_alone
 
 
+def test_truncation_of_a_generator_that_has_none_is_refused_before_the_fit(
+    recipe, tmp_path, stages_alone
+):
+    drawing = GenerateConfig(truncation=0.7)
+    with pytest.raises(InputError, match=r"generate.truncation is stylegan2's"):
+        synthetic(replace(recipe, generate=drawing), tmp_path / "unit")
+    assert not stages_alone
+
+
 def test_bank_stays_whole_without_a_filter_rule(recipe, again, lines):
     unfiltered = replace(
         recipe,

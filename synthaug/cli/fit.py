@@ -40,7 +40,23 @@ def fit_command(
     ] = None,
     adaptation: Annotated[
         str | None,
-        typer.Option(help="stylegan2, biggan: both, blocks, smoothness, plain or freezed. [both]"),
+        typer.Option(
+            help="stylegan2, biggan: both, blocks, smoothness, plain, freezed or, stylegan2 alone, "
+            "path. [both]"
+        ),
+    ] = None,
+    smoothness: Annotated[
+        float | None,
+        typer.Option(
+            help="both, smoothness: weight of the likeness to the source. [5]", metavar="WEIGHT"
+        ),
+    ] = None,
+    joint_masks: Annotated[
+        bool | None,
+        typer.Option(
+            "--joint-masks",
+            help="stylegan2: let masks train the generator, too, not their head alone.",
+        ),
     ] = None,
     preset: Annotated[
         str | None,
@@ -105,6 +121,8 @@ def fit_command(
                 "generator": generator,
                 "source": None if source is None else str(source),
                 "adaptation": adaptation,
+                "smoothness": smoothness,
+                "joint_masks": joint_masks,
                 "preset": preset,
                 "objects": None if objects is None else str(objects),
                 "shift": shift,

@@ -45,6 +45,14 @@ def generate_command(
             metavar="CLASS",
         ),
     ] = None,
+    truncation: Annotated[
+        float | None,
+        typer.Option(
+            help="stylegan2: pull samples towards one mean picture, from 1, not at all, to 0: "
+            "fewer broken ones, less variety. [1]",
+            metavar="PSI",
+        ),
+    ] = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
     overwrite: options.Overwrite = False,
@@ -69,6 +77,7 @@ def generate_command(
                 "accelerator": accelerator,
                 "layouts": layouts,
                 "rare": tuple(rare) if rare else None,
+                "truncation": truncation,
             }
         },
     ).generate
@@ -92,6 +101,7 @@ def generate_command(
         accelerator=config.accelerator,
         layouts=config.layouts,
         rare=config.rare,
+        truncation=config.truncation,
     )
     print(f"kept {len(bank)} of {len(bank.all_records)} samples", file=sys.stderr)
     print(bank.path)

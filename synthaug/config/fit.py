@@ -18,7 +18,9 @@ OF_COMPOSE = ("generated_share", "background_share", "shift", "copies")
 """Options of the preset ``compose`` alone."""
 
 
-Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed"]
+Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed", "path"]
+SMOOTH = ("both", "smoothness")
+"""Adaptations with smoothness similarity."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,13 @@ class FitConfig:
             classes) or ``noise``.
         source: stylegan2 and biggan: folder of ``pretrain`` or ``convert`` to adapt.
         adaptation: stylegan2 and biggan: ``both`` (a loss over all blocks of the discriminator,
-            and smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither) or
-            ``freezed`` (neither, and the discriminator's first blocks stay as they are).
+            and smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither),
+            ``freezed`` (neither, and the discriminator's first blocks stay as they are) or, of
+            stylegan2, ``path`` (neither, but path-length regularisation).
+        smoothness: weight of smoothness similarity, where the adaptation has it; None = the
+            published 5.
+        joint_masks: stylegan2 with masks: train the generator with them, in their third of the
+            steps, too; otherwise they are learned last, on a generator that stays as it is.
         sample_every: steps between sample grids; None = the preset's.
         checkpoint_s: seconds between checkpoints.
         objects: compose: bank whose clean objects are pasted too.
@@ -84,6 +91,8 @@ class FitConfig:
     ablate: Literal["labelmix", "balance", "noise"] | None = None
     source: str | None = None
     adaptation: Adaptation = "both"
+    smoothness: Annotated[float, Gt(0), Le(1000)] | None = None
+    joint_masks: bool = False
     sample_every: Annotated[int, Ge(1)] | None = None
     checkpoint_s: Annotated[float, Gt(0)] = 60.0
     objects: str | None = None

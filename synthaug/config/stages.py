@@ -26,6 +26,7 @@ class GenerateConfig:
             ``edited`` or ``moved`` ones, the objects of a COCO file (``moved``), or masks of a
             folder, bank or generator; see `synthaug.layouts.Layouts`.
         rare: classes, by id or name, that these masks shall show more often; ``auto``: all alike.
+        truncation: stylegan2: pulls samples towards one mean picture, from 1, not at all, to 0.
     """
 
     n: Annotated[int, Ge(1)] = 100
@@ -37,6 +38,7 @@ class GenerateConfig:
     accelerator: Accelerator = "auto"
     layouts: str | None = None
     rare: tuple[int | str, ...] = ()
+    truncation: Annotated[float, Ge(0), Le(1)] = 1.0
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ class GAN(nn.Module, ABC):
             are class indices; what it returns has them as its mask, and the real images as the
             image of its layout.
         scores_samples: both kinds of adversarial terms are `Terms`: they tell one score per sample.
+        truncates: `sample` heeds its truncation.
         keeps_discriminator: a fit saves the discriminator beside the generator, for later use.
         memory_format: of the weights on a CPU.
     """
@@ -117,6 +118,7 @@ class GAN(nn.Module, ABC):
     real_scale: int = 1
     paints_masks: bool = False
     scores_samples: bool = False
+    truncates: bool = False
     keeps_discriminator: bool = False
     memory_format: torch.memory_format = torch.channels_last
 
@@ -175,7 +177,11 @@ class GAN(nn.Module, ABC):
         return torch.randn(batch_size, self.latent_dim, generator=generator)
 
     def sample(
-        self, network: nn.Module, z: Tensor, generator: torch.Generator | None = None
+        self,
+        network: nn.Module,
+        z: Tensor,
+        generator: torch.Generator | None = None,
+        truncation: float = 1.0,
     ) -> PairBatch:
         """Have the generator or its averaged twin, in evaluation mode, draw pairs.
 
@@ -183,6 +189,7 @@ class GAN(nn.Module, ABC):
             network: on the device of z.
             z: (B, latent_dim).
             generator: on the CPU, of what else is random; default: torch's own.
+            truncation: pulls towards one mean picture, from 1, not at all, to 0, all the way.
         """
         pair: PairBatch = network(z)
         return pair

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from synthaug.config.fit import ADAPTED, OF_COMPOSE, FitConfig
+from synthaug.config.fit import ADAPTED, OF_COMPOSE, SMOOTH, FitConfig
 from synthaug.errors import InputError
 from synthaug.plugins.named import check_plugins
 from synthaug.presets import biggan, oasis, osmis, stylegan2, transgan
@@ -48,6 +48,16 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
         )
     if config.adaptation != "both" and config.source is None:
         raise InputError(f"adaptation {config.adaptation} starts from a source: add --source")
+    if config.smoothness is not None and (config.source is None or config.adaptation not in SMOOTH):
+        raise InputError(
+            f"a weight of smoothness goes with a source and adaptation {' or '.join(SMOOTH)}: "
+            "leave it out"
+        )
+    if config.joint_masks and (gan != "stylegan2" or config.source is None or not labelled):
+        raise InputError(
+            "joint masks go with --generator stylegan2, a source and masks: add these, or leave "
+            "it out"
+        )
     if gan != "oasis" and config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
     *others, last = GANS[gan].names

@@ -40,7 +40,7 @@ def make_plan(
     preset = choose_preset(config)
     if adapted:
         source, why = open_source(config)
-        gan, side = source.target_spec(config.adaptation), source.size
+        gan, side = source.target_spec(config.adaptation, config.smoothness), source.size
     else:
         side = config.max_size or SIDE_PX
         gan, why = architecture(side, preset), f"preset {preset}"

@@ -34,6 +34,8 @@ def open_source(config: FitConfig) -> tuple[Source, str]:
             "leave out the size, or take another source"
         )
     why = f"adapts {config.source}, {config.adaptation}"
+    if config.smoothness is not None:
+        why += f", smoothness {config.smoothness:g}"
     if source.discriminator is None:
         why += "; it brings no discriminator: that starts anew"
     return source, why

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from synthaug.config import FitConfig
-from synthaug.gans.stylegan2 import PRESETS
+from synthaug.gans.stylegan2 import PATH, PRESETS
 from synthaug.gans.stylegan2.networks import channel_widths
 from synthaug.presets.pictures import choose_preset, open_source, own_plugins
 from synthaug.presets.plan import Plan
@@ -12,8 +12,6 @@ from synthaug.training import LoopSettings
 NAMES = ("small", "paper")
 SIDE_PX = 64
 """Side of the pictures of a StyleGAN2 that starts from nothing, if nobody says another."""
-PATH = 2.0
-"""Published weight of path-length regularisation, for trainings from nothing."""
 LOOP: dict[tuple[str, bool], tuple[int, int]] = {
     ("small", False): (10_000, 8),
     ("paper", False): (200_000, 32),
@@ -38,7 +36,7 @@ def make_plan(
     preset = choose_preset(config)
     if adapted:
         source, why = open_source(config)
-        gan, side = source.target_spec(config.adaptation), source.size
+        gan, side = source.target_spec(config.adaptation, config.smoothness), source.size
     else:
         side = config.max_size or SIDE_PX
         channels = channel_widths(side, PRESETS[preset]["base"], PRESETS[preset]["largest"])
@@ -52,6 +50,9 @@ def make_plan(
         begin = steps * 2 // 3
         drawn = (steps - begin) * 15 // 100
         gan |= {"num_classes": num_classes, "mask_from": begin, "bernoulli_steps": drawn}
+        if config.joint_masks:
+            gan["joint_masks"] = True
+            why += ", joint masks"
     return Plan(
         preset=preset,
         why=why,

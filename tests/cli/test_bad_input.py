@@ -222,6 +222,14 @@ class TestGenerate:
         line = refused("generate", fitted, "--out", tmp_path / "out")
         assert "snapshot.safetensors is damaged (hash differs" in line
 
+    def test_truncation_where_there_is_none(self, refused, fitted, pair_files, tmp_path):
+        assert _run("fit", *pair_files, "--preset", "patch", "-o", tmp_path / "p").exit_code == 0
+        for generator in (fitted, tmp_path / "p"):
+            line = refused("generate", generator, "--truncation", 0.7, "-o", tmp_path / "out")
+            assert f"{generator} knows no truncation" in line
+        line = refused("generate", fitted, "--truncation", 1.2, "-o", tmp_path / "out")
+        assert "option generate.truncation: Input should be less" in line
+
     def test_no_sample(self, refused, fitted, tmp_path):
         assert "generate.n" in refused("generate", fitted, "-n", 0, "--out", tmp_path / "out")
 

@@ -45,6 +45,18 @@ class TestAdaptingStyleGAN2(TestStyleGAN2):
         return tiny(block_heads=True, smoothness=5.0, path=2.0, frozen=1)
 
 
+class TestJointMasks(GANContract):
+    size = (32, 32)
+
+    def build(self):
+        return tiny(num_classes=3, joint_masks=True, block_heads=True)
+
+    def test_generated_pairs_have_the_size_and_range_of_real_ones(self, gan):
+        fake, real = gan.generator(gan.latent(self.batch_size)), self.real(gan)
+        assert fake.images[0].shape == real.images[0].shape
+        assert fake.mask.shape == real.mask.shape
+
+
 def test_the_256_preset_has_the_public_keys_and_sizes():
     with torch.device("meta"):
         gan = gans.build({"name": "stylegan2", "size": 256, "preset": "paper"})

@@ -93,6 +93,32 @@ def test_the_second_phase_gives_no_gradient_to_the_images():
     assert terms.realness().shape == (2,)
 
 
+def test_joint_masks_train_the_generator_beside_its_images():
+    state, lines = trained(4, joint_masks=True)
+    names, after, _ = lines[3]
+    assert {"d/real/mask", "d/fake/mask", "g/real/mask"} <= names
+    assert {"d/real/16px", "g/real/16px", "g/smoothness"} <= names
+    assert not any("mask" in name for name in lines[1][0])
+    before = lines[2][1]
+    moved = {name for name, _ in state.gan.named_parameters() if "source" not in name}
+    assert not [name for name in moved if torch.equal(before[name], after[name])]
+    gan = build(mask_from=0, joint_masks=True)
+    gan.generator_terms(gan.generator(gan.latent(2)), 5)["real/mask"].sum().backward()
+    got = {name for name, p in gan.generator.named_parameters() if p.grad is not None}
+    assert {"style.1.weight", "convs.5.conv.weight", "mask_head.convs.3.weight"} <= got
+    assert not any(name.startswith("to_rgb") for name in got)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_masks_alone_begin_with_the_averaged_generator(joint):
+    gan = build(joint_masks=joint)
+    own, averaged = copy.deepcopy(gan.generator), copy.deepcopy(gan.generator)
+    torch.nn.init.zeros_(averaged.input.input)
+    gan.before_step(SPEC["mask_from"], averaged)
+    expected = own if joint else averaged
+    assert torch.equal(gan.generator.input.input, expected.input.input)
+
+
 def test_the_judge_sees_what_lies_under_the_mask_alone():
     judge = masks.MaskJudge(4, 2)
     features = torch.randn(1, 4, 8, 8)

@@ -13,6 +13,7 @@ with fresh weights. Text and released code leave things open or differ; we do as
   generators whose smoothness is compared, and no batch of ten images decides on them;
 - the joint latents of adaptation are N(0, 1) in the noise, and in the class embedding normal with
   the mean and the variance of the known classes' embeddings, each number for itself;
+- samples are not truncated: the statistics of what a fit makes are those of whole latents;
 - smoothness is compared at every step, at an eighth of the picture's side, on 32 latents or more;
   its directions are N(0, 0.1^2) over the root of the number of places (``smoothness_scale`` 0.1):
   these features are not normalised, and at a scale of 1 the term's gradient would be ten times the

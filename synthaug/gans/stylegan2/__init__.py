@@ -44,6 +44,8 @@ PRESETS: dict[str, dict[str, int]] = {
 """Channels, length of latents and styles, layers of the mapping network; at any size."""
 SMOOTHNESS_PX = 8
 """Smoothness is compared on features of this side at least: those of 4 px see one convolution."""
+PATH = 2.0
+"""Published weight of path-length regularisation."""
 PATH_DECAY = 0.01
 PATH_SHRINK = 2
 """Path lengths are measured on a batch this much smaller (published)."""
@@ -53,14 +55,16 @@ class StyleGAN2(GAN):
     """A style-based generator against a residual discriminator.
 
     With masks there are two phases: images alone, then from step ``mask_from`` on a head that adds
-    masks to the averaged generator, which no longer changes.
+    masks to the averaged generator, which no longer changes. With joint masks (`MaskHead`) images
+    train on beside them, for masks alone would teach the generator to spoil its images, and the
+    generator learns from what is said of its masks, too.
 
     Args:
         generator: latents to images.
         discriminator: images to the logits of one or several blocks.
         r1: weight of the gradient penalty; 0 turns it off.
         r1_every: steps between gradient penalties.
-        path: weight of path-length regularisation (published: 2; 0, off, when adapting).
+        path: weight of path-length regularisation, see `PATH`; 0 turns it off.
         path_every: steps between path-length regularisations.
         smoothness: weight of smoothness similarity to the source generator (published: 5); 0
             turns it off. The source is the generator at the time of `adapt`.
@@ -76,6 +80,7 @@ class StyleGAN2(GAN):
     path_mean: Tensor
     presence: Tensor | None
     scores_samples = True
+    truncates = True
     keeps_discriminator = True
     memory_format = torch.contiguous_format  # weights (1, O, I, 3, 3) know no other
 
@@ -112,7 +117,9 @@ class StyleGAN2(GAN):
         self.mask_from = mask_from
         self._step = 0
         self.bernoulli_steps = bernoulli_steps
-        classes = None if generator.mask_head is None else generator.mask_head.num_classes
+        head = generator.mask_head
+        self.joint_masks = head is not None and head.joint
+        classes = None if head is None else head.num_classes
         self.register_buffer("presence", None if classes is None else torch.ones(classes))
 
     def adapt(
@@ -136,14 +143,20 @@ class StyleGAN2(GAN):
             self.presence.copy_((masks.amax((2, 3)) > 0).float().mean(0))
 
     def before_step(self, step: int, averaged: nn.Module) -> None:
-        """When masks begin, go on with the averaged generator."""
+        """When masks alone begin, go on with the averaged generator."""
         self._step = step
-        if self.presence is not None and step == self.mask_from:
+        if self.presence is not None and step == self.mask_from and not self.joint_masks:
             self.generator.load_state_dict(averaged.state_dict(), strict=True)
 
     def knows_masks(self) -> bool:
         """Whether masks have begun."""
-        return self.presence is not None and self._step >= self.mask_from
+        return self._learns_masks(self._step)
+
+    def _learns_masks(self, step: int) -> bool:
+        return self.presence is not None and step >= self.mask_from
+
+    def _learns_images(self, step: int) -> bool:
+        return self.joint_masks or not self._learns_masks(step)
 
     def estimates(self) -> Sequence[Tensor]:
         """Return the mean path length, where it is used."""
@@ -154,19 +167,29 @@ class StyleGAN2(GAN):
         return PairBatch((images,), masks)
 
     def discriminator_terms(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
-        """Tell real from generated images; every ``r1_every`` steps the gradient penalty."""
-        if self.presence is not None and step >= self.mask_from:
-            assert real.mask is not None
-            there = (real.mask.amax((2, 3)) > 0).float()
-            focus = self._mask_focus(real, step)
-            seen = self.discriminator.judge_masks(real.images[0], real.mask, focus)
-            made, weights, _ = self._judge_fake(fake, step)
-            known = masks.content_loss(seen, there, real=True)
-            found = masks.content_loss(made, weights, real=False)
-            return Terms(
-                {"real/mask": known, "fake/mask": found},
-                lambda: masks.content_score(seen, there).detach(),
-            )
+        """Tell real from generated images, masks or both; see `StyleGAN2`."""
+        if not self._learns_images(step):
+            return self._tell_masks(real, fake, step)
+        terms = self._tell_images(real, fake, step)
+        if self._learns_masks(step):
+            terms |= self._tell_masks(real, fake, step)
+        return terms
+
+    def _tell_masks(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
+        assert real.mask is not None
+        there = (real.mask.amax((2, 3)) > 0).float()
+        focus = self._mask_focus(real, step)
+        seen = self.discriminator.judge_masks(real.images[0], real.mask, focus)
+        made, weights, _ = self._judge_fake(fake.detach(), step)
+        known = masks.content_loss(seen, there, real=True)
+        found = masks.content_loss(made, weights, real=False)
+        return Terms(
+            {"real/mask": known, "fake/mask": found},
+            lambda: masks.content_score(seen, there).detach(),
+        )
+
+    def _tell_images(self, real: PairBatch, fake: PairBatch, step: int) -> Terms:
+        """Real and generated images; every ``r1_every`` steps the gradient penalty."""
         sizes = self.discriminator.block_sizes
         judged = self.discriminator(real.images[0], real.focus)
         unreal = self.discriminator(fake.images[0].detach(), fake.focus)
@@ -181,8 +204,8 @@ class StyleGAN2(GAN):
         return Terms(terms, lambda: losses.mean_logit(judged).detach())
 
     def real_terms(self, batch: PairBatch, step: int) -> dict[str, Tensor]:
-        """Call images real, while they train and not their masks."""
-        if self.presence is not None and step >= self.mask_from:
+        """Call images real, while they train."""
+        if not self._learns_images(step):
             return {}
         return self._called_real(self.discriminator(batch.images[0], batch.focus))
 
@@ -191,13 +214,22 @@ class StyleGAN2(GAN):
         return prefixed("real", losses.logistic_by_block(judged, sizes, real=True))
 
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
-        """Have images called real, with the regularisers that are due."""
-        if self.presence is not None and step >= self.mask_from:
-            made, weights, shown = self._judge_fake(fake, step)
-            return Terms(
-                {"real/mask": masks.content_loss(made, weights, real=True)},
-                lambda: masks.content_score(made, shown).detach(),
-            )
+        """Have images called real, masks or both; with images the regularisers that are due."""
+        if not self._learns_images(step):
+            return self._pass_masks(fake, step)
+        terms = self._pass_images(fake, step)
+        if self._learns_masks(step):
+            terms |= self._pass_masks(fake, step)
+        return terms
+
+    def _pass_masks(self, fake: PairBatch, step: int) -> Terms:
+        made, weights, shown = self._judge_fake(fake, step)
+        return Terms(
+            {"real/mask": masks.content_loss(made, weights, real=True)},
+            lambda: masks.content_score(made, shown).detach(),
+        )
+
+    def _pass_images(self, fake: PairBatch, step: int) -> Terms:
         judged = self.discriminator(fake.images[0], fake.focus)
         terms = self._called_real(judged)
         beside = {}
@@ -211,11 +243,15 @@ class StyleGAN2(GAN):
         return Terms(terms, lambda: losses.mean_logit(judged).detach()).with_beside(beside)
 
     def sample(
-        self, network: nn.Module, z: Tensor, generator: torch.Generator | None = None
+        self,
+        network: nn.Module,
+        z: Tensor,
+        generator: torch.Generator | None = None,
+        truncation: float = 1.0,
     ) -> PairBatch:
         """Draw pairs with noise maps of their own; with the kept ones all had the same grain."""
         assert isinstance(network, StyleGenerator)
-        pair: PairBatch = network(z, network.draw_noise(len(z), generator))
+        pair: PairBatch = network(z, network.draw_noise(len(z), generator), truncation)
         return pair
 
     def render(self, fake: PairBatch) -> PairBatch:
@@ -286,6 +322,7 @@ def build(
     block_heads: bool = False,
     frozen: int = 0,
     num_classes: int | None = None,
+    joint_masks: bool = False,
     **options: Any,
 ) -> StyleGAN2:
     """Build from the plain settings that a generator's manifest keeps.
@@ -303,6 +340,7 @@ def build(
         block_heads: see `StyleDiscriminator`.
         frozen: see `StyleDiscriminator`.
         num_classes: of the masks; None: images alone.
+        joint_masks: see `StyleGenerator`.
         **options: keywords of `StyleGAN2`.
     """
     if preset not in PRESETS:
@@ -322,6 +360,7 @@ def build(
         mixing=mixing,
         clamp=clamp,
         num_classes=num_classes,
+        joint_masks=joint_masks,
     )
     discriminator = StyleDiscriminator(
         widths,

@@ -1,7 +1,7 @@
 """Masks for the images of a trained StyleGAN2: a head on its features, and who judges it.
 
 Masked content attention after Sushko et al. (OSMIS, thesis chapter 6), through discriminator blocks
-that no longer learn, so that a few labelled images suffice and the generator is not disturbed.
+that do not learn from it, so that a few labelled images suffice and the generator is not disturbed.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ class MaskHead(nn.Module):
     Args:
         channels: of the features at 4, 8, ... pixels.
         num_classes: N.
+        joint: gradients go on into the features, and so into the generator; its images, which the
+            judge sees beside the masks, still receive none.
     """
 
-    def __init__(self, channels: Sequence[int], num_classes: int) -> None:
+    def __init__(self, channels: Sequence[int], num_classes: int, *, joint: bool = False) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.joint = joint
         self.convs = nn.ModuleList(nn.Conv2d(c, num_classes, 1) for c in channels)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Turn features (B, C, h, w), 4 px first, into (B, N, H, W) of the last one's size.
-
-        They receive no gradient.
-        """
-        logits: Tensor = self.convs[0](features[0].detach())
+        """Turn features (B, C, h, w), 4 px first, into (B, N, H, W) of the last one's size."""
+        if not self.joint:
+            features = [x.detach() for x in features]
+        logits: Tensor = self.convs[0](features[0])
         for conv, x in zip(self.convs[1:], features[1:], strict=True):
             logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
-            logits = logits + conv(x.detach())
+            logits = logits + conv(x)
         return logits.float().softmax(1)
 
 

@@ -62,6 +62,7 @@ class StyleGenerator(nn.Module):
         mixing: probability in training that a sample takes its later styles from another latent.
         clamp: limit of activations and colours, as NVIDIA's ports have it (256); None: none.
         num_classes: of the masks that a head makes from the features; None: images alone.
+        joint_masks: see `MaskHead`'s ``joint``.
 
     Attributes:
         latent_avg: (w_dim,) mean of w, towards which truncation pulls.
@@ -80,6 +81,7 @@ class StyleGenerator(nn.Module):
         mixing: float = 0.9,
         clamp: float | None = None,
         num_classes: int | None = None,
+        joint_masks: bool = False,
     ) -> None:
         super().__init__()
         self.channels = list(channels)
@@ -108,7 +110,9 @@ class StyleGenerator(nn.Module):
         for index, side in enumerate(self.noise_sizes()):
             self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
         self.register_buffer("latent_avg", torch.zeros(w_dim))
-        self.mask_head = None if num_classes is None else MaskHead(channels, num_classes)
+        self.mask_head = None
+        if num_classes is not None:
+            self.mask_head = MaskHead(channels, num_classes, joint=joint_masks)
 
     def noise_sizes(self) -> list[int]:
         """Return the sides of the noise maps in pixels: 4, 8, 8, 16, 16, ..."""
@@ -202,19 +206,22 @@ class StyleGenerator(nn.Module):
             x = self.convs[i + 1](x, ws[:, i + 2], maps[i + 2])
             yield x
 
-    def forward(self, z: Tensor, noise: Sequence[Tensor] | None = None) -> PairBatch:
+    def forward(
+        self, z: Tensor, noise: Sequence[Tensor] | None = None, truncation: float = 1.0
+    ) -> PairBatch:
         """Generate images (B, 3, size, size), with class probabilities if there is a head.
 
         Args:
             z: (B, z_dim).
             noise: as `synthesise` takes it, in evaluation mode.
+            truncation: as `styles` takes it, in evaluation mode.
         """
         taps = [SMALLEST_PX << i for i in range(len(self.channels))] if self.mask_head else []
         if self.training:
             ws, noise = self.mixed_styles(z), self.draw_noise(len(z))
             image, features = self.synthesise(ws, noise, taps)
         else:
-            image, features = self.synthesise(self.styles(z), noise, taps)
+            image, features = self.synthesise(self.styles(z, truncation), noise, taps)
         return PairBatch((image,), None if self.mask_head is None else self.mask_head(features))
 
 
