@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from synthaug import files
 from synthaug.errors import InputError
-from synthaug.filtering import in_batches, to_tensor
+from synthaug.filtering import to_tensor
 from synthaug.map_generator import MapGenerator
 from synthaug.mixing.arms import ARMS, ArmStream
 from synthaug.mixing.source import working_size
+from synthaug.picture_quality import as_many, distances, refuse_seen
 from synthaug.quality.appearance import ClassAppearance, colour_distances, texture_distances
-from synthaug.quality.features import FeatureNet, Network, load_feature_net, pooled_features
-from synthaug.quality.frechet import fid
-from synthaug.quality.kernel import kid
+from synthaug.quality.features import Network, load_feature_net
+from synthaug.quality.kernel import LEAST_IMAGES
 from synthaug.quality.overlap import (
     confusion_matrix,
     frequency_groups,
@@ -31,12 +29,11 @@ from synthaug.quality.overlap import (
 from synthaug.quality.perceptual import PerceptualSpace, pairwise_diversity
 from synthaug.quality.structure import num_scales, pairwise_ms_ssim
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
-from synthaug.seeding import derive_seed, numpy_stream
+from synthaug.seeding import derive_seed
 from synthaug.segmenters import build_learner
 from synthaug.segmenters.contract import Learner
 from synthaug.stages import Progress, counted, counting
 
-LEAST_PICTURES = 4
 SEGMENTER_SIDE_PX = 256
 
 
@@ -95,13 +92,11 @@ def evaluate_painter(
         for i, s in enumerate(counted(samples, len(samples), progress, "painting"))
     ]
     seconds = (time.perf_counter() - start) / len(painted)
-    training = _drawn(painter.pairs, len(samples), seed)
-    sets = counted((samples, painted, training), 3, progress, "FID and KID")
-    reference, *others = (_pooled(pictures, net) for pictures in sets)
-    features = dict(zip(("painted", "training"), others, strict=True))
-    distances = {name: kid(rows, reference, seed=seed) for name, rows in features.items()}
+    training = as_many(painter.pairs, len(samples), seed)
+    pictures = {"painted": painted, "training": training}
+    found = distances(pictures, samples, net, seed=seed, progress=progress)
     sets = counted((samples, painted, training), 3, progress, "colour and texture")
-    looks = [_appearance(pictures, painter.classes) for pictures in sets]
+    looks = [_appearance(shown, painter.classes) for shown in sets]
     miou = None
     if segmenter is None and segmenter_steps > 0:
         segmenter = train_judge(
@@ -116,8 +111,7 @@ def evaluate_painter(
     return {
         "samples": len(samples),
         "network": net.name,
-        "fid": {name: fid(rows, reference) for name, rows in features.items()},
-        "kid": {name: found._asdict() for name, found in distances.items()},
+        **found,
         "miou": miou,
         "diversity": _diversity(painter, samples, noises, diversity_maps, seed, progress),
         "colour": _by_class(colour_distances, looks, painter.classes),
@@ -166,17 +160,11 @@ def build_judge(pairs: Sequence[Sample], classes: ClassMap, *, seed: int = 0) ->
 
 
 def _check(painter: MapGenerator, samples: Sequence[Sample]) -> None:
-    known = {files.sha256_bytes(pair.image.tobytes()) for pair in painter.pairs}
-    seen = [s.id for s in samples if files.sha256_bytes(s.image.tobytes()) in known]
-    if seen:
-        raise InputError(
-            f"{painter.path} was fitted to {len(seen)} of the {len(samples)} held-out pictures, "
-            f"{seen[0]} first: name pictures that it has not seen with --images and --masks"
-        )
-    if min(len(samples), len(painter.pairs)) < LEAST_PICTURES:
+    refuse_seen(painter.path, painter.pairs, samples)
+    if min(len(samples), len(painter.pairs)) < LEAST_IMAGES:
         raise InputError(
             f"{len(samples)} held-out pictures against {len(painter.pairs)} that {painter.path} "
-            f"was fitted to: give at least {LEAST_PICTURES} of each"
+            f"was fitted to: give at least {LEAST_IMAGES} of each"
         )
     for sample in samples:
         ids = set(np.unique(sample.mask).tolist()) - {IGNORE_ID}
@@ -187,15 +175,6 @@ def _check(painter: MapGenerator, samples: Sequence[Sample]) -> None:
             )
         if not ids:
             raise InputError(f"mask {sample.id} has no labelled pixel: leave it out")
-
-
-def _drawn(pairs: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    order = numpy_stream(seed, "evaluate", "training pictures").permutation(len(pairs))
-    return [pairs[int(index)] for index in sorted(order[:count])]
-
-
-def _pooled(samples: Iterable[Sample], net: FeatureNet) -> Tensor:
-    return pooled_features((to_tensor(batch) for batch in in_batches(samples)), net)
 
 
 def _appearance(samples: Iterable[Sample], classes: ClassMap) -> ClassAppearance:
