@@ -32,7 +32,6 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from synthaug.adaptation import NAMES
@@ -43,18 +42,20 @@ from synthaug.files import read_json, write_json, write_text, write_with
 from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
 from synthaug.generator import Generator
-from synthaug.quality.features import Lite0Features, image_tensor, pooled_features, split_batches
-from synthaug.quality.frechet import fid
-from synthaug.quality.perceptual import PerceptualSpace, intra_diversity, nearest_reals
-from synthaug.sample import Sample
+from synthaug.picture_quality import (
+    SAMPLES,
+    Drawn,
+    distances,
+    draw_pictures,
+    evaluate_pictures,
+)
+from synthaug.quality.features import Lite0Features
+from synthaug.sample import IGNORE_ID, Sample
 from synthaug.seeding import numpy_stream
 
-SIDE_PX, TILE_PX, SHOTS, SAMPLES, STRIP = 32, 48, 10, 512, 9
-STRIPS, SHOWN = 32, 4
+SIDE_PX, TILE_PX, SHOTS, SHOWN = 32, 48, 10, 4
 TARGETS = {"motorcycle": "stereo_motorcycle", "ihc": "immunohistochemistry", "coins": "coins"}
 ROWS = ("plain", "freezed", "blocks", "smoothness", "both")
-LEAST_SHARE = 0.02
-"""Share of the samples that must be nearest to a tile for it to count as reached."""
 
 
 def tiles(target: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -89,35 +90,16 @@ def fitted(out: Path, images: Path, config: FitConfig) -> Generator:
     return Generator(out)
 
 
-def strips(generator: Generator) -> list[list[Sample]]:
-    """Draw rows of samples between pairs of latents."""
-    return [generator.interpolate(2 * i, 2 * i + 1, STRIP) for i in range(STRIPS)]
-
-
 def measure(
-    generator: Generator,
-    rows: list[list[Sample]],
-    few: Sequence[np.ndarray],
-    rest: Sequence[np.ndarray],
-    net: Lite0Features,
+    generator: Generator, drawn: Drawn, rest: Sequence[np.ndarray], net: Lite0Features
 ) -> dict[str, Any]:
     """Score a generator: FID to the rest, diversity around the few, jumps between latents."""
-    fakes = image_tensor([generator.sample(seed).image for seed in range(SAMPLES)])
-    real, made = (pooled_features(split_batches(x), net) for x in (image_tensor(rest), fakes))
-    space = PerceptualSpace(SIDE_PX, SIDE_PX, net)
-    jumps = []
-    for row in rows:
-        path = space.embed(image_tensor([sample.image for sample in row]))
-        steps = (path[1:] - path[:-1]).square().sum(1)
-        jumps.append(float(steps.max() / steps.mean().clamp_min(1e-9)))
-    reals = list(image_tensor(few))
-    _, nearest = nearest_reals(fakes, reals, space)
-    shares = torch.bincount(nearest, minlength=len(few)) / len(fakes)
+    found = evaluate_pictures(generator, drawn, samples(rest), net=net)
     return {
-        "fid": fid(made, real),
-        "reached": int((shares >= LEAST_SHARE).sum()),
-        "intra": intra_diversity(fakes, reals, space),
-        "jump": mean(jumps),
+        "fid": found["fid"]["generated"],
+        "reached": found["reached"],
+        "intra": found["intra_diversity"],
+        "jump": found["jump"],
     }
 
 
@@ -127,11 +109,15 @@ def anchors(
     """Score the ten tiles themselves, and half of the other tiles against the other half."""
 
     def distance(one: Sequence[np.ndarray], two: Sequence[np.ndarray]) -> dict[str, Any]:
-        made, real = (pooled_features(split_batches(image_tensor(x)), net) for x in (one, two))
-        return {"fid": fid(made, real)}
+        return {"fid": distances({"one": samples(one)}, samples(two), net)["fid"]["one"]}
 
     halves = distance(rest[::2], rest[1::2])
     return {"the ten tiles": distance(few, rest), "half of the others": halves}
+
+
+def samples(found: Sequence[np.ndarray]) -> list[Sample]:
+    """Make samples without masks of tiles."""
+    return [Sample(tile, np.full(tile.shape[:2], IGNORE_ID, np.uint8)) for tile in found]
 
 
 def table(results: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
@@ -195,12 +181,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         seed=seed,
                     )
                     generator = fitted(options.out / "runs" / name, images, config)
-                    shown = strips(generator)
-                    lines = [np.concatenate([s.image for s in row], 1) for row in shown[:SHOWN]]
+                    drawn = draw_pictures(generator, samples=SAMPLES)
+                    shown = drawn.strips[:SHOWN]
+                    lines = [np.concatenate([s.image for s in row], 1) for row in shown]
                     sheet = np.concatenate(lines)
                     big = sheet.repeat(2, 0).repeat(2, 1)
                     write_with(options.out / "strips" / f"{name}.png", Image.fromarray(big).save)
-                    write_json(path, measure(generator, shown, few, rest, net))
+                    write_json(path, measure(generator, drawn, rest, net))
                 results.setdefault((target, row), []).append(read_json(path, "run"))
                 write_text(options.out / f"{kind}table.md", table(results))
     print((options.out / f"{kind}table.md").read_text(), end="")

@@ -143,8 +143,7 @@ class MapGenerator(Generator):
         Raises:
             InputError: as `versions`, or n is less than 2.
         """
-        if n < 2:
-            raise InputError(f"{n} picture(s) cannot lead from one seed to another: ask for 2 up")
+        check_strip(n)
         labels, where = self._ids(mask), self._where(mask, resample)
         first, last = (noise_per(per, labels, seed) for seed in seeds)
         shares = [number / (n - 1) for number in range(n)]
@@ -261,6 +260,12 @@ class MapGenerator(Generator):
         if not ids - set(self._unlabelled):
             raise InputError("the mask has no labelled pixel: there is nothing to paint")
         return self.classes.encode(mask.astype(np.uint8))
+
+
+def check_strip(n: int) -> None:
+    """Refuse to go from one seed to another in fewer than two pictures."""
+    if n < 2:
+        raise InputError(f"{n} picture(s) cannot lead from one seed to another: ask for 2 up")
 
 
 def at_trained_scale(

@@ -15,7 +15,10 @@ from synthaug.config import Accelerator, versions
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.gans.oasis.noise import Per
-from synthaug.map_generator import MapGenerator
+from synthaug.generation import load_generator
+from synthaug.generator import Generator
+from synthaug.generator_folder import GeneratorFolder
+from synthaug.map_generator import MapGenerator, check_strip
 from synthaug.map_segmenter import MapSegmenter
 from synthaug.report.figures import grid
 from synthaug.sample import Sample
@@ -28,7 +31,7 @@ SHEET_COLUMNS = 5
 
 def edit(
     generator: str | Path,
-    mask: str | Path,
+    mask: str | Path | None,
     out: str | Path,
     n: int = 4,
     *,
@@ -39,15 +42,19 @@ def edit(
     accelerator: Accelerator = "cpu",
     overwrite: bool = False,
 ) -> Path:
-    """Paint a mask in several versions; see `MapGenerator.versions` and `MapGenerator.between`.
+    """Paint a mask in several versions, or draw pictures between two seeds where none is painted.
 
-    Writes ``version-000.png`` and so on, ``mask.png``, ``sheet.png`` with the coloured mask before
-    all versions (in one row between two seeds), and ``manifest.json``; the folder appears when all
-    of it is written.
+    See `MapGenerator.versions` and `MapGenerator.between`, and for a generator that paints no masks
+    `Generator.interpolate`; masks that come with its pictures are left out.
+
+    Writes ``version-000.png`` and so on, ``mask.png`` if there is one, ``sheet.png`` with the
+    coloured mask before all versions (in one row between two seeds), and ``manifest.json``; the
+    folder appears when all of it is written.
 
     Args:
-        generator: folder that ``fit`` wrote with a generator that paints masks.
-        mask: index PNG of ids of the training masks, of any size.
+        generator: folder that ``fit`` wrote.
+        mask: index PNG of ids of the training masks, of any size; None for a generator that paints
+            no masks.
         out: folder to write.
         n: number of pictures.
         seed: noise of the first; the next have the next numbers; None = 0.
@@ -61,24 +68,48 @@ def edit(
         Path of the sheet.
 
     Raises:
-        InputError: the folder paints no masks, the mask is unreadable or holds unknown ids, the
-            class is unknown or not in the mask, n is too small, the output folder is in use, or a
-            seed is named beside two to go between.
+        InputError: the mask is missing, unreadable or holds unknown ids, the class is unknown or
+            not in the mask, n is too small, the output folder is in use, a seed is named beside two
+            to go between, or something is asked of a generator that paints no masks that it has no
+            use for.
     """
     if between is not None and seed is not None:
         raise InputError(f"seed {seed} has no use between two seeds: leave it out")
     files.check_output_folder(out, overwrite=overwrite, reads=(generator, mask))
     _check_number(n)
-    painter = MapGenerator(generator, accelerator=accelerator)
-    ids = painter.meaning(folder.read_mask(mask))
-    painter.check_ids(ids, f"mask {mask}")
+    opened = load_generator(generator, accelerator=accelerator)
+    if not isinstance(opened, MapGenerator):
+        if mask is not None or resample is not None or per != "image":
+            raise InputError(
+                f"{generator} does not paint masks: leave out the mask, and what goes with it"
+            )
+        strip = _strip(opened, between, n)
+        return _write_versions(Path(out), opened, strip, {"between": between}, overwrite=overwrite)
+    if mask is None:
+        raise InputError(f"{generator} paints masks: name one after it")
+    ids = opened.meaning(folder.read_mask(mask))
+    opened.check_ids(ids, f"mask {mask}")
     if between is None:
         seed = seed or 0
-        pictures = painter.versions(ids, n, seed=seed, per=per, resample=resample)
+        pictures = opened.versions(ids, n, seed=seed, per=per, resample=resample)
     else:
-        pictures = painter.between(ids, between, n, per=per, resample=resample)
+        pictures = opened.between(ids, between, n, per=per, resample=resample)
     settings = {"seed": seed, "per": per, "resample": resample, "between": between}
-    return _write_versions(Path(out), painter, ids, pictures, settings, overwrite=overwrite)
+    return _write_versions(Path(out), opened, pictures, settings, ids, overwrite=overwrite)
+
+
+def _strip(
+    generator: GeneratorFolder, between: tuple[int, int] | None, n: int
+) -> list[NDArray[np.uint8]]:
+    """Draw pictures between two seeds."""
+    if not isinstance(generator, Generator):
+        raise InputError(f"{generator.path} has no latents: there is nothing between two seeds")
+    if between is None:
+        raise InputError(
+            f"{generator.path} does not paint masks: name two seeds to go between, --between 0 1"
+        )
+    check_strip(n)
+    return [sample.image for sample in generator.interpolate(*between, n)]
 
 
 def segment(
@@ -179,7 +210,7 @@ def recreate(
         "per": per,
     }
     return _write_versions(
-        Path(out), painter, mask, pictures, settings, before=[picture], overwrite=overwrite
+        Path(out), painter, pictures, settings, mask, before=[picture], overwrite=overwrite
     )
 
 
@@ -190,44 +221,48 @@ def _check_number(n: int) -> None:
 
 def _write_versions(
     out: Path,
-    painter: MapGenerator,
-    mask: NDArray[np.uint8],
+    generator: GeneratorFolder,
     pictures: Sequence[NDArray[np.uint8]],
     settings: dict[str, Any],
+    mask: NDArray[np.uint8] | None = None,
     *,
     before: Sequence[NDArray[np.uint8]] = (),
     overwrite: bool,
 ) -> Path:
-    """Write the versions of a mask and their sheet.
+    """Write the versions of a mask, or pictures without one, and their sheet.
 
     Args:
         out: the folder.
-        painter: what painted them.
-        mask: (H, W) ids.
+        generator: what made them.
         pictures: (H, W, 3) each.
         settings: what the manifest says about them.
+        mask: (H, W) ids, if they were painted from one.
         before: (H, W, 3) pictures that begin the sheet.
         overwrite: replace an earlier output.
 
     Returns:
         Path of the sheet.
     """
+    blank = np.zeros(pictures[0].shape[:2], np.uint8) if mask is None else mask
+    tiles = [*before, *([] if mask is None else [folder.palette()[mask]]), *pictures]
     with files.new_directory(out, overwrite=overwrite) as staging:
         for number, picture in enumerate(pictures):
-            sample = Sample(picture, mask, grey=painter.grey)
+            sample = Sample(picture, blank, grey=generator.grey)
             name = f"version-{number:03d}.png"
             files.write_bytes(staging / name, folder.image_png(sample))
-        files.write_bytes(staging / "mask.png", folder.mask_png(mask))
-        tiles = [*before, folder.palette()[mask], *pictures]
+        painted = {}
+        if mask is not None:
+            painted["mask_sha256"] = files.sha256_bytes(folder.mask_png(mask))
+            files.write_bytes(staging / "mask.png", folder.mask_png(mask))
         columns = SHEET_COLUMNS if settings.get("between") is None else len(tiles)
-        sheet = Sample(grid(tiles, min(len(tiles), columns)), mask)
+        sheet = Sample(grid(tiles, min(len(tiles), columns)), blank)
         files.write_bytes(staging / SHEET, folder.image_png(sheet))
         files.write_json(
             staging / "manifest.json",
             {
                 "format": FORMAT,
-                "generator": {"path": str(painter.path), "sha256": painter.hash},
-                "mask_sha256": files.sha256_bytes(folder.mask_png(mask)),
+                "generator": {"path": str(generator.path), "sha256": generator.hash},
+                **painted,
                 "n": len(pictures),
                 **settings,
                 "versions": versions(),

@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from synthaug import files
 from synthaug.errors import InputError
-from synthaug.filtering import in_batches, to_tensor
+from synthaug.filtering import to_tensor
 from synthaug.map_generator import MapGenerator
 from synthaug.mixing.arms import ARMS, ArmStream
 from synthaug.mixing.source import working_size
+from synthaug.picture_quality import as_many, distances, refuse_seen
 from synthaug.quality.appearance import ClassAppearance, colour_distances, texture_distances
-from synthaug.quality.features import FeatureNet, Network, load_feature_net, pooled_features
-from synthaug.quality.frechet import fid
-from synthaug.quality.kernel import kid
+from synthaug.quality.features import Network, load_feature_net
+from synthaug.quality.kernel import LEAST_IMAGES
 from synthaug.quality.overlap import (
     confusion_matrix,
     frequency_groups,
@@ -31,12 +29,11 @@ from synthaug.quality.overlap import (
 from synthaug.quality.perceptual import PerceptualSpace, pairwise_diversity
 from synthaug.quality.structure import num_scales, pairwise_ms_ssim
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
-from synthaug.seeding import derive_seed, numpy_stream
+from synthaug.seeding import derive_seed
 from synthaug.segmenters import build_learner
 from synthaug.segmenters.contract import Learner
 from synthaug.stages import Progress, counted, counting
 
-LEAST_PICTURES = 4
 SEGMENTER_SIDE_PX = 256
 
 
@@ -97,14 +94,12 @@ def evaluate_painter(
         for i, s in enumerate(counted(samples, len(samples), progress, "painting"))
     ]
     seconds = (time.perf_counter() - start) / len(painted)
-    training = _drawn(painter.pairs, len(samples), seed)
-    shown = [samples, painted, training] if training else [samples, painted]
-    sets = counted(shown, len(shown), progress, "FID and KID")
-    reference, *others = (_pooled(pictures, net) for pictures in sets)
-    features = dict(zip(("painted", "training"), others, strict=False))
-    distances = {name: kid(rows, reference, seed=seed) for name, rows in features.items()}
+    training = as_many(painter.pairs, len(samples), seed)
+    pictures = {"painted": painted} | ({"training": training} if training else {})
+    found = distances(pictures, samples, net, seed=seed, progress=progress)
+    shown = (samples, *pictures.values())
     sets = counted(shown, len(shown), progress, "colour and texture")
-    looks = [_appearance(pictures, painter.classes) for pictures in sets]
+    looks = [_appearance(each, painter.classes) for each in sets]
     miou = None
     if segmenter is None and segmenter_steps > 0 and painter.pairs:
         segmenter = train_judge(
@@ -120,8 +115,7 @@ def evaluate_painter(
     return {
         "samples": len(samples),
         "network": net.name,
-        "fid": absent | {name: fid(rows, reference) for name, rows in features.items()},
-        "kid": absent | {name: found._asdict() for name, found in distances.items()},
+        **{name: absent | found[name] for name in ("fid", "kid")},
         "miou": miou,
         "diversity": _diversity(painter, samples, noises, diversity_maps, seed, progress),
         "colour": _by_class(colour_distances, looks, painter.classes),
@@ -175,19 +169,13 @@ def _check(painter: MapGenerator, samples: Sequence[Sample], noises: int) -> Non
             f"diversity is measured between pictures of one map: {noises} per map are too few, "
             "take 2 or more"
         )
-    known = {files.sha256_bytes(pair.image.tobytes()) for pair in painter.pairs}
-    seen = [s.id for s in samples if files.sha256_bytes(s.image.tobytes()) in known]
-    if seen:
-        raise InputError(
-            f"{painter.path} was fitted to {len(seen)} of the {len(samples)} held-out pictures, "
-            f"{seen[0]} first: name pictures that it has not seen with --images and --masks"
-        )
-    if not painter.pairs and len(samples) < LEAST_PICTURES:
-        raise InputError(f"{len(samples)} held-out pictures: give at least {LEAST_PICTURES}")
-    if painter.pairs and min(len(samples), len(painter.pairs)) < LEAST_PICTURES:
+    refuse_seen(painter.path, painter.pairs, samples)
+    if not painter.pairs and len(samples) < LEAST_IMAGES:
+        raise InputError(f"{len(samples)} held-out pictures: give at least {LEAST_IMAGES}")
+    if painter.pairs and min(len(samples), len(painter.pairs)) < LEAST_IMAGES:
         raise InputError(
             f"{len(samples)} held-out pictures against {len(painter.pairs)} that {painter.path} "
-            f"was fitted to: give at least {LEAST_PICTURES} of each"
+            f"was fitted to: give at least {LEAST_IMAGES} of each"
         )
     for sample in samples:
         ids = set(np.unique(sample.mask).tolist()) - {IGNORE_ID}
@@ -198,15 +186,6 @@ def _check(painter: MapGenerator, samples: Sequence[Sample], noises: int) -> Non
             )
         if not ids:
             raise InputError(f"mask {sample.id} has no labelled pixel: leave it out")
-
-
-def _drawn(pairs: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    order = numpy_stream(seed, "evaluate", "training pictures").permutation(len(pairs))
-    return [pairs[int(index)] for index in sorted(order[:count])]
-
-
-def _pooled(samples: Iterable[Sample], net: FeatureNet) -> Tensor:
-    return pooled_features((to_tensor(batch) for batch in in_batches(samples)), net)
 
 
 def _appearance(samples: Iterable[Sample], classes: ClassMap) -> ClassAppearance:

@@ -18,13 +18,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from synthaug import training_pairs
+from synthaug import picture_quality, training_pairs
 from synthaug.bank import pictures_behind
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fit_folder import FitFolder
 from synthaug.fitting import fit
 from synthaug.generation import generate, load_generator
+from synthaug.picture_quality import draw_pictures, evaluate_pictures, read_held_out
+from synthaug.sample import Sample
 
 SIZES = ((40, 60), (90, 33), (64, 64))
 
@@ -115,6 +117,27 @@ class PicturesContract:
         folder = tmp_path_factory.mktemp("source")
         images = photographs(folder / "many")
         return self.pretrain(images, folder / "out", plugins=self.plugins)
+
+    def test_its_pictures_are_measured_beside_squares_of_others(
+        self, source, tmp_path, monkeypatch
+    ):
+        generator = load_generator(source)
+        held_out = read_held_out(generator, photographs(tmp_path / "held", ((50, 70), (33, 40))))
+        assert [sample.size for sample in held_out] == [(32, 32)] * 20
+        drawn = draw_pictures(generator, samples=8, strips=2)
+        assert np.array_equal(drawn.samples[3].image, generator.sample(3).image)
+        assert np.array_equal(drawn.strips[1][0].image, drawn.samples[2].image)
+        value = evaluate_pictures(generator, drawn, held_out)
+        assert (value["samples"], value["held_out"], value["training"]) == (8, 20, 21)
+        assert value["fid"]["generated"] > value["fid"]["training"] > 0
+        assert 1 <= value["reached"] <= 8
+        assert value["losses"].keys() == {n for n in terms(source) if n[:2] in ("d/", "g/")}
+        monkeypatch.setattr(picture_quality, "MOST_TRAINING", 20)
+        value = evaluate_pictures(generator, drawn, held_out)
+        assert value["reached"] is value["intra_diversity"] is None
+        seen = [Sample(crop, held_out[0].mask) for crop in np.load(source / "crops.npy")]
+        with pytest.raises(InputError, match="was fitted to 21 of the 21 held-out pictures"):
+            evaluate_pictures(generator, drawn, seen)
 
     def test_pictures_of_any_size_make_a_generator_of_squares(self, source):
         crops = np.load(source / "crops.npy")

@@ -96,6 +96,49 @@ def test_samples_between_two_seeds_keep_the_first_ones_mask(painter):
     assert [sample.id for sample in strip] == ["z2-z9-0.000", "z2-z9-0.500", "z2-z9-1.000"]
 
 
+def test_generators_of_pictures_go_between_two_seeds_without_a_mask(make_fit_folder, tmp_path):
+    folder, out = make_fit_folder(masks=False), tmp_path / "strip"
+    printed = run("edit", folder, "--out", out, "--between", 4, 7, "-n", 6).stdout
+    assert printed == f"{out / 'sheet.png'}\n"
+    strip, generator = pictures(out), load_generator(folder)
+    assert len(strip) == 6
+    assert np.array_equal(strip[0], generator.sample(4).image)
+    assert np.array_equal(strip[-1], generator.sample(7).image)
+    assert not (out / "mask.png").exists()
+    assert read_image(out / "sheet.png")[0].shape == (40 + 12, 6 * (56 + 6) + 6, 3)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["between"], manifest["n"]) == ([4, 7], 6)
+    assert manifest["generator"]["sha256"] == generator.hash
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "name two seeds to go between, --between 0 1"),
+        (["--seed", 3], "name two seeds to go between"),
+        (["--between", 0, 1, "--seed", 3], "seed 3 has no use between two seeds"),
+        (["--between", 0, 1, "-n", 1], "ask for 2 up"),
+        (["--between", 0, 1, "--per", "class"], "does not paint masks: leave out the mask, and"),
+        (["--between", 0, 1, "--resample", 7], "does not paint masks: leave out the mask, and"),
+    ],
+)
+def test_what_generators_of_pictures_have_no_use_for_is_refused(
+    words, told, make_fit_folder, tmp_path
+):
+    result = run("edit", make_fit_folder(), "--out", tmp_path / "out", *words, code=2)
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_latents_or_a_mask_to_paint_there_is_nothing_to_edit(fitted, pair_files, tmp_path):
+    run("fit", *pair_files, "--preset", "compose", "--out", tmp_path / "composed")
+    words = ("--between", 0, 1, "--out", tmp_path / "out")
+    assert "has no latents" in run("edit", tmp_path / "composed", *words, code=2).stderr
+    assert "paints masks: name one after it" in run("edit", fitted, *words, code=2).stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_strip_can_stay_inside_a_class(painter, mask_file):
     mask = read_mask(mask_file)
     strip = painter.between(mask, (2, 9), 3, per="class", resample=7)

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 def edit_command(
-    generator: options.Painter,
-    mask: Annotated[Path, typer.Argument(help="Index PNG of ids of the training masks.")],
+    generator: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the versions.")],
+    mask: Annotated[
+        Path | None,
+        typer.Argument(help="oasis: index PNG of ids of the training masks."),
+    ] = None,
     n: options.Versions = 4,
     seed: Annotated[
         int | None,
@@ -27,7 +30,8 @@ def edit_command(
     resample: Annotated[
         str | None,
         typer.Option(
-            help="Class, by id or name, that alone gets other noise; the rest keeps --seed's.",
+            help="oasis: class, by id or name, that alone gets other noise; the rest keeps "
+            "--seed's.",
             metavar="CLASS",
         ),
     ] = None,
@@ -42,7 +46,11 @@ def edit_command(
     accelerator: options.Accelerator = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Paint a mask in several versions, whole or one class of it."""
+    """Paint a mask in several versions, or go from one picture of a generator to another.
+
+    Generators that paint masks (oasis) paint MASK anew, whole or one class of it; all others draw
+    pictures --between two seeds, without a MASK.
+    """
     from synthaug.painting import edit
 
     sheet = edit(

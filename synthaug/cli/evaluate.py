@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -13,20 +14,31 @@ from synthaug.cli import options
 from synthaug.cli.progress import stage_progress
 
 if TYPE_CHECKING:
+    from synthaug.generator import Generator
     from synthaug.quality.features import Network
 
 
 def evaluate_command(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder that generate, fit --generator oasis or convert wrote.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder that generate, fit or convert wrote.")],
     images: Annotated[
-        Path | None, typer.Option(help="Painter: held-out photographs.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Generator: held-out photographs.", metavar="DIR"),
     ] = None,
-    masks: Annotated[Path | None, typer.Option(help="Painter: their masks.", metavar="DIR")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Painter (oasis): their masks.", metavar="DIR")
+    ] = None,
     ignore: Annotated[
         list[int] | None,
         typer.Option(help='Painter: id that means "not labelled"; repeatable.', metavar="ID"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Generator but for painters: folder of a page with the figures, samples and "
+            "pictures between latents.",
+        ),
     ] = None,
     seed: options.Seed = None,
     network: Annotated[
@@ -38,58 +50,126 @@ def evaluate_command(
     agreement: Annotated[
         bool, typer.Option("--agreement/--no-agreement", help="Train a segmenter for mIoU.")
     ] = True,
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Measure a bank beside standard augmentation of its pair, or a painter beside real pictures.
+    """Measure a bank beside standard augmentation of its pair, or a generator beside real pictures.
 
-    A painter paints held-out masks (--images and --masks), each once. Of a converted one there are
-    no training pictures to set beside it or to train the segmenter of mIoU on.
+    A painter paints held-out masks (--images and --masks), each once; of a converted one there are
+    no training pictures to set beside it or to train the segmenter of mIoU on. The pictures of any
+    other generator that has latents are compared with held-out ones (--images alone).
     """
+    from synthaug.errors import InputError
+
     common: dict[str, Any] = {
         "seed": seed or 0,
         "network": cast("Network", network),
         "weights": weights,
         "progress": stage_progress(),
     }
+    generator = None
     if images is not None or masks is not None or ignore:
+        generator = _open(folder, images, masks, ignore)
+    if generator is not None and not generator.paints_masks:
+        assert images is not None
         if not agreement:
-            common["segmenter_steps"] = 0
-        value = _evaluate_painter(folder, images, masks, ignore or (), common)
+            raise InputError("pictures alone are measured, no segmenter: omit --no-agreement")
+        _evaluate_pictures(generator, images, out, overwrite, common, as_json)
+        return
+    if out is not None or overwrite:
+        raise InputError("--out and --overwrite are for pictures of a generator: leave them out")
+    if generator is not None:
+        _evaluate_painter(generator, images, masks, ignore or (), agreement, common, as_json)
     else:
-        from synthaug.evaluation import evaluate as run_evaluate
+        _evaluate_bank(folder, agreement, common, as_json)
 
-        _refuse_generator(folder)
-        if not agreement:
-            common["agreement_steps"] = 0
-        value = run_evaluate(folder, **common)
-    if as_json:
-        print(json.dumps(value, indent=2))
-    elif "fid" in value:
-        print(f"{value['samples']} held-out pictures, FID and KID by {value['network']}")
-        _print_table(("painted", "real"), _painter_rows(value))
-    else:
-        print(f"{value['samples']} samples, SIFID by {value['network']}")
-        _print_table(("bank", "standard augmentation"), _rows(value))
+
+def _open(
+    folder: Path, images: Path | None, masks: Path | None, ignore: Sequence[int] | None
+) -> Generator:
+    """Open a generator that can be measured on what is named."""
+    from synthaug.errors import InputError
+    from synthaug.generation import load_generator
+    from synthaug.generator import Generator
+
+    generator = load_generator(folder, accelerator="auto")
+    if generator.paints_masks and (images is None or masks is None):
+        raise InputError("a painter is measured on held-out pairs: give both --images and --masks")
+    if not generator.paints_masks and (images is None or masks is not None or ignore):
+        raise InputError(
+            f"{folder} does not paint masks: measure its pictures, with --images alone"
+        )
+    if not isinstance(generator, Generator):
+        raise InputError(
+            f"{folder} has no latents to draw pictures from: draw a bank with synthaug generate "
+            "and name that"
+        )
+    return generator
+
+
+def _evaluate_bank(
+    folder: Path, agreement: bool, settings: Mapping[str, Any], as_json: bool
+) -> None:
+    from synthaug.evaluation import evaluate
+
+    _refuse_generator(folder)
+    steps: dict[str, Any] = {} if agreement else {"agreement_steps": 0}
+    value = evaluate(folder, **settings, **steps)
+    head = f"{value['samples']} samples, SIFID by {value['network']}"
+    _show(value, head, ("bank", "standard augmentation"), _rows(value), as_json)
 
 
 def _evaluate_painter(
-    folder: Path,
+    painter: Generator,
     images: Path | None,
     masks: Path | None,
     ignore: Sequence[int],
+    agreement: bool,
     settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    from synthaug.errors import InputError
+    as_json: bool,
+) -> None:
     from synthaug.map_generator import MapGenerator
     from synthaug.painting_quality import evaluate_painter
     from synthaug.training_pairs import read_training_pairs
 
-    if images is None or masks is None:
-        raise InputError("a painter is measured on held-out pairs: give both --images and --masks")
-    painter = MapGenerator(folder, accelerator="auto")
+    assert isinstance(painter, MapGenerator)
     ids = sorted({*painter.manifest["config"].get("ignore", ()), *ignore})
     pairs, _ = read_training_pairs(None, None, images, masks, ids, white=painter.white_is_object)
-    return evaluate_painter(painter, pairs, **settings)
+    steps: dict[str, Any] = {} if agreement else {"segmenter_steps": 0}
+    value = evaluate_painter(painter, pairs, **settings, **steps)
+    head = f"{value['samples']} held-out pictures, FID and KID by {value['network']}"
+    _show(value, head, ("painted", "real"), _painter_rows(value), as_json)
+
+
+def _evaluate_pictures(
+    generator: Generator,
+    images: Path,
+    out: Path | None,
+    overwrite: bool,
+    settings: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    from synthaug import picture_quality
+    from synthaug.files import check_output_folder
+
+    if out is not None:
+        check_output_folder(out, overwrite=overwrite, reads=(generator.path, images))
+    seed, progress = settings["seed"], settings["progress"]
+    held_out = picture_quality.read_held_out(generator, images, seed=seed)
+    drawn = picture_quality.draw_pictures(generator, seed=seed, progress=progress)
+    value = picture_quality.evaluate_pictures(generator, drawn, held_out, **settings)
+    head = (
+        f"{value['samples']} pictures beside {value['held_out']} held-out ones, FID and KID by "
+        f"{value['network']}"
+    )
+    _show(value, head, ("generated", "training pictures"), _picture_rows(value), as_json)
+    if out is not None:
+        from synthaug.report.pictures import write_pictures
+
+        page = write_pictures(
+            out, generator, drawn, value, images=images, seed=seed, overwrite=overwrite
+        )
+        print(page, file=sys.stderr if as_json else sys.stdout)
 
 
 def _refuse_generator(folder: Path) -> None:
@@ -100,9 +180,23 @@ def _refuse_generator(folder: Path) -> None:
     manifest = read_manifest(folder, "bank")
     if isinstance(manifest, dict) and manifest.get("format") == GENERATOR_FORMAT:
         raise InputError(
-            f"{folder} is a generator: draw a bank with synthaug generate and name that, or, if "
-            "it paints masks, add held-out --images DIR --masks DIR"
+            f"{folder} is a generator: draw a bank with synthaug generate and name that, or add "
+            "held-out --images DIR and, if it paints masks, --masks DIR"
         )
+
+
+def _show(
+    value: Mapping[str, Any],
+    head: str,
+    sides: tuple[str, str],
+    rows: Iterable[tuple[str, Any, Any]],
+    as_json: bool,
+) -> None:
+    if as_json:
+        print(json.dumps(value, indent=2))
+    else:
+        print(head)
+        _print_table(sides, rows)
 
 
 def _print_table(heads: tuple[str, str], rows: Iterable[tuple[str, Any, Any]]) -> None:
@@ -113,9 +207,7 @@ def _print_table(heads: tuple[str, str], rows: Iterable[tuple[str, Any, Any]]) -
 
 def _painter_rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     yield "FID (real: training pictures)", value["fid"]["painted"], value["fid"]["training"]
-    kids = value["kid"]["painted"], value["kid"]["training"]
-    for name, key in (("KID x 1000", "value"), ("  standard error", "error")):
-        yield name, *(kid and 1000 * kid[key] for kid in kids)
+    yield from _kid_rows(value["kid"]["painted"], value["kid"]["training"])
     if value["miou"] is not None:
         yield "mIoU (real: held-out pictures)", value["miou"]["painted"], value["miou"]["real"]
         for group in value["miou"]["groups"]:
@@ -127,6 +219,23 @@ def _painter_rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     yield f"MS-SSIM of {diversity['noises']} pictures per map", diversity["ms_ssim"], None
     yield "perceptual diversity per map", diversity["perceptual"], None
     yield "seconds per picture", value["seconds_per_picture"], None
+
+
+def _picture_rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    yield "FID", value["fid"]["generated"], value["fid"]["training"]
+    yield from _kid_rows(value["kid"]["generated"], value["kid"]["training"])
+    if value["reached"] is not None:  # few training pictures
+        yield "intra-diversity around them", value["intra_diversity"], None
+        yield "training pictures reached", value["reached"], value["training"]
+    yield "jump between latents", value["jump"], None
+    if value["smoothness"] is not None:
+        yield "smoothness: distance to the source", value["smoothness"], None
+
+
+def _kid_rows(*kids: Mapping[str, float] | None) -> Iterator[tuple[str, Any, Any]]:
+    for name, key in (("KID x 1000", "value"), ("  standard error", "error")):
+        ours, theirs = (None if kid is None else 1000 * kid[key] for kid in kids)
+        yield name, ours, theirs
 
 
 def _rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -16,6 +16,8 @@ from synthaug.errors import InputError
 from synthaug.seeding import torch_stream
 
 LARGEST_SUBSET = 1000
+LEAST_IMAGES = 4
+"""Of a set whose distance can be told."""
 DEGREE = 3
 
 
@@ -47,9 +49,10 @@ def kid(
     Raises:
         InputError: a set holds fewer than four images.
     """
-    if min(len(features), len(reference)) < 4:
+    if min(len(features), len(reference)) < LEAST_IMAGES:
         raise InputError(
-            f"KID of {len(features)} and {len(reference)} images: give at least 4 on each side"
+            f"KID of {len(features)} and {len(reference)} images: give at least "
+            f"{LEAST_IMAGES} on each side"
         )
     stream = torch_stream(seed, "kid")
     values = torch.stack(

@@ -166,9 +166,21 @@ def intra_diversity(
         NaN if no two fakes share a training image.
     """
     space = space or PerceptualSpace(fakes.shape[-2], fakes.shape[-1])
-    vectors, nearest = nearest_reals(fakes, reals, space)
+    return cluster_diversity(*nearest_reals(fakes, reals, space))
+
+
+def cluster_diversity(vectors: Tensor, nearest: Tensor) -> float:
+    """Mean over clusters of their diversity; see `intra_diversity`.
+
+    Args:
+        vectors: (n, D), where images lie.
+        nearest: (n,) int64, the cluster of each.
+
+    Returns:
+        NaN if no two share a cluster.
+    """
     values = []
-    for index in range(len(reals)):
+    for index in range(int(nearest.max()) + 1):
         cluster = Diversity()
         cluster.add(vectors[nearest == index])
         if cluster.count > 1:
