@@ -48,7 +48,10 @@ def compare_command(
     ] = "auto",
     arms: Annotated[
         str | None,
-        typer.Option(help="Ways to train, with commas. [all but wide that have their sources]"),
+        typer.Option(
+            help="Ways to train, with commas; ways of your own stand in a recipe's compare.arms. "
+            "[all but wide that have their sources]"
+        ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Arm to compare with. [standard]")] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions. [3]", metavar="N")] = None,

@@ -255,6 +255,10 @@ def test_an_arm_survives_json() -> None:
         ({"schedule": "later"}, "schedule"),
         ({"name": "a/b"}, "slash"),
         ({"name": "_test"}, "name a folder"),
+        ({"weight": 0.5}, "real items alone"),
+        ({"schedule": "warm-up"}, "real items alone"),
+        ({"augment": False, "wide": True}, "does not augment"),
+        ({"schedule": "auto", "augment": False}, "leaves its mix to auto"),
     ],
 )
 def test_a_wrong_arm_is_refused(values: dict[str, Any], part: str) -> None:
