@@ -154,7 +154,7 @@ def print_result(folder: Path) -> None:
     result = comparison.result
     wide = max(len(arm) for arm in comparison.arms) + 2
     heads = "".join(f"{name:>8}" for name in measures)
-    print(f"{'':{wide}}{heads}{'gain':>8}{'95 % interval':>18}  {'verdict':20}{'s':>7}")
+    print(f"{'':{wide}}{heads}{'gain':>8}{'95 % interval':>18}  {'verdict':20}{'s':>7}{'GB':>7}")
     for arm in comparison.arms:
         entry = result["arms"].get(arm)
         if entry is None:
@@ -163,7 +163,9 @@ def print_result(folder: Path) -> None:
         means = [mean_of(entry, name) for name in measures]
         cells = "".join(f"{'–' if v is None else format(100 * v, '.1f'):>8}" for v in means)
         gain = _gain_columns(comparison, arm, entry["gain"][primary], entry["verdict"])
-        print(f"{arm:{wide}}{cells}{gain:48}{entry['seconds']:7.1f}")
+        peak = entry.get("peak_memory_gb")
+        gb = "–" if peak is None else f"{peak:.2f}"
+        print(f"{arm:{wide}}{cells}{gain:48}{entry['seconds']:7.1f}{gb:>7}")
     _print_groups(comparison, wide)
     if unlearned := unlearned_line(comparison):
         print(unlearned)

@@ -51,7 +51,10 @@ def summarise(
             ``arms``: arm -> mIoU over its classes, gain and verdict, over the unit's seeds.
 
     Returns:
-        The content of ``comparison.json``; a bound that is not finite (one run) is null.
+        The content of ``comparison.json``; a bound that is not finite (one run) is null. An arm's
+        cost is ``seconds``, the mean of its trainings, and ``peak_memory_gb``, the largest of its
+        runs: of GPU memory, or of what a run's process held since it began (on the CPU the runs
+        before it count, too); null where the system does not tell.
     """
     primary = measures[0]
     # In one order, whichever runs end first: sums of floats depend on it.
@@ -61,6 +64,8 @@ def summarise(
     arms: dict[str, Any] = {}
     for arm, cells in found.items():
         gains = {name: paired(cells, against, name) for name in measures}
+        peaks = (run["peak_memory_gb"] for run in cells.values())
+        told = [peak for peak in peaks if peak is not None]
         arms[arm] = {
             "mean": {name: _mean_over_units(cells, name) for name in measures},
             "gain": {name: _interval(values) for name, values in gains.items()},
@@ -68,6 +73,7 @@ def summarise(
             "among_all": _verdict(gains[primary], 1 - 0.05 / rivals),
             "per_class": _per_class(cells),
             "seconds": round(_mean(run["seconds"]["train"] for run in cells.values()), 3),
+            "peak_memory_gb": max(told, default=None),
             "runs": len(cells),
         }
     return {

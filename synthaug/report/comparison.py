@@ -145,6 +145,7 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
     name, result = arm["name"], comparison.result
     entry = result["arms"].get(name, {})
     gain = entry.get("gain", {}).get(comparison.measure, {"mean": None})
+    seconds, peak = entry.get("seconds"), entry.get("peak_memory_gb")
     return {
         "name": name,
         "means": [_percent(mean_of(entry, m)) for m in comparison.manifest["measures"]],
@@ -152,7 +153,8 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
         "interval": interval_words(gain),
         "verdict": "baseline" if name == result["baseline"] else entry.get("verdict", ""),
         "tone": tone(entry.get("verdict", "")),
-        "seconds": "–" if entry.get("seconds") is None else f"{entry['seconds']:.1f}",
+        "seconds": "–" if seconds is None else f"{seconds:.1f}",
+        "memory": "–" if peak is None else f"{peak:.2f}",
         "diet": _chosen(arm, comparison) if arm.get("schedule") == "auto" else _diet(arm),
     }
 

@@ -12,6 +12,7 @@ def run(value: float, iou: float | None = 0.5, seconds: float = 2.0) -> dict[str
         "measures": {"mIoU": value},
         "per_class": {"0": 0.9, "10": iou},
         "seconds": {"train": seconds, "test": 1.0},
+        "peak_memory_gb": None,
     }
 
 
@@ -42,6 +43,15 @@ def test_the_order_in_which_runs_end_changes_no_bit() -> None:
         found["per_class"]["10"] = 0.1 + number / 7
     turned = dict(reversed(list(given.items())))
     assert summary({"standard": given}) == summary({"standard": turned})
+
+
+def test_cost_is_the_mean_time_and_the_most_memory() -> None:
+    given = {("a", seed): run(0.5, seconds=2.0 + seed) for seed in range(3)}
+    given["a", 0]["peak_memory_gb"] = 1.5
+    given["a", 1]["peak_memory_gb"] = 2.25
+    found = summary({"standard": given, "mine": cells({"a": [0.5]})})["arms"]
+    assert (found["standard"]["seconds"], found["standard"]["peak_memory_gb"]) == (3.0, 2.25)
+    assert found["mine"]["peak_memory_gb"] is None
 
 
 @pytest.mark.parametrize(
@@ -99,6 +109,7 @@ def of_classes(*ious: float | None) -> dict[str, Any]:
         "measures": {"mIoU": sum(found) / len(found)},
         "per_class": {str(i): value for i, value in enumerate(ious)},
         "seconds": {"train": 1.0, "test": 1.0},
+        "peak_memory_gb": 0.5,
     }
 
 

@@ -102,6 +102,7 @@ def make_comparison(tmp_path):
                     "verdict": v,
                     "per_class": {str(i): 0.5 + 0.1 * i for i in ids},
                     "seconds": 12.34,
+                    "peak_memory_gb": 0.756,
                 }
                 for a, g, v in zip(ARMS, GAINS, VERDICTS, strict=True)
             },
@@ -226,7 +227,7 @@ def test_tables_show_arms_and_units(make_comparison):
         "cows &lt;brown&gt;",
         "+1.1 to +5.2",
         '<td class="n">83.1</td><td class="n">70.0</td>',
-        '<td class="hurts">hurts</td><td class="n">12.3</td>',
+        '<td class="hurts">hurts</td><td class="n">12.3</td><td class="n">0.76</td>',
         '<td class="cell hurts">-2.1<small>-3.0 to -1.2</small></td>',
         '<td class="cell helps">+4.1<small>+2.1 to +6.2</small></td>',
         "50 % real, 50 % synthetic, standard augmentation, loss weight 0.3 off the real items",
