@@ -52,9 +52,10 @@ def summarise(
 
     Returns:
         The content of ``comparison.json``; a bound that is not finite (one run) is null. An arm's
-        cost is ``seconds``, the mean of its trainings, and ``peak_memory_gb``, the largest of its
-        runs: of GPU memory, or of what a run's process held since it began (on the CPU the runs
-        before it count, too); null where the system does not tell.
+        ``per_class_gain`` holds the classes that it and the baseline are tested on. Its cost is
+        ``seconds``, the mean of its trainings, and ``peak_memory_gb``, the largest of its runs: of
+        GPU memory, or of what a run's process held since it began (on the CPU the runs before it
+        count, too); null where the system does not tell.
     """
     primary = measures[0]
     # In one order, whichever runs end first: sums of floats depend on it.
@@ -72,6 +73,7 @@ def summarise(
             "verdict": _verdict(gains[primary]),
             "among_all": _verdict(gains[primary], 1 - 0.05 / rivals),
             "per_class": _per_class(cells),
+            "per_class_gain": _per_class_gain(cells, against),
             "seconds": round(_mean(run["seconds"]["train"] for run in cells.values()), 3),
             "peak_memory_gb": max(told, default=None),
             "runs": len(cells),
@@ -122,8 +124,7 @@ def _unit(
 ) -> dict[str, Any]:
     entries = {}
     for arm, all_cells in found.items():
-        cells = {cell: run for cell, run in all_cells.items() if cell[0] == unit}
-        if cells:
+        if cells := _of_unit(all_cells, unit):
             entries[arm] = {
                 "mean": {name: _mean_over_units(cells, name) for name in measures},
                 "gain": {name: _interval(paired(cells, against, name)) for name in measures},
@@ -137,10 +138,10 @@ def _group(
     found: Results,
     against: Mapping[Cell, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    base = group_runs(against, unit, ids)
+    base = group_runs(_of_unit(against, unit), ids)
     entries = {}
     for arm, all_cells in found.items():
-        if cells := group_runs(all_cells, unit, ids):
+        if cells := group_runs(_of_unit(all_cells, unit), ids):
             gains = paired(cells, base, "mIoU")
             entries[arm] = {
                 "mean": _mean_over_units(cells, "mIoU"),
@@ -148,6 +149,10 @@ def _group(
                 "verdict": _verdict(gains),
             }
     return entries
+
+
+def _of_unit(cells: Mapping[Cell, Mapping[str, Any]], unit: str) -> dict[Cell, Mapping[str, Any]]:
+    return {cell: run for cell, run in cells.items() if cell[0] == unit}
 
 
 def _interval(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
@@ -181,6 +186,17 @@ def _per_class(cells: Mapping[Cell, Mapping[str, Any]]) -> dict[str, float | Non
                 values.append(value)
     ordered = sorted(found.items(), key=lambda entry: int(entry[0]))
     return {name: _mean(values) if values else None for name, values in ordered}
+
+
+def _per_class_gain(
+    cells: Mapping[Cell, Mapping[str, Any]], against: Mapping[Cell, Mapping[str, Any]]
+) -> dict[str, dict[str, float | None]]:
+    """Paired gain in IoU of each class id, with its interval; without those never tested."""
+    gains = {
+        name: paired(group_runs(cells, [int(name)]), group_runs(against, [int(name)]), "mIoU")
+        for name in _per_class(cells)
+    }
+    return {name: _interval(values) for name, values in gains.items() if values}
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -209,15 +209,31 @@ def _unit_row(unit: str, comparison: Comparison) -> dict[str, Any]:
     return {"name": unit, "baseline": base, "cells": cells}
 
 
-def _class_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """(class, mean IoU per arm), or nothing where every unit has one class of objects."""
+def _class_rows(comparison: Comparison) -> list[tuple[str, list[dict[str, str]]]]:
+    """(class, a cell per arm), or nothing where every unit has one class of objects."""
     names = class_names(comparison)
     if not names:
         return []
     arms = comparison.result["arms"]
-    per_arm = [arms.get(arm, {}).get("per_class", {}) for arm in comparison.arms]
-    ids = sorted({id_ for values in per_arm for id_ in values}, key=int)
-    return [(names.get(i, f"class_{i}"), [_percent(v.get(i)) for v in per_arm]) for i in ids]
+    per_arm = [arms.get(arm, {}) for arm in comparison.arms]
+    ids = sorted({id_ for entry in per_arm for id_ in entry.get("per_class", {})}, key=int)
+    baseline = arms.get(comparison.result["baseline"])
+    return [
+        (
+            names.get(i, f"class_{i}"),
+            [_class_cell(i, entry, entry is baseline) for entry in per_arm],
+        )
+        for i in ids
+    ]
+
+
+def _class_cell(class_id: str, entry: Mapping[str, Any], baseline: bool) -> dict[str, str]:
+    """An arm's IoU of a class; below it the gain with its interval, where there is one."""
+    gain = None if baseline else entry.get("per_class_gain", {}).get(class_id)
+    cell = _gain_cell(gain)
+    interval = f" ({cell['interval']})" if cell["interval"] else ""
+    below = cell["value"] + interval if gain else ""
+    return {**cell, "value": _percent(entry.get("per_class", {}).get(class_id)), "interval": below}
 
 
 def _group_rows(comparison: Comparison) -> list[tuple[str, list[dict[str, Any]]]]:

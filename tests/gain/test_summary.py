@@ -131,6 +131,21 @@ def test_groups_of_classes_have_gains_of_their_own() -> None:
     assert rare["arms"]["mine"]["verdict"] == "no difference shown"
 
 
+def test_classes_have_paired_gains_where_both_are_tested() -> None:
+    base = {("a", 0): of_classes(0.9, 0.5, None), ("a", 1): of_classes(0.8, None, None)}
+    base["b", 0] = of_classes(0.5, 0.2, None)
+    mine = {("a", 0): of_classes(0.9, 0.7, None), ("a", 1): of_classes(0.9, 0.1, 0.3)}
+    mine["b", 0] = of_classes(0.6, 0.4, None)
+    found = summary({"standard": base, "mine": mine})["arms"]["mine"]
+    assert found["per_class"]["2"] == pytest.approx(0.3)
+    assert list(found["per_class_gain"]) == ["0", "1"]  # standard was never tested on 2
+    gain = found["per_class_gain"]["1"]  # of seed 1 there is no pair: 0.2 in both units
+    assert list(gain.values()) == pytest.approx([0.2, 0.2, 0.2])
+    first = found["per_class_gain"]["0"]
+    assert first["mean"] == pytest.approx((0.05 + 0.1) / 2)
+    assert first["low"] < 0 < first["high"]
+
+
 def test_a_group_that_nobody_saw_has_no_arms() -> None:
     groups = {"a": [{"ids": [2], "share": 0.1}]}
     found = summary({"standard": {("a", 0): of_classes(0.5, 0.5, None)}}, groups=groups)

@@ -20,6 +20,11 @@ from synthaug.seeding import numpy_stream
 
 ARMS = ("standard", "synthetic", "standard+copy-paste", "standard+copy-paste+synthetic")
 GAINS = (None, (-0.021, -0.03, -0.012), (0.02, -0.004, 0.044), (0.031, 0.011, 0.052))
+CLASS_GAINS = {
+    "standard": {"mean": 0.0, "low": 0.0, "high": 0.0},
+    "synthetic": {"mean": 0.04, "low": 0.01, "high": 0.07},
+    "standard+copy-paste": {"mean": 0.02, "low": None, "high": None},
+}
 VERDICTS = ("no difference shown", "hurts", "no difference shown", "helps")
 
 
@@ -101,6 +106,7 @@ def make_comparison(tmp_path):
                     "gain": gain(g),
                     "verdict": v,
                     "per_class": {str(i): 0.5 + 0.1 * i for i in ids},
+                    "per_class_gain": {"4": CLASS_GAINS[a]} if a in CLASS_GAINS else {},
                     "seconds": 12.34,
                     "peak_memory_gb": 0.756,
                 }
@@ -292,7 +298,11 @@ def test_chart_lists_the_arms_in_order_and_a_dot_per_unit(make_comparison):
 
 def test_several_classes_get_a_table(make_comparison):
     html = page(make_comparison(ids=(0, 3, 4)))
-    assert '<tr><td>class_4</td><td class="n">90.0</td>' in html
+    row = re.search(r"<tr><td>class_4</td>(.*?)</tr>", html)[1]
+    plain = '<td class="cell ">90.0<small></small></td>'
+    helped = '<td class="cell helps">90.0<small>+4.0 (+1.0 to +7.0)</small></td>'
+    once = '<td class="cell ">90.0<small>+2.0</small></td>'
+    assert row == plain + helped + once + plain  # the last was not tested together with standard
 
 
 def test_classes_that_no_arm_has_learned_are_named(make_comparison):
