@@ -21,6 +21,8 @@ CONTRASTS = (
     ("standard+synthetic", "standard"),
 )
 """(arm, against): what a source adds to an arm that does without it."""
+MOST_IMAGES = 3
+"""Images shown of the best and of the worst."""
 
 
 def summarise(
@@ -55,7 +57,8 @@ def summarise(
         ``per_class_gain`` holds the classes that it and the baseline are tested on. Its cost is
         ``seconds``, the mean of its trainings, and ``peak_memory_gb``, the largest of its runs: of
         GPU memory, or of what a run's process held since it began (on the CPU the runs before it
-        count, too); null where the system does not tell.
+        count, too); null where the system does not tell. ``images``, of a single unit, ranks its
+        test images by each arm's gain.
     """
     primary = measures[0]
     # In one order, whichever runs end first: sums of floats depend on it.
@@ -84,6 +87,11 @@ def summarise(
         "complete": complete,
         "arms": arms,
         "units": {unit: _unit(unit, found, against, measures) for unit in units},
+        "images": {
+            arm: ranked
+            for arm, cells in found.items()
+            if len(units) == 1 and arm != baseline and (ranked := _images(cells, against, primary))
+        },
         "groups": {
             unit: [{**group, "arms": _group(unit, group["ids"], found, against)} for group in given]
             for unit, given in (groups or {}).items()
@@ -197,6 +205,36 @@ def _per_class_gain(
         for name in _per_class(cells)
     }
     return {name: _interval(values) for name, values in gains.items() if values}
+
+
+def _images(
+    cells: Mapping[Cell, Mapping[str, Any]], against: Mapping[Cell, Mapping[str, Any]], measure: str
+) -> dict[str, Any]:
+    """How many test images gain and lose, mean over the seeds; the worst and the best of them."""
+    gains: dict[str, list[float]] = {}
+    for cell, run in sorted(cells.items()):
+        others = against[cell]["per_image"] if cell in against else ()
+        base = {line["id"]: line[measure] for line in others}
+        for line in run["per_image"]:
+            value, other = line[measure], base.get(line["id"])
+            if value is not None and other is not None:
+                gains.setdefault(line["id"], []).append(value - other)
+    means = {name: _mean(values) for name, values in gains.items()}
+    worst_first = sorted(means, key=lambda name: means[name])
+    count = min(MOST_IMAGES, len(means) // 2)
+    if not count:
+        return {}
+
+    def listed(names: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"id": name, "gain": _interval({name: gains[name]})} for name in names]
+
+    return {
+        "tested": len(means),
+        "better": sum(mean > 0 for mean in means.values()),
+        "worse": sum(mean < 0 for mean in means.values()),
+        "worst": listed(worst_first[:count]),
+        "best": listed(worst_first[: -count - 1 : -1]),
+    }
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -70,6 +70,7 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
         arms=[_arm_row(arm, comparison) for arm in manifest["arms"]],
         rivals=[arm for arm in arms if arm != baseline],
         units=[_unit_row(unit, comparison) for unit in comparison.units],
+        images=_image_rows(comparison),
         choices=_choices(comparison),
         classes=_class_rows(comparison),
         unlearned=unlearned_line(comparison),
@@ -162,7 +163,8 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
 def _diet(arm: Mapping[str, Any]) -> str:
     """What an arm trains on, in words."""
     words = [f"{100 * share:.0f} % {kind}" for kind, share in arm["shares"].items() if share > 0]
-    words.append("standard augmentation" if arm["augment"] else "no augmentation")
+    scales = "wide" if arm.get("wide") else "standard"
+    words.append(f"{scales} augmentation" if arm["augment"] else "no augmentation")
     if arm.get("weight", 1.0) != 1.0:
         words.append(f"loss weight {arm['weight']:g} off the real items")
     if arm.get("schedule", "constant") != "constant":
@@ -207,6 +209,23 @@ def _unit_row(unit: str, comparison: Comparison) -> dict[str, Any]:
     ]
     base = _percent(mean_of(entries.get(result["baseline"], {}), measure))
     return {"name": unit, "baseline": base, "cells": cells}
+
+
+def _image_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """A row per arm: how many images gain and lose, and cells of the worst and the best."""
+    images = comparison.result.get("images", {})
+    return [
+        {
+            "arm": arm,
+            **images[arm],
+            **{
+                end: [{"id": line["id"], **_gain_cell(line["gain"])} for line in images[arm][end]]
+                for end in ("worst", "best")
+            },
+        }
+        for arm in comparison.arms
+        if arm in images
+    ]
 
 
 def _class_rows(comparison: Comparison) -> list[tuple[str, list[dict[str, str]]]]:

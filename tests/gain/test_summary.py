@@ -167,3 +167,31 @@ def test_contrasts_ask_what_each_source_adds() -> None:
         ("standard+synthetic", "standard"),
     ]
     assert {c["verdict"] for c in found} == {"no difference shown"}
+
+
+def of_images(**scores: float | None) -> dict[str, Any]:
+    per_image = [{"id": name, "mIoU": value} for name, value in scores.items()]
+    return {**run(0.5), "per_image": per_image}
+
+
+def test_images_of_a_single_unit_are_ranked_by_their_gain() -> None:
+    base = {("a", seed): of_images(p=0.5, q=0.5, r=0.5, s=0.5, t=None) for seed in range(2)}
+    mine = {
+        ("a", 0): of_images(p=0.6, q=0.2, r=0.9, s=0.5, t=0.5),
+        ("a", 1): of_images(p=0.6, q=0.4, r=0.5, s=0.5, t=0.5),
+        ("a", 2): of_images(p=0.0, q=1.0, r=0.0, s=0.0, t=0.5),  # standard has no such seed
+    }
+    results = {"standard": base, "mine": mine}
+    found = summary(results, units=["a"])["images"]
+    assert list(found) == ["mine"]
+    ranked = found["mine"]
+    assert [ranked[name] for name in ("tested", "better", "worse")] == [4, 2, 1]
+    assert [line["id"] for line in ranked["worst"]] == ["q", "s"]
+    assert [line["id"] for line in ranked["best"]] == ["r", "p"]
+    worst, steady = ranked["worst"][0]["gain"], ranked["best"][1]["gain"]
+    assert worst["mean"] == pytest.approx(-0.2)
+    assert worst["low"] < -0.2 < 0 < worst["high"]  # two seeds that differ
+    assert list(steady.values()) == pytest.approx([0.1, 0.1, 0.1])
+    assert summary(results)["images"] == {}  # several units have a table of their own
+    one = {"standard": {("a", 0): of_images(p=0.5)}, "mine": {("a", 0): of_images(p=0.6)}}
+    assert summary(one, units=["a"])["images"] == {}

@@ -321,6 +321,22 @@ def test_classes_that_no_arm_has_learned_are_named(make_comparison):
     assert not unlearned_line(read_comparison(make_comparison(ids=(0, 1), pictures=False)))
 
 
+def test_images_of_a_single_unit_get_a_table(make_comparison):
+    def line(name, mean, low, high):
+        return {"id": name, "gain": {"mean": mean, "low": low, "high": high}}
+
+    ranked = {"tested": 31, "better": 20, "worse": 10}
+    ranked |= {"worst": [line("<7>", -0.1, -0.2, -0.05)], "best": [line("9", 0.1, None, None)]}
+    html = page(make_comparison(("own",), images={"synthetic": ranked}))
+    row = re.search(r'id="images">.*<tr><td>synthetic</td>(.*?)</tr>', html, re.S)[1]
+    assert row == (
+        '<td class="n">20 of 31</td><td class="n">10</td>'
+        '<td><div>&lt;7&gt; <b class="hurts">-10.0</b> <small class="soft">-20.0 to -5.0</small>'
+        '</div></td><td><div>9 <b class="">+10.0</b></div></td>'
+    )
+    assert 'id="images"' not in page(make_comparison(("own",)))
+
+
 def test_groups_of_classes_get_a_table_with_their_gains(make_comparison):
     def entry(mean, low):
         gain = {"mean": mean, "low": low, "high": 0.09}
