@@ -13,6 +13,7 @@ KINDS = ("real", "copy-paste", "synthetic")
 """Kinds of items, in the order in which they lie in a batch."""
 Schedule = Literal["constant", "synthetic-first", "warm-up", "auto"]
 SCHEDULES = ("constant", "synthetic-first", "warm-up", "auto")
+MOST_BORDER_PX = 32
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Arm:
             of the steps and 0 in the second; ``warm-up``: rising linearly from 0 over the first
             half of the steps, in full afterwards; ``auto``: shares, weight and schedule stand for
             those that `synthaug.mixing.auto.choose_mix` will choose.
+        border_px: in the masks of synthetic items, this many pixels at the training size on either
+            side of a class border are not labelled, for masks that are wrong there.
 
     Raises:
         InputError: an unknown kind or schedule, shares that are negative or do not sum to 1, a
-            weight that is no number from 0 up, or a setting that would have no effect.
+            weight or border out of range, or a setting that would have no effect.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Arm:
     weight: float = 1.0
     schedule: Schedule = "constant"
     wide: bool = False
+    border_px: int = 0
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r}"
@@ -59,6 +63,10 @@ class Arm:
             raise InputError(
                 f"{where} has schedule {self.schedule!r}: choose one of {', '.join(SCHEDULES)}"
             )
+        if not 0 <= self.border_px <= MOST_BORDER_PX:
+            raise InputError(
+                f"{where} has border_px {self.border_px}: give 0 to {MOST_BORDER_PX} pixels"
+            )
         weighed = self.weight != 1
         if self.wide and not self.augment:
             raise InputError(f"{where} is wide but does not augment: give both or neither")
@@ -66,6 +74,8 @@ class Arm:
             raise InputError(
                 f"{where} has real items alone: leave out weight and schedule, they change nothing"
             )
+        if self.border_px and "synthetic" not in self.needs:
+            raise InputError(f"{where} has no synthetic items of its own: leave out border_px")
         if self.schedule == "auto" and (weighed or self.wide or not self.augment):
             raise InputError(
                 f"{where} leaves its mix to auto, which always augments and chooses the weight: "
@@ -96,14 +106,18 @@ class Arm:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the arm in plain JSON values; ``Arm(**value)`` makes it again."""
-        found = {
+        found: dict[str, Any] = {
             "name": self.name,
             "shares": {kind: float(self.shares[kind]) for kind in KINDS if kind in self.shares},
             "augment": self.augment,
             "weight": float(self.weight),
             "schedule": self.schedule,
         }
-        return {**found, "wide": True} if self.wide else found
+        if self.wide:
+            found["wide"] = True
+        if self.border_px:
+            found["border_px"] = self.border_px
+        return found
 
 
 def _built_in() -> dict[str, Arm]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from synthaug.config.arms import Arm as Arm
 from synthaug.errors import InputError
 from synthaug.mixing.source import resized
 from synthaug.mixing.standard import SCALES, WIDE_SCALES, standard_augmentation
-from synthaug.sample import Sample
+from synthaug.sample import IGNORE_ID, Sample
 from synthaug.segmenters.contract import Item
 
 CACHE_BYTES = 256 * 2**20
@@ -132,15 +133,22 @@ class ArmStream:
         source, ids = self._sources[kind], self._ids[kind]
         if not ids:
             stream = seeding.python_stream(self.seed, "arm", kind, "latent", step, place)
-            return resized(source.fetch(source.draw(stream.randrange)), *self.size)
+            return self._fitted(source.fetch(source.draw(stream.randrange)), kind)
         name = ids[self._shuffled(kind, rank, len(ids))]
         sample = self._cache.pop((kind, name), None)
         if sample is None:
-            sample = resized(source.fetch({"sample_id": name}), *self.size)
+            sample = self._fitted(source.fetch({"sample_id": name}), kind)
         self._cache[kind, name] = sample
         if len(self._cache) > self._cached:
             self._cache.popitem(last=False)
         return sample
+
+    def _fitted(self, sample: Sample, kind: str) -> Sample:
+        """A sample at the working size, its borders unlabelled where the arm wants that."""
+        sample = resized(sample, *self.size)
+        if kind != "synthetic" or not self.arm.border_px:
+            return sample
+        return replace(sample, mask=_without_borders(sample.mask, self.arm.border_px))
 
     def _shuffled(self, kind: str, rank: int, size: int) -> int:
         """The item at ``rank`` when shuffled passes over ``size`` items follow each other."""
@@ -162,6 +170,16 @@ class ArmStream:
         )
         result = self._augment(image=sample.image, mask=sample.mask)
         return result["image"], result["mask"]
+
+
+def _without_borders(mask: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:
+    """Ignore the pixels with another class within ``reach`` px; the unlabelled are no class."""
+    import cv2
+
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    void = mask == IGNORE_ID
+    highest = cv2.dilate(np.where(void, 0, mask).astype(np.uint8), around)
+    return np.where(highest > cv2.erode(mask, around), IGNORE_ID, mask).astype(np.uint8)
 
 
 def _counts(arm: Arm, steps: int, batch_size: int) -> NDArray[np.int64]:

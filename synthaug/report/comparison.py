@@ -167,6 +167,8 @@ def _diet(arm: Mapping[str, Any]) -> str:
     words.append(f"{scales} augmentation" if arm["augment"] else "no augmentation")
     if arm.get("weight", 1.0) != 1.0:
         words.append(f"loss weight {arm['weight']:g} off the real items")
+    if arm.get("border_px"):
+        words.append(f"{arm['border_px']} px at the borders of synthetic masks not labelled")
     if arm.get("schedule", "constant") != "constant":
         words.append(arm["schedule"])
     return ", ".join(words)
