@@ -22,6 +22,7 @@ from typing import Any
 
 from synthaug import files
 from synthaug.config import CompareConfig, DataConfig, FitConfig, Recipe
+from synthaug.config.arms import ARMS, Arm, name_of
 from synthaug.errors import InputError
 from synthaug.formats.davis import read_video
 from synthaug.formats.names import read_names
@@ -30,7 +31,6 @@ from synthaug.gain import compare
 from synthaug.gain.jobs import default_jobs
 from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, ParentsOfOthers
-from synthaug.mixing.arms import ARMS
 from synthaug.mixing.source import open_source_once
 from synthaug.presets import GANS, UNTRAINED
 from synthaug.report.comparison import write_comparison_page
@@ -177,7 +177,8 @@ def compare_units(
         if uneven is not None:
             lacking["copy-paste"] = f"the training images of {uneven.name} differ in size"
     if lacking and config.arms == CompareConfig().arms:
-        kept = tuple(arm for arm in config.arms if not lacking.keys() & set(ARMS[arm].needs))
+        arms = _arms(config)[:-1]
+        kept = tuple(arm.name for arm in arms if not lacking.keys() & set(arm.needs))
         without = " or ".join(lacking)
         why = "; ".join(lacking.values())
         notes = [f"{why}: arms without {without} items alone ({', '.join(kept)})"]
@@ -190,10 +191,10 @@ def compare_units(
                 f"--{option} is given, but no arm shows {kind} items: name one that does, as "
                 f"standard+{kind}, or leave the option out"
             )
-    names = (*config.arms, config.baseline)
-    if bank is None and any("synthetic" in ARMS[name].needs for name in names):
+    needed = {kind for arm in _arms(config) for kind in arm.needs}
+    if bank is None and "synthetic" in needed:
         raise InputError("an arm needs synthetic items: name their bank, or leave the arm out")
-    if "copy-paste" in lacking and any("copy-paste" in ARMS[name].needs for name in names):
+    if "copy-paste" in lacking and "copy-paste" in needed:
         raise InputError(
             f"an arm needs copy-paste items, but {lacking['copy-paste']}: bring them to one size, "
             "or leave the arm out"
@@ -230,13 +231,19 @@ def needed_kinds(config: CompareConfig) -> list[str]:
     Raises:
         InputError: an arm is unknown or none is named.
     """
+    return sorted({kind for arm in _arms(config) for kind in arm.uses})
+
+
+def _arms(config: CompareConfig) -> list[Arm]:
+    """The arms of a comparison in their order, and last its baseline."""
     if not config.arms:
         raise InputError(f"no arm is named: choose from {', '.join(ARMS)}")
-    names = (*config.arms, config.baseline)
+    known = {**ARMS, **{arm.name: arm for arm in config.arms if isinstance(arm, Arm)}}
+    names = [*map(name_of, config.arms), config.baseline]
     for name in names:
-        if name not in ARMS:
-            raise InputError(f"unknown arm {name!r}: choose from {', '.join(ARMS)}")
-    return sorted({kind for name in names for kind in ARMS[name].uses})
+        if name not in known:
+            raise InputError(f"unknown arm {name!r}: choose from {', '.join(known)}")
+    return [known[name] for name in names]
 
 
 def shortened(recipe: Recipe) -> Recipe:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from synthaug.config import (
+    Arm,
     CompareConfig,
     DataConfig,
     FilterConfig,
@@ -199,3 +200,40 @@ def test_recipe_of_a_comparison(recipe_file):
 def test_bad_values_of_a_comparison_are_refused(item, option):
     with pytest.raises(InputError, match=option.replace(".", r"\.")):
         load_recipe(overrides=[item])
+
+
+LIGHT = "{name: light, shares: {real: 0.5, synthetic: 0.5}, augment: true, weight: 0.3}"
+
+
+def test_a_recipe_may_hold_arms_of_its_own(recipe_file):
+    path = recipe_file(f"compare:\n  arms:\n  - none\n  - {LIGHT}\n  baseline: light\n")
+    config = load_recipe(path).compare
+    light = Arm("light", {"real": 0.5, "synthetic": 0.5}, augment=True, weight=0.3)
+    assert (config.arms, config.baseline) == (("none", light), "light")
+    assert load_recipe(recipe_file(dump_stage("compare", config))).compare == config
+    assert load_recipe(overrides=[f"compare.arms=[none, {LIGHT}]"]).compare.arms == config.arms
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (LIGHT.replace("weight", "wieght"), r": unknown field wieght: did you mean weight\?"),
+        (LIGHT.replace("0.3", "heavy"), ", weight: .*valid number.*'heavy'"),
+        (LIGHT.replace("true", "maybe"), ", augment: .*valid boolean"),
+        (LIGHT.replace("0.5", "yes", 1), ", shares: give a number"),
+        (LIGHT.replace("0.5", "0.6", 1), ": arm 'light' has shares .* must sum to 1"),
+        (LIGHT.replace("synthetic", "fake"), ": arm 'light' has items of kind 'fake'"),
+        (LIGHT.replace("light", "wide"), ": wide is a built-in arm: rename yours"),
+        (LIGHT.replace("light", "none"), ": none is a built-in arm"),
+        (f"{LIGHT}, {LIGHT}", ": arm light is there already"),
+        ("none", ": arm none is there already"),
+        ("{shares: {real: 1}, augment: true}", ", name: is missing"),
+        ("5", ": give an arm's name, or its fields, got 5"),
+    ],
+)
+def test_a_wrong_arm_is_named_with_its_place(recipe_file, entry, words):
+    path = recipe_file(f"compare: {{arms: [none, {entry}]}}")
+    with pytest.raises(InputError, match=rf"option compare\.arms, entry [23]{words}") as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 
 from synthaug import files, sources
 from synthaug.bank import Bank
-from synthaug.config import CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
+from synthaug.config import Arm, CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
@@ -343,6 +343,21 @@ def test_kinds_that_the_arms_need():
     ]
     with pytest.raises(InputError, match="unknown arm 'salt'"):
         needed_kinds(CompareConfig(arms=("salt",)))
+    pasted = Arm("pasted", {"copy-paste": 1.0}, augment=True)
+    assert needed_kinds(CompareConfig(arms=("none", pasted), baseline="pasted")) == ["copy-paste"]
+
+
+def test_an_arm_of_the_recipes_own_is_compared(recipe, tmp_path, lines):
+    light = Arm("light", {"real": 0.5, "copy-paste": 0.5}, augment=True, weight=0.3)
+    config = replace(recipe.compare, arms=("none", light), baseline="light")
+    own = replace(recipe, data=replace(recipe.data, videos=("one",)), compare=config)
+    folder = run(own, tmp_path / "out", lines).parent
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["arms"][1], manifest["baseline"]) == (light.as_dict(), "light")
+    assert (folder / "samples" / "one" / "copy-paste").is_dir()
+    config = replace(config, arms=("none", replace(light, shares={"synthetic": 1.0})))
+    with pytest.raises(InputError, match="an arm needs synthetic items: name their bank"):
+        compare_units(read_units(own.data), tmp_path / "other", config)
 
 
 @pytest.mark.parametrize(

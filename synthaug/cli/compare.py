@@ -48,7 +48,10 @@ def compare_command(
     ] = "auto",
     arms: Annotated[
         str | None,
-        typer.Option(help="Ways to train, with commas. [all but wide that have their sources]"),
+        typer.Option(
+            help="Ways to train, with commas; ways of your own stand in a recipe's compare.arms. "
+            "[all but wide that have their sources]"
+        ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Arm to compare with. [standard]")] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions. [3]", metavar="N")] = None,
@@ -151,7 +154,7 @@ def print_result(folder: Path) -> None:
     result = comparison.result
     wide = max(len(arm) for arm in comparison.arms) + 2
     heads = "".join(f"{name:>8}" for name in measures)
-    print(f"{'':{wide}}{heads}{'gain':>8}{'95 % interval':>18}  {'verdict':20}{'s':>7}")
+    print(f"{'':{wide}}{heads}{'gain':>8}{'95 % interval':>18}  {'verdict':20}{'s':>7}{'GB':>7}")
     for arm in comparison.arms:
         entry = result["arms"].get(arm)
         if entry is None:
@@ -160,7 +163,9 @@ def print_result(folder: Path) -> None:
         means = [mean_of(entry, name) for name in measures]
         cells = "".join(f"{'–' if v is None else format(100 * v, '.1f'):>8}" for v in means)
         gain = _gain_columns(comparison, arm, entry["gain"][primary], entry["verdict"])
-        print(f"{arm:{wide}}{cells}{gain:48}{entry['seconds']:7.1f}")
+        peak = entry.get("peak_memory_gb")
+        gb = "–" if peak is None else f"{peak:.2f}"
+        print(f"{arm:{wide}}{cells}{gain:48}{entry['seconds']:7.1f}{gb:>7}")
     _print_groups(comparison, wide)
     if unlearned := unlearned_line(comparison):
         print(unlearned)

@@ -6,6 +6,7 @@ Classes are plain keywords inside the package; values are validated once, where 
 
 from __future__ import annotations
 
+from synthaug.config.arms import Arm
 from synthaug.config.fit import Accelerator, FitConfig
 from synthaug.config.recipes import dump_stage, load_recipe, make, versions
 from synthaug.config.stages import (
@@ -19,6 +20,7 @@ from synthaug.config.stages import (
 
 __all__ = [
     "Accelerator",
+    "Arm",
     "CompareConfig",
     "DataConfig",
     "DemoConfig",

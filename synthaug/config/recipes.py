@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from synthaug.config.arms import ARMS, Arm, name_of
 from synthaug.config.fit import FitConfig
 from synthaug.config.stages import (
     CompareConfig,
@@ -78,6 +79,9 @@ def load_recipe(
                 f"--set {item}: write it as stage.option=value, as in --set fit.seed=1"
             )
         put(stage, option, _parse_value(text, item), f"--set {item}")
+    if isinstance(arms := values["compare"].get("arms"), list | tuple):
+        origin = f"{origins['compare', 'arms']}: option compare.arms"
+        values["compare"]["arms"] = _read_arms(arms, origin)
     return Recipe(
         **{
             stage: make(
@@ -110,6 +114,7 @@ def make(cls: type[T], values: Mapping[str, Any], where: Any = None) -> T:
     switches = {name for name, kind in get_type_hints(cls).items() if kind is bool}
     for option, value in values.items():  # pydantic would take yes for 1
         held = value if isinstance(value, list | tuple) else [value]
+        held = list(value.values()) if isinstance(value, dict) else held
         if option not in switches and any(isinstance(each, bool) for each in held):
             raise refusal(option, f"give a number or a word, not yes or no, got {value!r}")
     try:
@@ -118,7 +123,11 @@ def make(cls: type[T], values: Mapping[str, Any], where: Any = None) -> T:
         first = error.errors()[0]
         option, given = str(first["loc"][0]) if first["loc"] else "", first["input"]
         words = f"{first['msg']}, got {given!r}"
-        if first["type"] == "tuple_type":
+        if first["type"] == "missing":
+            words = "is missing, give it"
+        if first["type"] == "value_error":  # the class's own check
+            words = str(first["ctx"]["error"])
+        if first["type"] == "tuple_type" and not isinstance(given, dict):
             words = f"give a list, as [{', '.join(str(given).replace(',', ' ').split())}]"
         raise refusal(option, words) from error
 
@@ -143,6 +152,29 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
+
+
+def _read_arms(given: Sequence[Any], origin: str) -> list[str | Arm]:
+    """Make the arms of the user's own among the names of others.
+
+    Raises:
+        InputError: a field or value is wrong, or two arms have one name, or one a built-in name.
+    """
+    found: list[str | Arm] = []
+    for number, entry in enumerate(given, start=1):
+        where = f"{origin}, entry {number}"
+        if isinstance(entry, Mapping):
+            for name in entry:
+                _check_name(str(name), [f.name for f in fields(Arm)], "field", where)
+            entry = make(Arm, entry, lambda name, at=where: f"{at}, {name}" if name else at)
+            if entry.name in ARMS:
+                raise InputError(f"{where}: {entry.name} is a built-in arm: rename yours")
+        if not isinstance(entry, str | Arm):
+            raise InputError(f"{where}: give an arm's name, or its fields, got {entry!r}")
+        if name_of(entry) in map(name_of, found):
+            raise InputError(f"{where}: arm {name_of(entry)} is there already: name each once")
+        found.append(entry)
+    return found
 
 
 def _read_yaml(path: str | Path) -> dict[Any, Any]:

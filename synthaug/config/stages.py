@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from synthaug.config.arms import Arm
 from synthaug.config.fit import Accelerator, FitConfig
 
 
@@ -108,10 +109,12 @@ class CompareConfig:
     """How ways to train a segmenter are compared.
 
     Attributes:
-        arms: names of the ways, the built-in ones of `synthaug.mixing.arms`; ``auto`` chooses for
-            each unit from its labelled images alone.
+        arms: names of the ways, the built-in ones of `synthaug.config.arms`, and ways of your own,
+            in a recipe as ``{name: light, shares: {real: 0.5, synthetic: 0.5}, augment: true,
+            weight: 0.3}``, see `Arm`; ``auto`` chooses for each unit from its labelled images
+            alone.
         seeds: repetitions of every arm on every unit.
-        baseline: the arm that gains are measured against.
+        baseline: name of the arm that gains are measured against.
         synthetic: what synthetic items are in a recipe's run: ``bank``, the filtered samples;
             ``compose``, compositions that paste the bank's objects too.
         segmenter: ``osvos``, ``matching``, ``repri``, ``unet``, ``fpn``, ``deeplabv3``,
@@ -130,7 +133,7 @@ class CompareConfig:
             where a GPU is. One alone takes all threads.
     """
 
-    arms: tuple[str, ...] = (
+    arms: tuple[str | Arm, ...] = (
         "none",
         "standard",
         "copy-paste",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthaug import files
 from synthaug.config import versions
+from synthaug.config.arms import ARMS, Arm, name_of
 from synthaug.errors import InputError
 from synthaug.gain.checks import check, warn_of_repeats
 from synthaug.gain.choosing import Choices
@@ -24,7 +25,6 @@ from synthaug.gain.keys import code_hashes, fingerprint, run_key
 from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
 from synthaug.gain.summary import Cell, summarise
-from synthaug.mixing.arms import ARMS, Arm
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def compare(
     Args:
         units: what to learn and test on, all of one kind; names are unique.
         out: folder of the comparison.
-        arms: names of `synthaug.mixing.arms.ARMS` or arms of your own; the baseline is added
+        arms: names of `synthaug.config.arms.ARMS` or arms of your own; the baseline is added
             when it is not among them. What ``auto`` stands for is chosen once per unit from its
             training images and the sources that there are, see `choose_mix`.
         seeds: repetitions: their number, or the seeds.
@@ -368,8 +368,7 @@ def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm])
     """The arms of a call by name, the baseline included."""
     if isinstance(given, str):
         raise InputError(f"arms is the text {given!r}: give a list of names")
-    names = [arm.name if isinstance(arm, Arm) else arm for arm in given]
-    wanted: list[str | Arm] = [*given] if baseline in names else [baseline, *given]
+    wanted: list[str | Arm] = [*given] if baseline in map(name_of, given) else [baseline, *given]
     known = {**earlier, **ARMS}
     found: dict[str, Arm] = {}
     for item in wanted:

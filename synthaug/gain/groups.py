@@ -33,13 +33,12 @@ def class_groups(unit: Unit) -> list[dict[str, Any]]:
 
 
 def group_runs(
-    cells: Mapping[tuple[str, int], Mapping[str, Any]], unit: str, ids: Sequence[int]
+    cells: Mapping[tuple[str, int], Mapping[str, Any]], ids: Sequence[int]
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return the runs of a unit as if a group of its classes were all there is.
+    """Return runs as if a group of their classes were all there is.
 
     Args:
         cells: (unit, seed) -> run.
-        unit: its name.
         ids: classes of the group; those that no test mask of a run holds do not count in it.
 
     Returns:
@@ -47,9 +46,9 @@ def group_runs(
         classes are left out.
     """
     found = {}
-    for (name, seed), run in cells.items():
-        listed = [run["per_class"].get(str(class_id)) for class_id in ids] if name == unit else []
+    for cell, run in cells.items():
+        listed = [run["per_class"].get(str(class_id)) for class_id in ids]
         values = [value for value in listed if value is not None]
         if values:
-            found[name, seed] = {"measures": {"mIoU": sum(values) / len(values)}}
+            found[cell] = {"measures": {"mIoU": sum(values) / len(values)}}
     return found

@@ -21,6 +21,8 @@ CONTRASTS = (
     ("standard+synthetic", "standard"),
 )
 """(arm, against): what a source adds to an arm that does without it."""
+MOST_IMAGES = 3
+"""Images shown of the best and of the worst."""
 
 
 def summarise(
@@ -51,7 +53,12 @@ def summarise(
             ``arms``: arm -> mIoU over its classes, gain and verdict, over the unit's seeds.
 
     Returns:
-        The content of ``comparison.json``; a bound that is not finite (one run) is null.
+        The content of ``comparison.json``; a bound that is not finite (one run) is null. An arm's
+        ``per_class_gain`` holds the classes that it and the baseline are tested on. Its cost is
+        ``seconds``, the mean of its trainings, and ``peak_memory_gb``, the largest of its runs: of
+        GPU memory, or of what a run's process held since it began (on the CPU the runs before it
+        count, too); null where the system does not tell. ``images``, of a single unit, ranks its
+        test images by each arm's gain.
     """
     primary = measures[0]
     # In one order, whichever runs end first: sums of floats depend on it.
@@ -61,13 +68,17 @@ def summarise(
     arms: dict[str, Any] = {}
     for arm, cells in found.items():
         gains = {name: paired(cells, against, name) for name in measures}
+        peaks = (run["peak_memory_gb"] for run in cells.values())
+        told = [peak for peak in peaks if peak is not None]
         arms[arm] = {
             "mean": {name: _mean_over_units(cells, name) for name in measures},
             "gain": {name: _interval(values) for name, values in gains.items()},
             "verdict": _verdict(gains[primary]),
             "among_all": _verdict(gains[primary], 1 - 0.05 / rivals),
             "per_class": _per_class(cells),
+            "per_class_gain": _per_class_gain(cells, against),
             "seconds": round(_mean(run["seconds"]["train"] for run in cells.values()), 3),
+            "peak_memory_gb": max(told, default=None),
             "runs": len(cells),
         }
     return {
@@ -76,6 +87,11 @@ def summarise(
         "complete": complete,
         "arms": arms,
         "units": {unit: _unit(unit, found, against, measures) for unit in units},
+        "images": {
+            arm: ranked
+            for arm, cells in found.items()
+            if len(units) == 1 and arm != baseline and (ranked := _images(cells, against, primary))
+        },
         "groups": {
             unit: [{**group, "arms": _group(unit, group["ids"], found, against)} for group in given]
             for unit, given in (groups or {}).items()
@@ -116,8 +132,7 @@ def _unit(
 ) -> dict[str, Any]:
     entries = {}
     for arm, all_cells in found.items():
-        cells = {cell: run for cell, run in all_cells.items() if cell[0] == unit}
-        if cells:
+        if cells := _of_unit(all_cells, unit):
             entries[arm] = {
                 "mean": {name: _mean_over_units(cells, name) for name in measures},
                 "gain": {name: _interval(paired(cells, against, name)) for name in measures},
@@ -131,10 +146,10 @@ def _group(
     found: Results,
     against: Mapping[Cell, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    base = group_runs(against, unit, ids)
+    base = group_runs(_of_unit(against, unit), ids)
     entries = {}
     for arm, all_cells in found.items():
-        if cells := group_runs(all_cells, unit, ids):
+        if cells := group_runs(_of_unit(all_cells, unit), ids):
             gains = paired(cells, base, "mIoU")
             entries[arm] = {
                 "mean": _mean_over_units(cells, "mIoU"),
@@ -142,6 +157,10 @@ def _group(
                 "verdict": _verdict(gains),
             }
     return entries
+
+
+def _of_unit(cells: Mapping[Cell, Mapping[str, Any]], unit: str) -> dict[Cell, Mapping[str, Any]]:
+    return {cell: run for cell, run in cells.items() if cell[0] == unit}
 
 
 def _interval(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
@@ -175,6 +194,47 @@ def _per_class(cells: Mapping[Cell, Mapping[str, Any]]) -> dict[str, float | Non
                 values.append(value)
     ordered = sorted(found.items(), key=lambda entry: int(entry[0]))
     return {name: _mean(values) if values else None for name, values in ordered}
+
+
+def _per_class_gain(
+    cells: Mapping[Cell, Mapping[str, Any]], against: Mapping[Cell, Mapping[str, Any]]
+) -> dict[str, dict[str, float | None]]:
+    """Paired gain in IoU of each class id, with its interval; without those never tested."""
+    gains = {
+        name: paired(group_runs(cells, [int(name)]), group_runs(against, [int(name)]), "mIoU")
+        for name in _per_class(cells)
+    }
+    return {name: _interval(values) for name, values in gains.items() if values}
+
+
+def _images(
+    cells: Mapping[Cell, Mapping[str, Any]], against: Mapping[Cell, Mapping[str, Any]], measure: str
+) -> dict[str, Any]:
+    """How many test images gain and lose, mean over the seeds; the worst and the best of them."""
+    gains: dict[str, list[float]] = {}
+    for cell, run in sorted(cells.items()):
+        others = against[cell]["per_image"] if cell in against else ()
+        base = {line["id"]: line[measure] for line in others}
+        for line in run["per_image"]:
+            value, other = line[measure], base.get(line["id"])
+            if value is not None and other is not None:
+                gains.setdefault(line["id"], []).append(value - other)
+    means = {name: _mean(values) for name, values in gains.items()}
+    worst_first = sorted(means, key=lambda name: means[name])
+    count = min(MOST_IMAGES, len(means) // 2)
+    if not count:
+        return {}
+
+    def listed(names: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"id": name, "gain": _interval({name: gains[name]})} for name in names]
+
+    return {
+        "tested": len(means),
+        "better": sum(mean > 0 for mean in means.values()),
+        "worse": sum(mean < 0 for mean in means.values()),
+        "worst": listed(worst_first[:count]),
+        "best": listed(worst_first[: -count - 1 : -1]),
+    }
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -1,132 +1,28 @@
-"""Arms of a comparison: which kinds of items fill the training batches, and in what shares."""
+"""The training batches of an arm: items of every kind, exact in number and paired over arms."""
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug import seeding
+from synthaug.config.arms import ARMS as ARMS
+from synthaug.config.arms import KINDS as KINDS
+from synthaug.config.arms import Arm as Arm
 from synthaug.errors import InputError
 from synthaug.mixing.source import resized
 from synthaug.mixing.standard import SCALES, WIDE_SCALES, standard_augmentation
-from synthaug.sample import Sample
+from synthaug.sample import IGNORE_ID, Sample
 from synthaug.segmenters.contract import Item
 
-KINDS = ("real", "copy-paste", "synthetic")
-"""Kinds of items, in the order in which they lie in a batch."""
-Schedule = Literal["constant", "synthetic-first", "warm-up", "auto"]
-SCHEDULES = ("constant", "synthetic-first", "warm-up", "auto")
 CACHE_BYTES = 256 * 2**20
 """Bank samples kept at the working size, per stream."""
 _UNITS = 10**9  # shares are counted in billionths, so that sums are exact
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to fill the training batches.
-
-    Attributes:
-        name: the arm's name in tables and folders.
-        shares: share of the items of each kind, ``real``, ``copy-paste`` and ``synthetic``;
-            they sum to 1.
-        augment: run `standard_augmentation` over every item, whatever its kind.
-        wide: that scales by 0.5 to 2.
-        weight: loss weight of the items that are not real.
-        schedule: how the share of items that are not real runs over the training:
-            ``constant``; ``synthetic-first``: doubled, or 1 where that is less, in the first half
-            of the steps and 0 in the second; ``warm-up``: rising linearly from 0 over the first
-            half of the steps, in full afterwards; ``auto``: shares, weight and schedule stand for
-            those that `synthaug.mixing.auto.choose_mix` will choose.
-
-    Raises:
-        InputError: an unknown kind or schedule, shares that are negative or do not sum to 1, or a
-            weight that is no number from 0 up.
-    """
-
-    name: str
-    shares: Mapping[str, float] = field(hash=False)
-    augment: bool
-    weight: float = 1.0
-    schedule: Schedule = "constant"
-    wide: bool = False
-
-    def __post_init__(self) -> None:
-        where = f"arm {self.name!r}"
-        if not self.name or set(self.name) & set("/\\") or self.name[0] in "._":
-            raise InputError(f"{where} must name a folder: no slash, and no dot or _ in front")
-        if unknown := sorted(set(self.shares) - set(KINDS)):
-            raise InputError(f"{where} has items of kind {unknown[0]!r}: use {', '.join(KINDS)}")
-        values = list(self.shares.values())
-        if min(values, default=-1) < 0 or not math.isclose(sum(values), 1, abs_tol=1e-6):
-            raise InputError(f"{where} has shares {dict(self.shares)}: they must sum to 1")
-        if not 0 <= self.weight < math.inf:
-            raise InputError(f"{where} has weight {self.weight}: give 0 or a positive number")
-        if self.schedule not in SCHEDULES:
-            raise InputError(
-                f"{where} has schedule {self.schedule!r}: choose one of {', '.join(SCHEDULES)}"
-            )
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """Kinds that a source is looked at for, where there is one."""
-        return tuple(kind for kind in KINDS[1:] if self.shares.get(kind, 0) > 0)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Kinds that the arm cannot do without; ``auto`` chooses among the sources there are."""
-        return () if self.schedule == "auto" else self.uses
-
-    def shares_at(self, step: int, steps: int) -> dict[str, float]:
-        """Return the shares of the kinds in step ``step`` of ``steps``, by the schedule."""
-        rest = sum(self.shares.get(kind, 0.0) for kind in KINDS[1:])
-        place = 2 * step / steps  # 0..2, the second half begins at 1
-        factor = 1.0
-        if self.schedule == "synthetic-first":
-            factor = min(2.0, 1 / max(rest, 0.5)) if place < 1 else 0.0
-        elif self.schedule == "warm-up":
-            factor = min(1.0, place)
-        scaled = {kind: factor * self.shares.get(kind, 0.0) for kind in KINDS[1:]}
-        return {"real": max(0.0, 1 - factor * rest), **scaled}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the arm in plain JSON values; ``Arm(**value)`` makes it again."""
-        found = {
-            "name": self.name,
-            "shares": {kind: float(self.shares[kind]) for kind in KINDS if kind in self.shares},
-            "augment": self.augment,
-            "weight": float(self.weight),
-            "schedule": self.schedule,
-        }
-        return {**found, "wide": True} if self.wide else found
-
-
-def _built_in() -> dict[str, Arm]:
-    half = {"real": 0.5, "synthetic": 0.5}
-    pasted = {"real": 0.5, "copy-paste": 0.5}
-    both = {"real": 0.5, "copy-paste": 0.25, "synthetic": 0.25}
-    arms = (
-        Arm("none", {"real": 1.0}, augment=False),
-        Arm("standard", {"real": 1.0}, augment=True),
-        Arm("wide", {"real": 1.0}, augment=True, wide=True),
-        Arm("copy-paste", pasted, augment=False),
-        Arm("synthetic", half, augment=False),
-        Arm("standard+synthetic", half, augment=True),
-        Arm("standard+copy-paste", pasted, augment=True),
-        Arm("standard+copy-paste+synthetic", both, augment=True),
-        Arm("auto", both, augment=True, schedule="auto"),
-    )
-    return {arm.name: arm for arm in arms}
-
-
-ARMS: dict[str, Arm] = _built_in()
-"""The arms out of the box; half of the items are real wherever there are others, as in the papers
-on one-shot synthesis (OSMIS, Sushko et al. 2023)."""
 
 
 class PairSource(Protocol):
@@ -237,15 +133,22 @@ class ArmStream:
         source, ids = self._sources[kind], self._ids[kind]
         if not ids:
             stream = seeding.python_stream(self.seed, "arm", kind, "latent", step, place)
-            return resized(source.fetch(source.draw(stream.randrange)), *self.size)
+            return self._fitted(source.fetch(source.draw(stream.randrange)), kind)
         name = ids[self._shuffled(kind, rank, len(ids))]
         sample = self._cache.pop((kind, name), None)
         if sample is None:
-            sample = resized(source.fetch({"sample_id": name}), *self.size)
+            sample = self._fitted(source.fetch({"sample_id": name}), kind)
         self._cache[kind, name] = sample
         if len(self._cache) > self._cached:
             self._cache.popitem(last=False)
         return sample
+
+    def _fitted(self, sample: Sample, kind: str) -> Sample:
+        """A sample at the working size, its borders unlabelled where the arm wants that."""
+        sample = resized(sample, *self.size)
+        if kind != "synthetic" or not self.arm.border_px:
+            return sample
+        return replace(sample, mask=_without_borders(sample.mask, self.arm.border_px))
 
     def _shuffled(self, kind: str, rank: int, size: int) -> int:
         """The item at ``rank`` when shuffled passes over ``size`` items follow each other."""
@@ -267,6 +170,16 @@ class ArmStream:
         )
         result = self._augment(image=sample.image, mask=sample.mask)
         return result["image"], result["mask"]
+
+
+def _without_borders(mask: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:
+    """Ignore the pixels with another class within ``reach`` px; the unlabelled are no class."""
+    import cv2
+
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    void = mask == IGNORE_ID
+    highest = cv2.dilate(np.where(void, 0, mask).astype(np.uint8), around)
+    return np.where(highest > cv2.erode(mask, around), IGNORE_ID, mask).astype(np.uint8)
 
 
 def _counts(arm: Arm, steps: int, batch_size: int) -> NDArray[np.int64]:

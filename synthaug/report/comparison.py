@@ -70,6 +70,7 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
         arms=[_arm_row(arm, comparison) for arm in manifest["arms"]],
         rivals=[arm for arm in arms if arm != baseline],
         units=[_unit_row(unit, comparison) for unit in comparison.units],
+        images=_image_rows(comparison),
         choices=_choices(comparison),
         classes=_class_rows(comparison),
         unlearned=unlearned_line(comparison),
@@ -145,6 +146,7 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
     name, result = arm["name"], comparison.result
     entry = result["arms"].get(name, {})
     gain = entry.get("gain", {}).get(comparison.measure, {"mean": None})
+    seconds, peak = entry.get("seconds"), entry.get("peak_memory_gb")
     return {
         "name": name,
         "means": [_percent(mean_of(entry, m)) for m in comparison.manifest["measures"]],
@@ -152,7 +154,8 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
         "interval": interval_words(gain),
         "verdict": "baseline" if name == result["baseline"] else entry.get("verdict", ""),
         "tone": tone(entry.get("verdict", "")),
-        "seconds": "–" if entry.get("seconds") is None else f"{entry['seconds']:.1f}",
+        "seconds": "–" if seconds is None else f"{seconds:.1f}",
+        "memory": "–" if peak is None else f"{peak:.2f}",
         "diet": _chosen(arm, comparison) if arm.get("schedule") == "auto" else _diet(arm),
     }
 
@@ -160,9 +163,12 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
 def _diet(arm: Mapping[str, Any]) -> str:
     """What an arm trains on, in words."""
     words = [f"{100 * share:.0f} % {kind}" for kind, share in arm["shares"].items() if share > 0]
-    words.append("standard augmentation" if arm["augment"] else "no augmentation")
+    scales = "wide" if arm.get("wide") else "standard"
+    words.append(f"{scales} augmentation" if arm["augment"] else "no augmentation")
     if arm.get("weight", 1.0) != 1.0:
         words.append(f"loss weight {arm['weight']:g} off the real items")
+    if arm.get("border_px"):
+        words.append(f"{arm['border_px']} px at the borders of synthetic masks not labelled")
     if arm.get("schedule", "constant") != "constant":
         words.append(arm["schedule"])
     return ", ".join(words)
@@ -207,15 +213,48 @@ def _unit_row(unit: str, comparison: Comparison) -> dict[str, Any]:
     return {"name": unit, "baseline": base, "cells": cells}
 
 
-def _class_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """(class, mean IoU per arm), or nothing where every unit has one class of objects."""
+def _image_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """A row per arm: how many images gain and lose, and cells of the worst and the best."""
+    images = comparison.result.get("images", {})
+    return [
+        {
+            "arm": arm,
+            **images[arm],
+            **{
+                end: [{"id": line["id"], **_gain_cell(line["gain"])} for line in images[arm][end]]
+                for end in ("worst", "best")
+            },
+        }
+        for arm in comparison.arms
+        if arm in images
+    ]
+
+
+def _class_rows(comparison: Comparison) -> list[tuple[str, list[dict[str, str]]]]:
+    """(class, a cell per arm), or nothing where every unit has one class of objects."""
     names = class_names(comparison)
     if not names:
         return []
     arms = comparison.result["arms"]
-    per_arm = [arms.get(arm, {}).get("per_class", {}) for arm in comparison.arms]
-    ids = sorted({id_ for values in per_arm for id_ in values}, key=int)
-    return [(names.get(i, f"class_{i}"), [_percent(v.get(i)) for v in per_arm]) for i in ids]
+    per_arm = [arms.get(arm, {}) for arm in comparison.arms]
+    ids = sorted({id_ for entry in per_arm for id_ in entry.get("per_class", {})}, key=int)
+    baseline = arms.get(comparison.result["baseline"])
+    return [
+        (
+            names.get(i, f"class_{i}"),
+            [_class_cell(i, entry, entry is baseline) for entry in per_arm],
+        )
+        for i in ids
+    ]
+
+
+def _class_cell(class_id: str, entry: Mapping[str, Any], baseline: bool) -> dict[str, str]:
+    """An arm's IoU of a class; below it the gain with its interval, where there is one."""
+    gain = None if baseline else entry.get("per_class_gain", {}).get(class_id)
+    cell = _gain_cell(gain)
+    interval = f" ({cell['interval']})" if cell["interval"] else ""
+    below = cell["value"] + interval if gain else ""
+    return {**cell, "value": _percent(entry.get("per_class", {}).get(class_id)), "interval": below}
 
 
 def _group_rows(comparison: Comparison) -> list[tuple[str, list[dict[str, Any]]]]:

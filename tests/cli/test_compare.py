@@ -44,7 +44,7 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     words = (*own, "--train", 2, "--bank", tmp_path / "bank", "--arms", arms, *QUICK)
     words += ("--names", "ground,thing,box")
     lines = run("compare", *words, "--out", out).stdout.splitlines()
-    assert lines[0].split() == ["mIoU", "gain", "95", "%", "interval", "verdict", "s"]
+    assert lines[0].split() == ["mIoU", "gain", "95", "%", "interval", "verdict", "s", "GB"]
     assert [line.split()[0] for line in lines[1:3]] == arms.split(",")
     assert "baseline" in lines[1]
     assert lines[-2].endswith("1 data set, 2 seeds.")
@@ -53,6 +53,8 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     mean, gain = 100 * arm["mean"]["mIoU"], 100 * arm["gain"]["mIoU"]["mean"]
     assert lines[2].split()[1:3] == [f"{mean:.1f}", f"{gain:+.1f}"]
     assert arm["verdict"] in lines[2]
+    assert arm["peak_memory_gb"] > 0
+    assert lines[2].split()[-2:] == [f"{arm['seconds']:.1f}", f"{arm['peak_memory_gb']:.2f}"]
     groups = json.loads((out / "comparison.json").read_text())["groups"]["own"]
     assert groups[0]["ids"][0] == 0
     assert sorted(i for group in groups for i in group["ids"]) == [0, 1, 2]

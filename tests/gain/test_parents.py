@@ -41,7 +41,8 @@ def test_each_unit_starts_from_its_own_parent(
     def run(unit: Unit, *given: Any, **_: Any) -> dict[str, Any]:
         asked.append((unit.name, given[-1].parent))
         measures = {"J&F": 0.5, "J": 0.5, "F": 0.5, "mIoU": 0.5}
-        return {"measures": measures, "per_class": {}, "seconds": {"train": 1, "test": 1}}
+        cost = {"seconds": {"train": 1, "test": 1}, "peak_memory_gb": None}
+        return {"measures": measures, "per_class": {}, "per_image": [], **cost}
 
     monkeypatch.setattr("synthaug.gain.comparing.run", run)
     monkeypatch.setattr("synthaug.gain.runs.build_learner", lambda *_, **__: None)

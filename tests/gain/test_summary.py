@@ -12,6 +12,7 @@ def run(value: float, iou: float | None = 0.5, seconds: float = 2.0) -> dict[str
         "measures": {"mIoU": value},
         "per_class": {"0": 0.9, "10": iou},
         "seconds": {"train": seconds, "test": 1.0},
+        "peak_memory_gb": None,
     }
 
 
@@ -42,6 +43,15 @@ def test_the_order_in_which_runs_end_changes_no_bit() -> None:
         found["per_class"]["10"] = 0.1 + number / 7
     turned = dict(reversed(list(given.items())))
     assert summary({"standard": given}) == summary({"standard": turned})
+
+
+def test_cost_is_the_mean_time_and_the_most_memory() -> None:
+    given = {("a", seed): run(0.5, seconds=2.0 + seed) for seed in range(3)}
+    given["a", 0]["peak_memory_gb"] = 1.5
+    given["a", 1]["peak_memory_gb"] = 2.25
+    found = summary({"standard": given, "mine": cells({"a": [0.5]})})["arms"]
+    assert (found["standard"]["seconds"], found["standard"]["peak_memory_gb"]) == (3.0, 2.25)
+    assert found["mine"]["peak_memory_gb"] is None
 
 
 @pytest.mark.parametrize(
@@ -99,6 +109,7 @@ def of_classes(*ious: float | None) -> dict[str, Any]:
         "measures": {"mIoU": sum(found) / len(found)},
         "per_class": {str(i): value for i, value in enumerate(ious)},
         "seconds": {"train": 1.0, "test": 1.0},
+        "peak_memory_gb": 0.5,
     }
 
 
@@ -118,6 +129,21 @@ def test_groups_of_classes_have_gains_of_their_own() -> None:
     assert gain["mean"] == pytest.approx((0.2 - 0.05) / 2)
     assert gain["low"] < 0 < gain["high"]
     assert rare["arms"]["mine"]["verdict"] == "no difference shown"
+
+
+def test_classes_have_paired_gains_where_both_are_tested() -> None:
+    base = {("a", 0): of_classes(0.9, 0.5, None), ("a", 1): of_classes(0.8, None, None)}
+    base["b", 0] = of_classes(0.5, 0.2, None)
+    mine = {("a", 0): of_classes(0.9, 0.7, None), ("a", 1): of_classes(0.9, 0.1, 0.3)}
+    mine["b", 0] = of_classes(0.6, 0.4, None)
+    found = summary({"standard": base, "mine": mine})["arms"]["mine"]
+    assert found["per_class"]["2"] == pytest.approx(0.3)
+    assert list(found["per_class_gain"]) == ["0", "1"]  # standard was never tested on 2
+    gain = found["per_class_gain"]["1"]  # of seed 1 there is no pair: 0.2 in both units
+    assert list(gain.values()) == pytest.approx([0.2, 0.2, 0.2])
+    first = found["per_class_gain"]["0"]
+    assert first["mean"] == pytest.approx((0.05 + 0.1) / 2)
+    assert first["low"] < 0 < first["high"]
 
 
 def test_a_group_that_nobody_saw_has_no_arms() -> None:
@@ -141,3 +167,31 @@ def test_contrasts_ask_what_each_source_adds() -> None:
         ("standard+synthetic", "standard"),
     ]
     assert {c["verdict"] for c in found} == {"no difference shown"}
+
+
+def of_images(**scores: float | None) -> dict[str, Any]:
+    per_image = [{"id": name, "mIoU": value} for name, value in scores.items()]
+    return {**run(0.5), "per_image": per_image}
+
+
+def test_images_of_a_single_unit_are_ranked_by_their_gain() -> None:
+    base = {("a", seed): of_images(p=0.5, q=0.5, r=0.5, s=0.5, t=None) for seed in range(2)}
+    mine = {
+        ("a", 0): of_images(p=0.6, q=0.2, r=0.9, s=0.5, t=0.5),
+        ("a", 1): of_images(p=0.6, q=0.4, r=0.5, s=0.5, t=0.5),
+        ("a", 2): of_images(p=0.0, q=1.0, r=0.0, s=0.0, t=0.5),  # standard has no such seed
+    }
+    results = {"standard": base, "mine": mine}
+    found = summary(results, units=["a"])["images"]
+    assert list(found) == ["mine"]
+    ranked = found["mine"]
+    assert [ranked[name] for name in ("tested", "better", "worse")] == [4, 2, 1]
+    assert [line["id"] for line in ranked["worst"]] == ["q", "s"]
+    assert [line["id"] for line in ranked["best"]] == ["r", "p"]
+    worst, steady = ranked["worst"][0]["gain"], ranked["best"][1]["gain"]
+    assert worst["mean"] == pytest.approx(-0.2)
+    assert worst["low"] < -0.2 < 0 < worst["high"]  # two seeds that differ
+    assert list(steady.values()) == pytest.approx([0.1, 0.1, 0.1])
+    assert summary(results)["images"] == {}  # several units have a table of their own
+    one = {"standard": {("a", 0): of_images(p=0.5)}, "mine": {("a", 0): of_images(p=0.6)}}
+    assert summary(one, units=["a"])["images"] == {}

@@ -231,6 +231,29 @@ def test_weight_is_that_of_items_that_are_not_real() -> None:
     }
 
 
+def test_borders_of_synthetic_masks_are_not_labelled() -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:, 20:30] = 1
+    mask[:, 40:] = 255  # no class: nothing is ignored beside it
+
+    class Drawn(Live):
+        def fetch(self, choice: dict[str, Any]) -> Sample:
+            return Sample(np.zeros((*SIZE, 3), np.uint8), mask)
+
+    arm = Arm("mine", {"real": 0.25, "copy-paste": 0.25, "synthetic": 0.5}, False, border_px=2)
+    sources = {"synthetic": Drawn(), "copy-paste": Drawn()}
+    items = stream(arm, sources=sources).batch(0)
+    expected = mask.copy()
+    expected[:, [18, 19, 20, 21, 28, 29, 30, 31]] = 255
+    for item in items:
+        if item.origin == "synthetic":
+            np.testing.assert_array_equal(item.mask, expected)
+        else:
+            assert (item.mask[:, :40] < 255).all()
+    assert Counter(item.origin for item in items)["synthetic"] == 4
+    assert Arm(**arm.as_dict()) == arm
+
+
 def test_a_real_bank_feeds_a_stream(bank: Bank) -> None:
     mixed = stream("synthetic", sources={"synthetic": Source(str(bank.path))})
     values = {int(item.image[-1, -1, 0]) for step in range(4) for item in mixed.batch(step)[4:]}
@@ -255,6 +278,12 @@ def test_an_arm_survives_json() -> None:
         ({"schedule": "later"}, "schedule"),
         ({"name": "a/b"}, "slash"),
         ({"name": "_test"}, "name a folder"),
+        ({"weight": 0.5}, "real items alone"),
+        ({"schedule": "warm-up"}, "real items alone"),
+        ({"border_px": 2}, "no synthetic items"),
+        ({"shares": {"synthetic": 1.0}, "border_px": -1}, "border_px -1: give 0 to 32"),
+        ({"augment": False, "wide": True}, "does not augment"),
+        ({"schedule": "auto", "augment": False}, "leaves its mix to auto"),
     ],
 )
 def test_a_wrong_arm_is_refused(values: dict[str, Any], part: str) -> None:

@@ -20,6 +20,11 @@ from synthaug.seeding import numpy_stream
 
 ARMS = ("standard", "synthetic", "standard+copy-paste", "standard+copy-paste+synthetic")
 GAINS = (None, (-0.021, -0.03, -0.012), (0.02, -0.004, 0.044), (0.031, 0.011, 0.052))
+CLASS_GAINS = {
+    "standard": {"mean": 0.0, "low": 0.0, "high": 0.0},
+    "synthetic": {"mean": 0.04, "low": 0.01, "high": 0.07},
+    "standard+copy-paste": {"mean": 0.02, "low": None, "high": None},
+}
 VERDICTS = ("no difference shown", "hurts", "no difference shown", "helps")
 
 
@@ -101,7 +106,9 @@ def make_comparison(tmp_path):
                     "gain": gain(g),
                     "verdict": v,
                     "per_class": {str(i): 0.5 + 0.1 * i for i in ids},
+                    "per_class_gain": {"4": CLASS_GAINS[a]} if a in CLASS_GAINS else {},
                     "seconds": 12.34,
+                    "peak_memory_gb": 0.756,
                 }
                 for a, g, v in zip(ARMS, GAINS, VERDICTS, strict=True)
             },
@@ -226,7 +233,7 @@ def test_tables_show_arms_and_units(make_comparison):
         "cows &lt;brown&gt;",
         "+1.1 to +5.2",
         '<td class="n">83.1</td><td class="n">70.0</td>',
-        '<td class="hurts">hurts</td><td class="n">12.3</td>',
+        '<td class="hurts">hurts</td><td class="n">12.3</td><td class="n">0.76</td>',
         '<td class="cell hurts">-2.1<small>-3.0 to -1.2</small></td>',
         '<td class="cell helps">+4.1<small>+2.1 to +6.2</small></td>',
         "50 % real, 50 % synthetic, standard augmentation, loss weight 0.3 off the real items",
@@ -291,7 +298,11 @@ def test_chart_lists_the_arms_in_order_and_a_dot_per_unit(make_comparison):
 
 def test_several_classes_get_a_table(make_comparison):
     html = page(make_comparison(ids=(0, 3, 4)))
-    assert '<tr><td>class_4</td><td class="n">90.0</td>' in html
+    row = re.search(r"<tr><td>class_4</td>(.*?)</tr>", html)[1]
+    plain = '<td class="cell ">90.0<small></small></td>'
+    helped = '<td class="cell helps">90.0<small>+4.0 (+1.0 to +7.0)</small></td>'
+    once = '<td class="cell ">90.0<small>+2.0</small></td>'
+    assert row == plain + helped + once + plain  # the last was not tested together with standard
 
 
 def test_classes_that_no_arm_has_learned_are_named(make_comparison):
@@ -308,6 +319,22 @@ def test_classes_that_no_arm_has_learned_are_named(make_comparison):
     assert said in html
     assert line(0.01, 0.06)[0] == ""
     assert not unlearned_line(read_comparison(make_comparison(ids=(0, 1), pictures=False)))
+
+
+def test_images_of_a_single_unit_get_a_table(make_comparison):
+    def line(name, mean, low, high):
+        return {"id": name, "gain": {"mean": mean, "low": low, "high": high}}
+
+    ranked = {"tested": 31, "better": 20, "worse": 10}
+    ranked |= {"worst": [line("<7>", -0.1, -0.2, -0.05)], "best": [line("9", 0.1, None, None)]}
+    html = page(make_comparison(("own",), images={"synthetic": ranked}))
+    row = re.search(r'id="images">.*<tr><td>synthetic</td>(.*?)</tr>', html, re.S)[1]
+    assert row == (
+        '<td class="n">20 of 31</td><td class="n">10</td>'
+        '<td><div>&lt;7&gt; <b class="hurts">-10.0</b> <small class="soft">-20.0 to -5.0</small>'
+        '</div></td><td><div>9 <b class="">+10.0</b></div></td>'
+    )
+    assert 'id="images"' not in page(make_comparison(("own",)))
 
 
 def test_groups_of_classes_get_a_table_with_their_gains(make_comparison):
