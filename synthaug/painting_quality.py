@@ -167,6 +167,7 @@ def build_judge(pairs: Sequence[Sample], classes: ClassMap, *, seed: int = 0) ->
 
 def _check(painter: MapGenerator, samples: Sequence[Sample]) -> None:
     known = {files.sha256_bytes(pair.image.tobytes()) for pair in painter.pairs}
+    known |= set(painter.manifest.get("learned_from", ()))
     seen = [s.id for s in samples if files.sha256_bytes(s.image.tobytes()) in known]
     if seen:
         raise InputError(

@@ -171,16 +171,9 @@ def compare_units(
     """
     out = Path(out)
     notes: list[str] = []
-    lacking = {"synthetic": "no bank given"} if bank is None else {}
-    if compose is None and "copy-paste" in needed_kinds(config):  # sizes take a look at all images
-        uneven = next((unit for unit in units if len(set(unit.sizes)) > 1), None)
-        if uneven is not None:
-            lacking["copy-paste"] = f"the training images of {uneven.name} differ in size"
-    if lacking and config.arms == CompareConfig().arms:
-        kept = tuple(arm for arm in config.arms if not lacking.keys() & set(ARMS[arm].needs))
-        without = " or ".join(lacking)
-        why = "; ".join(lacking.values())
-        notes = [f"{why}: arms without {without} items alone ({', '.join(kept)})"]
+    if bank is None and config.arms == CompareConfig().arms:
+        kept = tuple(arm for arm in config.arms if "synthetic" not in ARMS[arm].needs)
+        notes = [f"no bank given: arms without synthetic items alone ({', '.join(kept)})"]
         config = replace(config, arms=kept)
     kinds = needed_kinds(config)
     given = {"synthetic": bank, "copy-paste": compose}
@@ -193,11 +186,6 @@ def compare_units(
     names = (*config.arms, config.baseline)
     if bank is None and any("synthetic" in ARMS[name].needs for name in names):
         raise InputError("an arm needs synthetic items: name their bank, or leave the arm out")
-    if "copy-paste" in lacking and any("copy-paste" in ARMS[name].needs for name in names):
-        raise InputError(
-            f"an arm needs copy-paste items, but {lacking['copy-paste']}: bring them to one size, "
-            "or leave the arm out"
-        )
     found = {
         unit.name: {
             kind: _of_unit(path, unit, len(units))
@@ -217,7 +205,7 @@ def compare_units(
         stages = UnitSources(out / "sources" / unit.name, unit, unit.name, progress, say)
         return {**found[unit.name], "copy-paste": stages.composed(FitConfig())}
 
-    composing = "copy-paste" in kinds and compose is None and "copy-paste" not in lacking
+    composing = "copy-paste" in kinds and compose is None
     parents = _parents(units, out / "parents", config, progress, say)
     return _compare_and_report(
         units, out, config, sources if composing else found, parents, reproduce, progress, say

@@ -48,6 +48,7 @@ class Painter(MapGenerator):
 
     def __init__(self, render, pairs) -> None:
         self.path, self.pairs, self.classes = Path("painter"), pairs, CLASSES
+        self.manifest = {}
         self.render = render
 
 

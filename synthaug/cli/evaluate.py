@@ -81,13 +81,14 @@ def _evaluate_painter(
     from synthaug.errors import InputError
     from synthaug.map_generator import MapGenerator
     from synthaug.painting_quality import evaluate_painter
-    from synthaug.training_pairs import read_training_pairs
+    from synthaug.training_pairs import read_training_pairs, require_one_size
 
     if images is None or masks is None:
         raise InputError("a painter is measured on held-out pairs: give both --images and --masks")
     painter = MapGenerator(folder, accelerator="auto")
     ids = sorted({*painter.manifest["config"].get("ignore", ()), *ignore})
     pairs = read_training_pairs(None, None, images, masks, ids)
+    require_one_size(pairs, f"bring all images of {images} to one size")
     return evaluate_painter(painter, pairs, **settings)
 
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from synthaug import seeding
 from synthaug.errors import InputError
-from synthaug.mixing.source import resized
 from synthaug.mixing.standard import SCALES, WIDE_SCALES, standard_augmentation
-from synthaug.sample import Sample
+from synthaug.sample import Sample, resized
 from synthaug.segmenters.contract import Item
 
 KINDS = ("real", "copy-paste", "synthetic")
