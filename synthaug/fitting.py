@@ -131,7 +131,7 @@ def fit(
                 remedy = f"add --resize, or bring all images of {images} to one size"
                 require_one_size(pairs, remedy)
             elif image is not None:
-                raise InputError("one image has one size: leave out resize, or give --images DIR")
+                raise InputError("one image has one size: leave --resize out, or give --images DIR")
             else:
                 originals, told = bring_to_usual_size(pairs, config.resize)
                 told += "; "

@@ -37,7 +37,7 @@ CROPS_FILE = "crops.npy"
 KEPT_CROPS = 16
 """Squares that a fit's folder holds as pictures, too."""
 MOST_STRETCH = 1.5
-"""Ratio of two shapes, height over width, up to which one picture is stretched to the other's."""
+"""How many times one side of a cropped picture may be stretched against the other."""
 
 
 def read_training_pairs(
@@ -93,8 +93,8 @@ def bring_to_usual_size(pairs: list[Sample], how: Resize) -> tuple[list[str], st
 
     Args:
         pairs: replaced one by one, so that large photographs are not held twice.
-        how: ``stretch``; or ``crop`` those first whose shape differs from the usual one by more
-            than `MOST_STRETCH`, to the part of the usual shape that shows most of their objects.
+        how: ``stretch``; or ``crop`` those first that would be stretched by more than
+            `MOST_STRETCH`, to the part that shows most of their objects.
 
     Returns:
         SHA-256 of the pixels that each resized picture had before, and words on what was done.
@@ -106,19 +106,17 @@ def bring_to_usual_size(pairs: list[Sample], how: Resize) -> tuple[list[str], st
         if pair.size == size:
             continue
         originals.append(files.sha256_bytes(pair.image.tobytes()))
-        shaped = _of_shape(pair, size[0] / size[1], background) if how == "crop" else pair
-        cropped += shaped is not pair
-        pairs[number] = resized(shaped, *size)
+        part = _near_shape(pair, size[0] / size[1], background) if how == "crop" else pair
+        cropped += part.size != pair.size
+        pairs[number] = resized(part, *size)
     words = f"{len(originals)} of {len(pairs)} images resized to {size[1]}x{size[0]} px"
-    return originals, words + (f", {cropped} of them cropped to that shape" if cropped else "")
+    return originals, words + (f", {cropped} of them cropped first" if cropped else "")
 
 
-def _of_shape(pair: Sample, aspect: float, background: int) -> Sample:
-    """The pair itself, or, if its height / width is far from ``aspect``, a part with that."""
-    height, width = pair.size
-    if 1 / MOST_STRETCH <= height / width / aspect <= MOST_STRETCH:
-        return pair
-    tall, wide = size_within(pair.size, aspect)
+def _near_shape(pair: Sample, aspect: float, background: int) -> Sample:
+    """The largest part of a pair whose height / width is near enough to ``aspect``."""
+    own = pair.size[0] / pair.size[1]
+    tall, wide = size_within(pair.size, np.clip(own, aspect / MOST_STRETCH, aspect * MOST_STRETCH))
     objects = (pair.mask != background) & (pair.mask != IGNORE_ID)
     top, left = _fullest(objects.sum(1), tall), _fullest(objects.sum(0), wide)
     part = np.s_[top : top + tall, left : left + wide]

@@ -78,7 +78,7 @@ def fit_command(
         bool,
         typer.Option(
             "--resize",
-            help="Bring images of several sizes to the usual one, cropped if of much other shape.",
+            help="Bring images of several sizes to the usual one; much other shapes are cropped.",
         ),
     ] = False,
     names: options.Names = None,

@@ -49,8 +49,8 @@ class FitConfig:
         flip: mirror images of the pair are plausible and may be learned from.
         ignore: ids in the masks that stand for "not labelled".
         resize: bring pictures of several sizes to their median height and width: ``stretch``, or
-            ``crop`` those first whose shape differs much from it, around their objects; None: all
-            have one size.
+            ``crop`` those first, around their objects, that would be stretched by more than half;
+            None: all have one size.
         names: of the masks' ids, a list, text or file as `synthaug.formats.names.read_names` takes
             them; without, they are ``class_ID``.
         plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
