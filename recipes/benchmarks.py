@@ -62,9 +62,9 @@ from synthaug.gain.comparing import compare
 from synthaug.gain.hardware import hardware, peak_resident_gb
 from synthaug.generation import generate, load_generator
 from synthaug.mixing import SynthAugment, seed_worker
-from synthaug.mixing.source import resized
 from synthaug.quality.features import Lite0Features, split_batches
 from synthaug.quality.frechet import SifidReference
+from synthaug.sample import resized
 from synthaug.weights import efficientnet_lite0_state
 
 HEIGHT, WIDTH, CROP_PX, BATCH, WORKERS = 240, 427, 256, 8, 2

@@ -17,11 +17,11 @@ from synthaug.bank import Bank
 from synthaug.errors import InputError
 from synthaug.filtering import Yardstick, in_batches, to_tensor
 from synthaug.mixing import standard_augmentation
-from synthaug.mixing.source import resized, working_size
+from synthaug.mixing.source import working_size
 from synthaug.quality.features import Network, load_feature_net
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, mean_iou
 from synthaug.quality.perceptual import Diversity
-from synthaug.sample import ClassMap, Sample
+from synthaug.sample import ClassMap, Sample, resized
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters.contract import Item
 from synthaug.segmenters.semantic import build_segmenter, default_device, optimise, predict

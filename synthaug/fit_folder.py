@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -231,10 +231,14 @@ def manifest_header(
     first: Sample,
     config: dict[str, Any],
     precision: str,
+    originals: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Collect what a generator's manifest says before there are weights."""
+    """Collect what a generator's manifest says before there are weights.
+
+    ``originals``: SHA-256 of the pixels of pictures that pairs were resized from.
+    """
     others = [Path(config[key]) for key in ("objects", "source") if config[key] is not None]
-    behind = sorted(set[str]().union(*map(pictures_behind, others)))
+    behind = sorted(set(originals).union(*map(pictures_behind, others)))
     return {
         "format": GENERATOR_FORMAT,
         "gan": gan,
@@ -258,6 +262,7 @@ def write_composition(
     *,
     overwrite: bool,
     progress: Callable[[int, int], None] | None,
+    originals: Iterable[str] = (),
 ) -> str:
     """Write the folder of the preset ``compose``; it appears when all of it is written.
 
@@ -268,6 +273,7 @@ def write_composition(
         config: seed, flip and the options of ``compose``.
         overwrite: replace an earlier output.
         progress: called with (pairs done, P).
+        originals: see `manifest_header`.
 
     Returns:
         Words on what was found.
@@ -302,7 +308,9 @@ def write_composition(
             cutouts += generated
             if config.background_share > 0:
                 backgrounds += generated_backgrounds(bank, classes)
-        header = manifest_header(gan, classes, lines, pairs[0], asdict(config), "32-true")
+        header = manifest_header(
+            gan, classes, lines, pairs[0], asdict(config), "32-true", originals
+        )
         digest = write_parts(staging, backgrounds, cutouts)
         parts = {"snapshot": PARTS, "snapshot_sha256": digest}
         files.write_json(staging / "manifest.json", {**header, **parts})
@@ -319,6 +327,7 @@ def write_patches(
     config: FitConfig,
     *,
     overwrite: bool,
+    originals: Iterable[str] = (),
 ) -> None:
     """Write the folder of the preset ``patch``; it appears when all of it is written.
 
@@ -328,6 +337,7 @@ def write_patches(
         classes: their classes; None for pictures without masks.
         config: seed and flip.
         overwrite: replace an earlier output.
+        originals: see `manifest_header`.
 
     Raises:
         InputError: an output folder in use, a full disk (nothing is left behind), or pairs too
@@ -336,7 +346,9 @@ def write_patches(
     gan = {"name": "patch", "flip": config.flip}
     with files.new_directory(path, overwrite=overwrite) as staging:
         lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
-        header = manifest_header(gan, classes, lines, pairs[0], asdict(config), "32-true")
+        header = manifest_header(
+            gan, classes, lines, pairs[0], asdict(config), "32-true", originals
+        )
         settings = write_settings(staging, {**gan, "seed": config.seed, "pairs": lines})
         files.write_json(staging / "manifest.json", {**header, **settings})
         seeds = [derive_seed(config.seed, "grid", index) for index in range(GRID_SAMPLES)]

@@ -33,12 +33,14 @@ from synthaug.seeding import derive_seed, torch_seeded
 from synthaug.training import TrainingState, train
 from synthaug.training_pairs import (
     KEPT_CROPS,
+    bring_to_usual_size,
     class_folders,
     keep_crops,
     kept_pairs,
     read_class_crops,
     read_square_crops,
     read_training_pairs,
+    require_one_size,
     training_tensors,
 )
 
@@ -87,8 +89,9 @@ def fit(
         image: photograph, 8 bits, grey or colour, from 32 px a side.
         mask: its index PNG; without masks the generator learns pictures alone (SIV-GAN).
         out: folder to write; see `synthaug.fit_folder`.
-        images: folder of photographs, instead of ``image``; of any sizes where transgan, or
-            stylegan2 or biggan without a source, learns; biggan takes sub-folders as classes.
+        images: folder of photographs, instead of ``image``; of any sizes with ``config.resize``,
+            and where transgan, or stylegan2 or biggan without a source, learns; biggan takes
+            sub-folders as classes.
         masks: folder of their masks, same file stems.
         objects: bank whose clean objects the preset ``compose`` pastes too.
         resume: go on from the checkpoint in ``out``, with the settings and pairs kept there.
@@ -109,7 +112,7 @@ def fit(
             raise InputError(f"{name} is a {type(given).__name__}: give the path to read it from")
     if config is not None and not isinstance(config, FitConfig):
         raise InputError(f"config is a {type(config).__name__}: give a synthaug.config.FitConfig")
-    target = FitFolder(out)
+    target, originals, told = FitFolder(out), list[str](), ""
     if resume:
         if any(given is not None for given in (image, mask, images, masks, objects)):
             raise InputError(f"a resumed fit has its pictures in {out}: name no others beside it")
@@ -129,6 +132,14 @@ def fit(
             pairs, kinds = _squares(images, mask or masks, config)
         else:
             pairs, white = read_training_pairs(image, mask, images, masks, config.ignore)
+            if config.resize is None:
+                remedy = f"add --resize, or bring all images of {images} to one size"
+                require_one_size(pairs, remedy)
+            elif image is not None:
+                raise InputError("one image has one size: leave --resize out, or give --images DIR")
+            else:
+                originals, told = bring_to_usual_size(pairs, config.resize)
+                told += "; "
     classes = None
     labelled = any((pair.mask != IGNORE_ID).any() for pair in pairs)
     if labelled or mask is not None or masks is not None:
@@ -140,10 +151,13 @@ def fit(
             raise InputError("names are those of the masks' ids: give masks, or leave them out")
         classes = classes.named(read_names(config.names))
     if config.preset == "compose":
-        return _compose(target.path, pairs, classes, config, overwrite, progress, echo)
+        words = _compose(target.path, pairs, classes, config, overwrite, progress, originals)
+        echo(f"{told}preset compose: as asked; {words}")
+        return target.path
     if config.preset == "patch":
-        write_patches(target.path, pairs, classes, config, overwrite=overwrite)
-        echo(f"preset patch: as asked; the patches of {len(pairs)} pair(s), nothing to train")
+        write_patches(target.path, pairs, classes, config, overwrite=overwrite, originals=originals)
+        patches = f"the patches of {len(pairs)} pair(s), nothing to train"
+        echo(f"{told}preset patch: as asked; {patches}")
         return target.path
     planned = config
     if resume and config.source is not None:
@@ -178,7 +192,7 @@ def fit(
             if config.source is not None:
                 settings["source"] = str(Path(config.source).resolve())
             manifest = manifest_header(
-                plan.gan, classes, lines, pairs[0], settings, engine.precision
+                plan.gan, classes, lines, pairs[0], settings, engine.precision, originals
             )
             if _from_nothing(config):
                 manifest |= keep_crops(target.path, pairs)
@@ -188,9 +202,9 @@ def fit(
             if white:
                 manifest["white_is_object"] = True
         steps = plan.loop.iterations
-        told = f", {_described(classes)}" if classes and not resume else ""
+        shown = f", {_described(classes)}" if classes and not resume else ""
         size = f"{plan.size[1]}x{plan.size[0]} px"
-        echo(f"{plan.why}; {size}, {steps} step{'s' * (steps > 1)}{told}")
+        echo(f"{told}{plan.why}; {size}, {steps} step{'s' * (steps > 1)}{shown}")
         run = Run(target, manifest, pairs, classes, plan, config, resume)
         interrupted = engine.launch(_run, run, report)
     if interrupted:
@@ -241,8 +255,9 @@ def _compose(
     config: FitConfig,
     overwrite: bool,
     progress: Callable[[Progress], None] | None,
-    echo: Callable[[str], object],
-) -> Path:
+    originals: list[str],
+) -> str:
+    """Write a composition; returns words on it."""
     if classes is None:
         raise InputError("the preset compose moves labelled objects: give masks, or use fast")
     if config.background_share > 0 and config.objects is None:
@@ -254,9 +269,16 @@ def _compose(
             left = (time.monotonic() - start) / done * (total - done)
             progress(Progress(done, total, left, ""))
 
-    words = write_composition(out, pairs, classes, config, overwrite=overwrite, progress=report)
-    echo(f"preset compose: as asked; {words}, {_described(classes)}")
-    return out
+    words = write_composition(
+        out,
+        pairs,
+        classes,
+        config,
+        overwrite=overwrite,
+        progress=report,
+        originals=originals,
+    )
+    return f"{words}, {_described(classes)}"
 
 
 def _run(engine: Engine, run: Run, progress: Callable[[Progress], None] | None) -> bool:

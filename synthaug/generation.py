@@ -26,7 +26,7 @@ from synthaug.generator_folder import GeneratorFolder
 from synthaug.layouts import Kind, Layouts, Objects, Outline
 from synthaug.map_generator import MapGenerator
 from synthaug.rendering import PatchGenerator, PatchRenderer
-from synthaug.sample import Sample, ignore_table
+from synthaug.sample import Sample, ignore_table, size_within
 from synthaug.seeding import derive_seed
 
 RENDERED_TOGETHER = 8
@@ -308,7 +308,7 @@ def _layouts_at(
 def _cropped(mask: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
     """The middle of a mask with height / width near ``aspect``."""
     height, width = mask.shape
-    tall, wide = min(height, round(width * aspect)), min(width, round(height / aspect))
+    tall, wide = size_within((height, width), aspect)
     top, left = (height - tall) // 2, (width - wide) // 2
     return mask[top : top + tall, left : left + wide]
 

@@ -169,7 +169,7 @@ def _check(painter: MapGenerator, samples: Sequence[Sample], noises: int) -> Non
             f"diversity is measured between pictures of one map: {noises} per map are too few, "
             "take 2 or more"
         )
-    refuse_seen(painter.path, painter.pairs, samples)
+    refuse_seen(painter, painter.pairs, samples)
     if not painter.pairs and len(samples) < LEAST_IMAGES:
         raise InputError(f"{len(samples)} held-out pictures: give at least {LEAST_IMAGES}")
     if painter.pairs and min(len(samples), len(painter.pairs)) < LEAST_IMAGES:

@@ -37,6 +37,7 @@ from synthaug.training_pairs import (
     read_class_crops,
     read_square_crops,
     read_training_pairs,
+    require_one_size,
 )
 
 SAMPLES, STRIPS, STRIP = 512, 32, 9
@@ -110,6 +111,7 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
             return read_class_crops(classes, height, seed)
         return read_square_crops(images, height, seed)
     held_out, _ = read_training_pairs(None, None, images, None)
+    require_one_size(held_out, f"bring all images of {images} to one size")
     found = held_out[0].size
     if found != generator.size:
         raise InputError(
@@ -161,7 +163,7 @@ def evaluate_pictures(
             was fitted to, or missing weights.
     """
     training = kept_pairs(generator.path, generator.manifest)
-    refuse_seen(generator.path, training, held_out)
+    refuse_seen(generator, training, held_out)
     if len(held_out) < LEAST_IMAGES:
         raise InputError(f"{len(held_out)} held-out pictures: give at least {LEAST_IMAGES}")
     net = net or load_feature_net(network, weights)
@@ -219,11 +221,13 @@ def distances(
     }
 
 
-def refuse_seen(path: Path, training: Iterable[Sample], held_out: Sequence[Sample]) -> None:
+def refuse_seen(
+    generator: Generator, training: Iterable[Sample], held_out: Sequence[Sample]
+) -> None:
     """Refuse held-out pictures that are among the training pictures, pixel by pixel.
 
     Args:
-        path: folder of the generator, for the error line.
+        generator: whose manifest also lists what is behind its source, and resized pictures.
         training: what it was fitted to.
         held_out: what it is measured on.
 
@@ -231,10 +235,11 @@ def refuse_seen(path: Path, training: Iterable[Sample], held_out: Sequence[Sampl
         InputError: some are.
     """
     known = {files.sha256_bytes(pair.image.tobytes()) for pair in training}
+    known |= set(generator.manifest.get("learned_from", ()))
     seen = [s.id for s in held_out if files.sha256_bytes(s.image.tobytes()) in known]
     if seen:
         raise InputError(
-            f"{path} was fitted to {len(seen)} of the {len(held_out)} held-out pictures, "
+            f"{generator.path} was fitted to {len(seen)} of the {len(held_out)} held-out pictures, "
             f"{seen[0]} first: name others, that it has not seen"
         )
 

@@ -171,17 +171,10 @@ def compare_units(
     """
     out = Path(out)
     notes: list[str] = []
-    lacking = {"synthetic": "no bank given"} if bank is None else {}
-    if compose is None and "copy-paste" in needed_kinds(config):  # sizes take a look at all images
-        uneven = next((unit for unit in units if len(set(unit.sizes)) > 1), None)
-        if uneven is not None:
-            lacking["copy-paste"] = f"the training images of {uneven.name} differ in size"
-    if lacking and config.arms == CompareConfig().arms:
+    if bank is None and config.arms == CompareConfig().arms:
         arms = _arms(config)[:-1]
-        kept = tuple(arm.name for arm in arms if not lacking.keys() & set(arm.needs))
-        without = " or ".join(lacking)
-        why = "; ".join(lacking.values())
-        notes = [f"{why}: arms without {without} items alone ({', '.join(kept)})"]
+        kept = tuple(arm.name for arm in arms if "synthetic" not in arm.needs)
+        notes = [f"no bank given: arms without synthetic items alone ({', '.join(kept)})"]
         config = replace(config, arms=kept)
     kinds = needed_kinds(config)
     given = {"synthetic": bank, "copy-paste": compose}
@@ -194,11 +187,6 @@ def compare_units(
     needed = {kind for arm in _arms(config) for kind in arm.needs}
     if bank is None and "synthetic" in needed:
         raise InputError("an arm needs synthetic items: name their bank, or leave the arm out")
-    if "copy-paste" in lacking and "copy-paste" in needed:
-        raise InputError(
-            f"an arm needs copy-paste items, but {lacking['copy-paste']}: bring them to one size, "
-            "or leave the arm out"
-        )
     found = {
         unit.name: {
             kind: _of_unit(path, unit, len(units))
@@ -218,7 +206,7 @@ def compare_units(
         stages = UnitSources(out / "sources" / unit.name, unit, unit.name, progress, say)
         return {**found[unit.name], "copy-paste": stages.composed(FitConfig())}
 
-    composing = "copy-paste" in kinds and compose is None and "copy-paste" not in lacking
+    composing = "copy-paste" in kinds and compose is None
     parents = _parents(units, out / "parents", config, progress, say)
     return _compare_and_report(
         units, out, config, sources if composing else found, parents, reproduce, progress, say

@@ -109,6 +109,23 @@ def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
+def resized(sample: Sample, height: int, width: int) -> Sample:
+    """Stretch a pair to a size in pixels.
+
+    The image is averaged over areas when it shrinks and bilinear otherwise; the mask takes the
+    nearest label, with pixel centres aligned to the image's.
+    """
+    size = height, width
+    image, mask = resize_image(sample.image, size), resize_mask(sample.mask, size)
+    return replace(sample, image=image, mask=mask)
+
+
+def size_within(size: tuple[int, int], aspect: float) -> tuple[int, int]:
+    """Return the largest (height, width) within ``size``, px, whose ratio is near ``aspect``."""
+    height, width = size
+    return min(height, round(width * aspect)), min(width, round(height / aspect))
+
+
 def usual_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """Return the median height and width of (height, width) in pixels, rounded."""
     height, width = np.median(list(sizes), axis=0)

@@ -24,7 +24,7 @@ from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path
 
 _LATER_OPTIONS = (
-    *("generator", "ignore", "plugins", "ablate"),
+    *("generator", "ignore", "plugins", "ablate", "resize"),
     *("source", "adaptation", "smoothness", "joint_masks"),
 )
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
@@ -35,7 +35,8 @@ class UnitSources:
 
     Args:
         path: the unit's folder.
-        unit: its training pairs are all that is used.
+        unit: its training pairs are all that is used; those of several sizes are stretched to the
+            usual one, as segmenters' training does, unless ``fit.resize`` says to crop.
         head: begins every line to ``echo``.
         progress: called within stages.
         echo: takes a line per stage.
@@ -134,6 +135,7 @@ class UnitSources:
         config = replace(
             FitConfig(preset="compose"),
             seed=fitting.seed,
+            resize=fitting.resize,
             flip=fitting.flip,
             shift=fitting.shift,
             enlarge=fitting.enlarge,
@@ -153,7 +155,9 @@ class UnitSources:
 
     def _fitted(self, stage: str, config: FitConfig, objects_key: str = "") -> str:
         target = self.path / stage
-        config = replace(config, names=self._names)
+        uneven = len(set(self.unit.sizes)) > 1
+        resize = (config.resize or "stretch") if uneven else None
+        config = replace(config, names=self._names, resize=resize)
 
         def make(started: bool) -> None:
             resume = started and (target / CHECKPOINT).is_file()

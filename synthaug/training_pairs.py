@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthaug import files
+from synthaug.config.fit import Resize
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.generator_folder import read_verified
-from synthaug.sample import IGNORE_ID, ClassMap, Sample, meaning_table
+from synthaug.sample import (
+    IGNORE_ID,
+    ClassMap,
+    Sample,
+    meaning_table,
+    resized,
+    size_within,
+    usual_size,
+)
 from synthaug.seeding import numpy_stream
 
 CROPS = 2000
@@ -27,6 +36,8 @@ CROPS = 2000
 CROPS_FILE = "crops.npy"
 KEPT_CROPS = 16
 """Squares that a fit's folder holds as pictures, too."""
+MOST_STRETCH = 1.5
+"""How many times one side of a cropped picture may be stretched against the other."""
 
 
 def read_training_pairs(
@@ -40,7 +51,8 @@ def read_training_pairs(
 ) -> tuple[list[Sample], bool]:
     """Read what to learn from; pictures without masks, and pixels of ignored ids, get 255.
 
-    Where all masks together hold 0 and 255 alone, 255 is the object and becomes 1.
+    Where all masks together hold 0 and 255 alone, 255 is the object and becomes 1. Pairs may
+    differ in size.
 
     Args:
         image: a photograph.
@@ -54,7 +66,7 @@ def read_training_pairs(
         The pairs, and whether 255 was the object.
 
     Raises:
-        InputError: nothing or too much is named, a file is unusable, or the sizes differ.
+        InputError: nothing or too much is named, or a file is unusable.
 
     Warns:
         UserWarning: some masks hold 0 and 255 alone, and others do not.
@@ -72,16 +84,67 @@ def read_training_pairs(
         pairs = folder.read_pairs(images, masks)
     else:
         pairs = [_unlabelled(path) for path in folder.list_images(images)]
-    for pair in pairs:
-        if pair.size != pairs[0].size:
-            raise InputError(
-                f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
-                f"{pairs[0].size[1]}x{pairs[0].size[0]}: bring all images of {images} to one size"
-            )
     if masks is None:
         return _of_one_colour(pairs), False
     pairs, white = _relabelled(pairs, ignore, white)
     return _of_one_colour(pairs), white
+
+
+def require_one_size(pairs: Sequence[Sample], remedy: str) -> None:
+    """Refuse pairs of several sizes.
+
+    Raises:
+        InputError: the line ends with the remedy.
+    """
+    for pair in pairs:
+        if pair.size != pairs[0].size:
+            raise InputError(
+                f"image {pair.id} is {pair.size[1]}x{pair.size[0]} px but {pairs[0].id} is "
+                f"{pairs[0].size[1]}x{pairs[0].size[0]}: {remedy}"
+            )
+
+
+def bring_to_usual_size(pairs: list[Sample], how: Resize) -> tuple[list[str], str]:
+    """Resize pairs to their `usual_size`.
+
+    Args:
+        pairs: replaced one by one, so that large photographs are not held twice.
+        how: ``stretch``; or ``crop`` those first that would be stretched by more than
+            `MOST_STRETCH`, to the part that shows most of their objects.
+
+    Returns:
+        SHA-256 of the pixels that each resized picture had before, and words on what was done.
+    """
+    size = usual_size(pair.size for pair in pairs)
+    background = min(int(pair.mask.min()) for pair in pairs)
+    originals, cropped = [], 0
+    for number, pair in enumerate(pairs):
+        if pair.size == size:
+            continue
+        originals.append(files.sha256_bytes(pair.image.tobytes()))
+        part = _near_shape(pair, size[0] / size[1], background) if how == "crop" else pair
+        cropped += part.size != pair.size
+        pairs[number] = resized(part, *size)
+    words = f"{len(originals)} of {len(pairs)} images resized to {size[1]}x{size[0]} px"
+    return originals, words + (f", {cropped} of them cropped first" if cropped else "")
+
+
+def _near_shape(pair: Sample, aspect: float, background: int) -> Sample:
+    """The largest part of a pair whose height / width is near enough to ``aspect``."""
+    own = pair.size[0] / pair.size[1]
+    tall, wide = size_within(pair.size, np.clip(own, aspect / MOST_STRETCH, aspect * MOST_STRETCH))
+    objects = (pair.mask != background) & (pair.mask != IGNORE_ID)
+    top, left = _fullest(objects.sum(1), tall), _fullest(objects.sum(0), wide)
+    part = np.s_[top : top + tall, left : left + wide]
+    return replace(pair, image=pair.image[part], mask=pair.mask[part])
+
+
+def _fullest(counts: NDArray[np.integer], length: int) -> int:
+    """Where ``length`` neighbours among counts (L,) begin whose sum is largest, near the middle."""
+    before = np.concatenate([[0], np.cumsum(counts)])
+    sums = before[length:] - before[:-length]
+    best = np.flatnonzero(sums == sums.max())
+    return int(best[np.abs(2 * best - (len(sums) - 1)).argmin()])
 
 
 def _of_one_colour(samples: Sequence[Sample]) -> list[Sample]:

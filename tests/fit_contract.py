@@ -190,6 +190,8 @@ class PicturesContract:
             self.pretrain(many, out, preset="compose")
         with pytest.raises(InputError, match=r"32.*, not 48"):
             self.pretrain(many, out, max_size=48)
+        with pytest.raises(InputError, match="takes images of any sizes: leave --resize out"):
+            self.pretrain(many, out, resize="crop")
         assert not out.exists()
 
 
@@ -298,6 +300,10 @@ class AdaptationContract(PicturesContract):
         assert weights(source)
         with pytest.raises(InputError, match=r"bring all images of .* to one size"):
             self.adapt(tmp_path / "sizes", source, sizes=((48, 64), (64, 48)))
+        sizes = ((48, 64), (48, 64), (96, 120))
+        adapted, lines = self.adapt(tmp_path / "resized", source, sizes=sizes, resize="crop")
+        assert lines[0].startswith("1 of 3 images resized to 64x48 px; ")
+        assert load_generator(adapted).sample(0).size == (48, 64)
         with pytest.raises(InputError, match="go with --generator stylegan2"):
             self.adapt(tmp_path, source, generator="osmis")
         with pytest.raises(InputError, match="or a source to adapt"):

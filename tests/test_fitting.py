@@ -280,9 +280,50 @@ def test_pictures_of_two_sizes_are_refused(tmp_path):
     write_pair(tmp_path, name="a")
     write_pair(tmp_path, (50, 64), name="b")
     folders = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
-    with pytest.raises(InputError, match="image b is 64x50 px but a is 64x48"):
+    with pytest.raises(InputError, match="image b is 64x50 px but a is 64x48: add --resize, or"):
         fit(out=tmp_path / "out", config=QUICK, **folders)
     assert not (tmp_path / "out").exists()
+
+
+def resizing(folder, out, **options):
+    folders = {"images": folder / "images", "masks": folder / "masks"}
+    config = dataclasses.replace(QUICK, resize="crop")
+    return fit(out=folder / out, config=config, **folders, **{"echo": lambda line: None} | options)
+
+
+def test_pictures_of_several_sizes_are_resized_if_asked(tmp_path):
+    write_pair(tmp_path, name="a")
+    large, _ = write_pair(tmp_path, (90, 130), name="b")
+    write_pair(tmp_path, name="c")
+    lines = []
+    out = resizing(tmp_path, "out", echo=lines.append)
+    assert lines[0].startswith("1 of 3 images resized to 64x48 px; preset fast")
+    generator = load_generator(out)
+    assert [pair.size for pair in generator.pairs] == [(48, 64)] * 3
+    assert set(np.unique(generator.pairs[1].mask)) == {0, 1}
+    assert generator.sample(0).size == (48, 64)
+    original = files.sha256_bytes(np.asarray(Image.open(large)).tobytes())
+    assert generator.manifest["learned_from"] == [original]
+
+    def interrupt(progress):
+        if progress.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        resizing(tmp_path, "again", progress=interrupt)
+    again = fit(out=tmp_path / "again", resume=True, echo=lines.append)
+    assert snapshot(again) == snapshot(out)
+    assert load_generator(again).manifest["learned_from"] == [original]
+
+
+def test_resizing_leaves_pictures_of_one_size_as_they_are(whole, tmp_path):
+    pair = write_pair(tmp_path)
+    out = resizing(tmp_path, "out")
+    assert snapshot(out) == snapshot(whole)
+    assert "learned_from" not in json.loads((out / "manifest.json").read_text())
+    with pytest.raises(InputError, match="one image has one size: leave --resize out"):
+        quick(tmp_path, "one", pair=pair, resize="crop")
+    assert not (tmp_path / "one").exists()
 
 
 def test_without_a_mask_pictures_alone_are_learned(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from synthaug import files
 from synthaug.cli import app
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
@@ -48,6 +49,7 @@ class Painter(MapGenerator):
 
     def __init__(self, render, pairs) -> None:
         self.path, self.pairs, self.classes = Path("painter"), pairs, CLASSES
+        self.manifest = {}
         self.render = render
 
 
@@ -129,6 +131,10 @@ def test_unusable_pictures_are_refused():
         evaluate_painter(painter, HELD_OUT[:3])
     with pytest.raises(InputError, match="fitted to 2 of the 10 held-out pictures, 0-3 first"):
         evaluate_painter(painter, [*HELD_OUT, TRAINING[3], TRAINING[5]])
+    resized = Painter(noise, TRAINING)
+    resized.manifest = {"learned_from": [files.sha256_bytes(HELD_OUT[2].image.tobytes())]}
+    with pytest.raises(InputError, match="fitted to 1 of the 8 held-out pictures, 1-2 first"):
+        evaluate_painter(resized, HELD_OUT)
     strange = Sample(HELD_OUT[0].image, np.full(SIZE, 11, np.uint8), "strange")
     with pytest.raises(InputError, match=r"mask strange holds ids \[11\] .* --ignore"):
         evaluate_painter(painter, [*HELD_OUT, strange])

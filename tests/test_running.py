@@ -9,11 +9,20 @@ import pytest
 
 from synthaug import files, sources
 from synthaug.bank import Bank
-from synthaug.config import Arm, CompareConfig, DataConfig, FitConfig, GenerateConfig, Recipe
+from synthaug.config import (
+    Arm,
+    CompareConfig,
+    DataConfig,
+    FilterConfig,
+    FitConfig,
+    GenerateConfig,
+    Recipe,
+)
 from synthaug.errors import InputError
 from synthaug.formats import folder
+from synthaug.formats.splits import Unit
 from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
-from synthaug.sample import Sample
+from synthaug.sample import ClassMap, Sample
 
 ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")
 
@@ -334,6 +343,36 @@ def test_a_recipes_composition_heeds_its_options(recipe, tmp_path):
     assert manifest["gan"]["copies"] == 1
     with pytest.raises(InputError, match=r"fit\.objects is for fit alone"):
         synthetic(shortened(replace(one, fit=replace(copies, objects="bank"))), tmp_path / "b")
+
+
+def test_images_of_several_sizes_are_stretched_to_the_usual_one(tmp_path, lines):
+    pairs = []
+    for number, size in enumerate([(40, 56), (40, 56), (40, 56), (80, 112), (40, 160)]):
+        mask = np.zeros(size, np.uint8)
+        mask[12:24, 8:20] = mask[12:24, -20:-8] = 1
+        image = np.full((*size, 3), 40 * number, np.uint8)
+        image[mask > 0] = 250
+        pairs.append(Sample(image, mask, f"{number}"))
+    unit = Unit("own", pairs, pairs[:1], ClassMap((0, 1)), "images")
+    recipe = Recipe(
+        fit=FitConfig(preset="compose"),
+        generate=GenerateConfig(n=1),
+        filter=FilterConfig(rule=None),
+    )
+
+    def made(fitting):
+        stages = sources.UnitSources(tmp_path / "out", unit, "own", None, lines.append)
+        stages.synthetic(replace(recipe, fit=replace(recipe.fit, resize=fitting)))
+        return Bank(tmp_path / "out" / "bank").pairs()
+
+    usual = "own: 2 of 5 images resized to 56x40 px"
+    assert (made(None)[4].mask[16] > 0).sum() == pytest.approx(24 * 56 / 160, abs=2)
+    assert [line for line in lines if line.startswith(f"{usual}; preset compose")]
+    lines.clear()
+    made(None)
+    assert lines == ["own: generator is there", "own: bank is there"]
+    assert (made("crop")[4].mask[16] > 0).sum() == pytest.approx(12 / 1.5, abs=1)
+    assert [line for line in lines if line.startswith(f"{usual}, 1 of them cropped first; ")]
 
 
 def test_kinds_that_the_arms_need():

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from synthaug.errors import InputError
+from synthaug.sample import Sample
 from synthaug.training_pairs import (
+    bring_to_usual_size,
     class_folders,
     read_class_crops,
     read_square_crops,
@@ -100,3 +102,50 @@ def test_a_large_class_does_not_multiply_the_others(tmp_path, monkeypatch):
     few, many = crops[::2], crops[1::2]
     assert len(few) == len(many) == 6  # 12 pictures in all
     assert sorted({int(crop.image[0, 0, 0]) // 20 for crop in many}) == [0, 1, 3, 5, 6, 8]
+
+
+def disc(size, row, column, radius=8):
+    """A pair whose image is red where its mask has id 3, and blue elsewhere."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    mask = np.where((rows - row) ** 2 + (columns - column) ** 2 < radius**2, 3, 0).astype(np.uint8)
+    image = np.where(mask[..., None] == 3, (250, 0, 0), (0, 0, 250)).astype(np.uint8)
+    return Sample(image, mask, f"{size}")
+
+
+def test_pictures_come_to_their_usual_size_with_their_masks():
+    pairs = [disc((40, 50), 20, 20), disc((40, 50), 20, 30), disc((80, 100), 30, 40, 16)]
+    given = list(pairs)
+    originals, words = bring_to_usual_size(pairs, "crop")
+    assert words == "1 of 3 images resized to 50x40 px"
+    assert len(originals) == 1
+    assert pairs[:2] == given[:2]
+    small = disc((40, 50), 14.75, 19.75)
+    assert (pairs[2].id, pairs[2].size) == (given[2].id, (40, 50))
+    assert set(np.unique(pairs[2].mask)) == {0, 3}
+    assert (pairs[2].mask != small.mask).mean() < 0.01
+    assert np.abs(pairs[2].image.astype(int) - small.image).mean() < 3
+
+
+@pytest.mark.parametrize("size", [(40, 200), (200, 50)])
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_picture_of_much_other_shape_is_cropped_around_its_object(size, place):
+    row, column = (int(side * place) if side == 200 else 20 for side in size)
+    usual = disc((40, 50), 20, 25)
+    cropped, stretched = ([usual, usual, disc(size, row, column)] for _ in range(2))
+    _, words = bring_to_usual_size(cropped, "crop")
+    assert words.endswith("resized to 50x40 px, 1 of them cropped first")
+    assert bring_to_usual_size(stretched, "stretch")[1].endswith("resized to 50x40 px")
+    for pairs, stretch in ((cropped, 1.5), (stretched, max(size) / (50 if size[1] == 200 else 40))):
+        sides = [np.ptp(found) + 1 for found in np.nonzero(pairs[2].mask)]
+        assert pairs[2].size == (40, 50)
+        assert sorted(sides) == [round(15 / stretch), 15]
+
+
+def test_without_objects_the_middle_is_kept():
+    wide = disc((40, 201), 20, 100)
+    blank = [Sample(s.image, np.full(s.size, 255, np.uint8), s.id) for s in (wide,) * 3]
+    narrow = Sample(np.zeros((40, 50, 3), np.uint8), np.full((40, 50), 255, np.uint8), "narrow")
+    pairs = [narrow, narrow, narrow, blank[0]]
+    bring_to_usual_size(pairs, "crop")
+    columns = np.nonzero(pairs[3].image[20, :, 0] > 128)[0]
+    assert columns.mean() == pytest.approx(24.5, abs=1)

@@ -130,11 +130,12 @@ def _evaluate_painter(
 ) -> None:
     from synthaug.map_generator import MapGenerator
     from synthaug.painting_quality import evaluate_painter
-    from synthaug.training_pairs import read_training_pairs
+    from synthaug.training_pairs import read_training_pairs, require_one_size
 
     assert isinstance(painter, MapGenerator)
     ids = sorted({*painter.manifest["config"].get("ignore", ()), *ignore})
     pairs, _ = read_training_pairs(None, None, images, masks, ids, white=painter.white_is_object)
+    require_one_size(pairs, f"bring all images of {images} to one size")
     steps: dict[str, Any] = {} if agreement else {"segmenter_steps": 0}
     value = evaluate_painter(painter, pairs, **settings, **steps)
     head = f"{value['samples']} held-out pictures, FID and KID by {value['network']}"

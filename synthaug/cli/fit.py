@@ -90,6 +90,13 @@ def fit_command(
     ignore: Annotated[
         list[int] | None, typer.Option(help="Id that means not labelled; repeatable.", metavar="ID")
     ] = None,
+    resize: Annotated[
+        bool,
+        typer.Option(
+            "--resize",
+            help="Bring images of several sizes to the usual one; much other shapes are cropped.",
+        ),
+    ] = False,
     names: options.Names = None,
     plugin: Annotated[
         list[str] | None,
@@ -132,6 +139,7 @@ def fit_command(
                 "max_size": max_size,
                 "flip": flip,
                 "ignore": tuple(ignore) if ignore else None,
+                "resize": "crop" if resize else None,
                 "names": names,
                 "plugins": tuple(plugin) if plugin else None,
                 "seed": seed,

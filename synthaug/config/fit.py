@@ -18,6 +18,7 @@ OF_COMPOSE = ("generated_share", "background_share", "shift", "copies")
 """Options of the preset ``compose`` alone."""
 
 
+Resize = Literal["crop", "stretch"]
 Adaptation = Literal["both", "plain", "blocks", "smoothness", "freezed", "path"]
 SMOOTH = ("both", "smoothness")
 """Adaptations with smoothness similarity."""
@@ -49,6 +50,9 @@ class FitConfig:
             processor computes it natively, and 32-true elsewhere.
         flip: mirror images of the pair are plausible and may be learned from.
         ignore: ids in the masks that stand for "not labelled".
+        resize: bring pictures of several sizes to their median height and width: ``stretch``, or
+            ``crop`` those first, around their objects, that would be stretched by more than half;
+            None: all have one size.
         names: of the masks' ids, a list, text or file as `synthaug.formats.names.read_names` takes
             them; without, they are ``class_ID``.
         plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
@@ -86,6 +90,7 @@ class FitConfig:
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     flip: bool = True
     ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
+    resize: Resize | None = None
     names: str | tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     ablate: Literal["labelmix", "balance", "noise"] | None = None

@@ -15,9 +15,8 @@ from synthaug.config.arms import ARMS as ARMS
 from synthaug.config.arms import KINDS as KINDS
 from synthaug.config.arms import Arm as Arm
 from synthaug.errors import InputError
-from synthaug.mixing.source import resized
 from synthaug.mixing.standard import SCALES, WIDE_SCALES, standard_augmentation
-from synthaug.sample import IGNORE_ID, Sample
+from synthaug.sample import IGNORE_ID, Sample, resized
 from synthaug.segmenters.contract import Item
 
 CACHE_BYTES = 256 * 2**20

@@ -19,10 +19,10 @@ from synthaug.errors import InputError
 from synthaug.mixing.arms import ARMS, Arm, ArmStream, PairSource
 from synthaug.mixing.candidates import PASTED, STANDARD, default_candidates, usual_mix
 from synthaug.mixing.folds import FoldSources
-from synthaug.mixing.source import open_source_once, resized, working_size
+from synthaug.mixing.source import open_source_once, working_size
 from synthaug.mixing.views import held_out_views
 from synthaug.quality.overlap import confusion_matrix, mean_iou
-from synthaug.sample import ClassMap, Sample, usual_size
+from synthaug.sample import ClassMap, Sample, resized, usual_size
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters import build_learner
 from synthaug.segmenters.semantic import BUNDLED_ENCODER

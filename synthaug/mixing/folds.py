@@ -12,10 +12,10 @@ import torch
 from synthaug import seeding
 from synthaug.composing.composer import Composer
 from synthaug.mixing.arms import PairSource
-from synthaug.mixing.source import LATENT_SEEDS, Source, resized, working_size
+from synthaug.mixing.source import LATENT_SEEDS, Source, working_size
 from synthaug.quality.features import image_tensor
 from synthaug.quality.perceptual import PerceptualSpace
-from synthaug.sample import Sample
+from synthaug.sample import Sample, resized
 
 MATCH_SIDE_PX = 96
 MAX_STORED = 200

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from synthaug.bank import FORMAT, Bank, read_manifest, require_masks
 from synthaug.composing import Composer
 from synthaug.errors import InputError
-from synthaug.sample import IGNORE_ID, ClassMap, Sample, resize_image, resize_mask
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
 MAX_OPEN_SOURCES = 8
 CACHE_BYTES = 64 * 2**20
@@ -227,17 +227,6 @@ def working_size(size: tuple[int, int], side_px: int) -> tuple[int, int]:
     """Scale (height, width) so that the longer side is at most ``side_px``, no side under 32."""
     scale = min(1.0, side_px / max(size))
     return max(32, round(size[0] * scale)), max(32, round(size[1] * scale))
-
-
-def resized(sample: Sample, height: int, width: int) -> Sample:
-    """Stretch a pair to a size in pixels.
-
-    The image is averaged over areas when it shrinks and bilinear otherwise; the mask takes the
-    nearest label, with pixel centres aligned to the image's.
-    """
-    size = height, width
-    image, mask = resize_image(sample.image, size), resize_mask(sample.mask, size)
-    return replace(sample, image=image, mask=mask)
 
 
 @dataclass(frozen=True, eq=False)

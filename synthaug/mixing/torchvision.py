@@ -20,9 +20,8 @@ from synthaug.mixing.source import (
     find_objects,
     objects_of,
     open_source_once,
-    resized,
 )
-from synthaug.sample import ClassMap, Sample
+from synthaug.sample import ClassMap, Sample, resized
 
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
 """Entries of a target that need not be refused."""

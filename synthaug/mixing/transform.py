@@ -23,10 +23,9 @@ from synthaug.mixing.source import (
     find_objects,
     objects_of,
     open_source_once,
-    resized,
 )
 from synthaug.mixing.workers import worker_seed
-from synthaug.sample import Sample
+from synthaug.sample import Sample, resized
 
 load_albumentations()
 from albumentations import DualTransform  # noqa: E402

@@ -87,6 +87,10 @@ def check_fit(config: FitConfig) -> None:
     idle = [name for name in OF_COMPOSE if getattr(config, name) != getattr(FitConfig(), name)]
     if idle and config.preset != "compose":
         raise InputError(f"{', '.join(idle)} is for the preset compose: use it or leave it out")
+    if config.resize is not None and GANS[config.generator].square_px and config.source is None:
+        raise InputError(
+            f"{config.generator} without a source takes images of any sizes: leave --resize out"
+        )
     composes = config.generator == "osmis" and config.preset in ("auto", "fast", "compose")
     if config.enlarge != FitConfig().enlarge and not composes:
         raise InputError(

@@ -10,10 +10,9 @@ import numpy as np
 
 from synthaug import files
 from synthaug.formats import folder as image_files
-from synthaug.mixing.source import resized
 from synthaug.report import figures
 from synthaug.report.verdict import Comparison
-from synthaug.sample import ClassMap, Sample
+from synthaug.sample import ClassMap, Sample, resized
 
 FRAMES = 6
 FRAMES_PER_UNIT = 2

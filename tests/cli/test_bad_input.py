@@ -95,6 +95,18 @@ class TestFit:
         assert "64x48 px but mask" in line
         assert "64x40" in line
 
+    def test_images_of_two_sizes(self, refused, pair_files, tmp_path):
+        folders = []
+        for path, kind in zip(pair_files, ("images", "masks"), strict=True):
+            (tmp_path / kind).mkdir()
+            for name, size in (("a", (64, 48)), ("b", (80, 48))):
+                Image.open(path).resize(size, 0).save(tmp_path / kind / f"{name}.png")
+            folders += [f"--{kind}", tmp_path / kind]
+        line = refused("fit", *folders, "--out", self.out)
+        assert "image b is 80x48 px but a is 64x48: add --resize, or bring all images of" in line
+        line = refused("fit", *pair_files, "--resize", "--out", self.out)
+        assert "one image has one size: leave --resize out" in line
+
     def test_colour_mask(self, refused, pair_files):
         picture = np.zeros((48, 64, 3), np.uint8)
         picture[:20] = (255, 0, 0)

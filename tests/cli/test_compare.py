@@ -12,6 +12,7 @@ from PIL import Image
 from synthaug import running
 from synthaug.bank import write_bank
 from synthaug.formats import folder
+from synthaug.generation import load_generator
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream
 
@@ -82,17 +83,22 @@ def test_without_a_bank_the_other_arms_are_compared(own, tmp_path):
     assert names == ["none", "standard", "copy-paste", "standard+copy-paste", "auto"]
 
 
-def test_training_images_of_several_sizes_leave_copy_paste_out(own, tmp_path):
+def test_training_images_of_several_sizes_are_pasted_at_their_usual_size(own, tmp_path):
     for file in (tmp_path / "own").glob("*/*.png"):
-        Image.open(file).crop((0, 0, 64 - int(file.stem), 48)).save(file)
-    result = run("compare", *own, *QUICK, "--out", tmp_path / "out")
-    assert "differ in size: arms without synthetic or copy-paste items alone" in result.stderr
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert [arm["name"] for arm in manifest["arms"]] == ["none", "standard", "auto"]
-    named = ("--arms", "standard,copy-paste", "--out", tmp_path / "named")
-    result = run("compare", *own, *QUICK, *named, code=2)
-    assert "differ in size: bring them to one size" in result.stderr
-    assert not (tmp_path / "named").exists()
+        Image.open(file).crop((0, 0, 64 - 4 * int(file.stem), 48)).save(file)
+    words = ("compare", *own, "--train", 3, *QUICK, "--arms", "none,copy-paste")
+    words += ("--baseline", "none")
+    result = run(*words, "--out", tmp_path / "out")
+    [line] = [line for line in result.stderr.splitlines() if "resized" in line]
+    sizes = [int(part.split("x")[0]) for part in line.split() if "x48" in part]
+    assert line.startswith("own: 2 of 3 images resized to ")
+    composed = load_generator(tmp_path / "out" / "sources" / "own" / "compose")
+    assert composed.sample(0).size == (48, *sizes)
+    assert {pair.size for pair in composed.pairs} == {(48, *sizes)}
+    assert len(composed.manifest["learned_from"]) == 2
+    result = run(*words, "--out", tmp_path / "out")
+    assert "4 of 4 runs are there already" in result.stderr
+    assert "resized" not in result.stderr
 
 
 def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path, monkeypatch):

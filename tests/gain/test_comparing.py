@@ -29,7 +29,7 @@ from synthaug.generation import generate
 from synthaug.mixing.arms import ARMS, Arm
 from synthaug.mixing.auto import MixChoice
 from synthaug.report.comparison import write_comparison_page
-from synthaug.sample import ClassMap
+from synthaug.sample import ClassMap, resized
 from synthaug.segmenters import build_learner
 
 MakeUnit = Callable[..., Unit]
@@ -537,6 +537,24 @@ def test_a_source_that_has_seen_the_test_pictures_is_refused(
     options["sources"] = {"toy": {"synthetic": bank}}
     own = replace(seen, test=leaking.test)  # trains on the picture itself
     assert compare([own], out, **options)["complete"]
+
+
+def test_a_source_that_has_seen_the_test_pictures_resized_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    unit, out = make_unit(start=9), tmp_path / "out"
+    large = resized(unit.test[1], 96, 128)
+    unit = replace(unit, test=[unit.test[0], large, *unit.test[2:]])
+    for sample in (*make_unit().test[:2], large):
+        folder.write_pair(tmp_path / "pairs", sample.id, sample)
+    config = FitConfig(preset="compose", resize="crop")
+    folders = {kind: tmp_path / "pairs" / kind for kind in ("images", "masks")}
+    pasted = fit(out=tmp_path / "pasted", config=config, **folders)
+    bank = generate(pasted, tmp_path / "drawn", 2).path
+    for source in (pasted, bank):
+        with pytest.raises(InputError, match=r"learned from 1 of the 4 pictures .*\(00011\)"):
+            compare([unit], out, arms=["synthetic"], sources={"toy": {"synthetic": source}})
+    assert not out.exists()
 
 
 def test_a_source_that_was_given_the_test_masks_is_refused(

@@ -6,7 +6,7 @@ import pytest
 
 from synthaug import files
 from synthaug.formats.splits import Unit
-from synthaug.mixing.source import resized
+from synthaug.sample import resized
 from synthaug.seeding import numpy_stream
 
 
