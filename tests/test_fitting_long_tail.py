@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ def test_a_long_tail_is_fitted_without_collapse(pairs, tmp_path):
         checkpoint_s=600,
     )
     fit(out=tmp_path / "fitted", config=config, echo=lambda line: None, **pairs)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 6 * 2**20  # KiB, of all tests here
     lines = (tmp_path / "fitted" / "metrics.jsonl").read_text().splitlines()
     terms = [json.loads(line) for line in lines]
     values = [v for line in terms for v in line.values() if isinstance(v, int | float)]

@@ -111,10 +111,13 @@ class TrainingSet:
 
     def __init__(self, reals: Sequence[Tensor], space: PerceptualSpace) -> None:
         self.space = space
-        self.vectors = torch.cat(
-            [space.embed(torch.stack([real, real.flip(-1)])) for real in reals]
-        )  # (2R, D)
         self._reals = list(reals)
+        first = space.embed(torch.stack([reals[0], reals[0].flip(-1)]))
+        self.vectors = first.new_empty(2 * len(reals), first.shape[1])  # (2R, D), once: it is large
+        self.vectors[:2] = first
+        for number, real in enumerate(self._reals[1:], start=1):
+            pair = space.embed(torch.stack([real, real.flip(-1)]))
+            self.vectors[2 * number : 2 * number + 2] = pair
 
     def near_copy_threshold(self) -> float:
         """Distance under which an image is a near copy of a training image.
