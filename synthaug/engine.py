@@ -51,7 +51,8 @@ class Engine:
     ) -> None:
         if not _is_here(accelerator):
             raise InputError(f"no {accelerator} device here: use --accelerator cpu or auto")
-        if accelerator == "auto":
+        asked = accelerator
+        if asked == "auto":
             accelerator = "cuda" if torch.cuda.is_available() else "cpu"
         if precision == "auto":
             precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
@@ -68,7 +69,7 @@ class Engine:
         except (MisconfigurationException, RuntimeError, ValueError) as error:
             reason = textwrap.shorten(str(error), 160, placeholder=" ...")
             raise InputError(
-                f"cannot train on {devices} x {accelerator} ({reason}): use fewer --devices, or "
+                f"cannot train on {devices} x {asked} ({reason}): use fewer --devices, or "
                 "--accelerator cpu"
             ) from error
 

@@ -195,6 +195,7 @@ def test_what_stops_batch_jobs_stops_as_ctrl_c_does(
     monkeypatch.setattr(sys, "argv", ["synthaug", *words])
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(getattr(signal, name), signal.SIG_DFL)  # nohup has SIGHUP ignored
     if background:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
