@@ -292,7 +292,7 @@ class AdaptationContract(PicturesContract):
             self.adapt(tmp_path, source, adaptation="plain", smoothness=5.0)
         with pytest.raises(InputError, match="a weight of smoothness goes with a source and"):
             self.pretrain(source.parent / "many", tmp_path / "out", smoothness=5.0)
-        with pytest.raises(InputError, match="option adaptation: .* got 'smothness'"):
+        with pytest.raises(InputError, match=r"option adaptation: .* got 'smothness'"):
             self.adapt(tmp_path, source, adaptation="smothness")
         config = self.config(source=str(source))
         with pytest.raises(InputError, match=f"holds {source}, which is read"):
