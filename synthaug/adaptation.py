@@ -16,7 +16,7 @@ from synthaug.bank import GENERATOR_FORMAT
 from synthaug.config.fit import SMOOTH, Adaptation
 from synthaug.conversion import WEIGHTS_FORMAT, load_converted
 from synthaug.errors import InputError
-from synthaug.gans.biggan import BigGAN
+from synthaug.gans.biggan import SMOOTHNESS_SCALE, BigGAN
 from synthaug.gans.contract import GAN
 from synthaug.gans.stylegan2 import PATH, StyleGAN2
 from synthaug.generator_folder import check_manifest, read_verified
@@ -86,6 +86,8 @@ class Source:
             spec["block_heads"] = True
         if adaptation in SMOOTH:
             spec["smoothness"] = SMOOTHNESS if smoothness is None else smoothness
+            if spec["name"] == "biggan":
+                spec["smoothness_scale"] = SMOOTHNESS_SCALE
         if adaptation == "path":
             spec["path"] = PATH
         if adaptation == "freezed":

@@ -82,6 +82,7 @@ def fit(
     progress: Callable[[Progress], None] | None = None,
     echo: Callable[[str], object] = lambda line: print(line, file=sys.stderr),
     config: FitConfig | None = None,
+    white_is_object: bool = False,
 ) -> Path:
     """Fit a generator to one labelled image, a few of one size, or the frames of a video.
 
@@ -99,6 +100,8 @@ def fit(
         progress: called after every step.
         echo: takes the line that says which preset was chosen and why.
         config: settings; default `FitConfig`.
+        white_is_object: 255 was the object in the masks that these were written from; what a
+            painter is given later may be written so, too.
 
     Returns:
         ``out``.
@@ -199,7 +202,7 @@ def fit(
             manifest["training_size"] = list(plan.size)
             if kinds:
                 manifest["crop_classes"] = kinds
-            if white:
+            if white or white_is_object:
                 manifest["white_is_object"] = True
         steps = plan.loop.iterations
         shown = f", {_described(classes)}" if classes and not resume else ""

@@ -162,10 +162,7 @@ def evaluate_pictures(
         InputError: fewer than 4 held-out pictures, a held-out picture that the generator
             was fitted to, or missing weights.
     """
-    training = kept_pairs(generator.path, generator.manifest)
-    refuse_seen(generator, training, held_out)
-    if len(held_out) < LEAST_IMAGES:
-        raise InputError(f"{len(held_out)} held-out pictures: give at least {LEAST_IMAGES}")
+    training = check_held_out(generator, held_out)
     net = net or load_feature_net(network, weights)
     shown = as_many(training, len(drawn.samples), seed)
     sets = {"generated": drawn.samples, "training": shown}
@@ -219,6 +216,19 @@ def distances(
             for name, rows in features.items()
         },
     }
+
+
+def check_held_out(generator: Generator, held_out: Sequence[Sample]) -> list[Sample]:
+    """Refuse held-out pictures that say nothing, before any is drawn; returns the training ones.
+
+    Raises:
+        InputError: there are fewer than 4, or the generator was fitted to one.
+    """
+    training = kept_pairs(generator.path, generator.manifest)
+    refuse_seen(generator, training, held_out)
+    if len(held_out) < LEAST_IMAGES:
+        raise InputError(f"{len(held_out)} held-out pictures: give at least {LEAST_IMAGES}")
+    return training
 
 
 def refuse_seen(

@@ -172,6 +172,7 @@ class UnitSources:
                 progress=lambda p: counting(self.progress, "step")(p.step, p.total),
                 echo=lambda line: self.echo(f"{self.head}: {line}"),
                 config=config,
+                white_is_object=self.unit.white_is_object,
             )
 
         options = asdict(config)
@@ -180,6 +181,8 @@ class UnitSources:
                 del options[name]
         del options["names"]  # they change no sample: what was made before they came stays valid
         settings = {**options, "objects": objects_key, "pairs": self._pairs}
+        if self.unit.white_is_object:
+            settings["white_is_object"] = True
         if config.source is not None and (source := Path(config.source, "manifest.json")).is_file():
             settings["source_sha256"] = files.sha256_file(source)
         return self._stage(

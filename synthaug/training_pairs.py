@@ -114,10 +114,14 @@ def bring_to_usual_size(pairs: list[Sample], how: Resize) -> tuple[list[str], st
 
     Returns:
         SHA-256 of the pixels that each resized picture had before, and words on what was done.
+
+    Raises:
+        InputError: a class is in no picture any more.
     """
     size = usual_size(pair.size for pair in pairs)
     background = min(int(pair.mask.min()) for pair in pairs)
     originals, cropped = [], 0
+    shown = _all_ids(pairs)
     for number, pair in enumerate(pairs):
         if pair.size == size:
             continue
@@ -125,8 +129,17 @@ def bring_to_usual_size(pairs: list[Sample], how: Resize) -> tuple[list[str], st
         part = _near_shape(pair, size[0] / size[1], background) if how == "crop" else pair
         cropped += part.size != pair.size
         pairs[number] = resized(part, *size)
+    if lost := sorted(shown - _all_ids(pairs)):
+        raise InputError(
+            f"resized to {size[1]}x{size[0]} px no image shows class {lost[0]} any more: bring the "
+            "images to one size yourself" + (", or use fit.resize: stretch" if cropped else "")
+        )
     words = f"{len(originals)} of {len(pairs)} images resized to {size[1]}x{size[0]} px"
     return originals, words + (f", {cropped} of them cropped first" if cropped else "")
+
+
+def _all_ids(pairs: Sequence[Sample]) -> set[int]:
+    return {value for pair in pairs for value in np.unique(pair.mask).tolist()} - {IGNORE_ID}
 
 
 def _near_shape(pair: Sample, aspect: float, background: int) -> Sample:

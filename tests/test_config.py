@@ -210,6 +210,10 @@ def test_a_recipe_may_hold_arms_of_its_own(recipe_file):
     config = load_recipe(path).compare
     light = Arm("light", {"real": 0.5, "synthetic": 0.5}, augment=True, weight=0.3)
     assert (config.arms, config.baseline) == (("none", light), "light")
+    chosen = load_recipe(path, flags={"compare": {"arms": ("light", "wide")}}).compare
+    assert chosen.arms == (light, "wide")
+    chosen = load_recipe(path, ("compare.arms=[copy-paste]",)).compare
+    assert chosen.arms == ("copy-paste", light)  # the baseline
     assert load_recipe(recipe_file(dump_stage("compare", config))).compare == config
     assert load_recipe(overrides=[f"compare.arms=[none, {LIGHT}]"]).compare.arms == config.arms
 

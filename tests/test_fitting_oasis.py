@@ -187,3 +187,8 @@ def test_black_and_white_masks_mean_the_same_in_every_command(tmp_path):
     choice = {"latent_seed": 3}
     assert np.array_equal(source.repaint(white, choice), painter.render(white // 255, 3))
     assert source.sees_label(np.full((40, 40), 255, np.int64))
+    for path in scenes["masks"].glob("*.png"):  # as a run writes what it has read
+        Image.fromarray(np.asarray(Image.open(path)) // 255).save(path)
+    quiet = {"config": config, "echo": lambda line: None}
+    again = fit(out=tmp_path / "again", white_is_object=True, **quiet, **scenes)
+    assert MapGenerator(again).white_is_object

@@ -16,6 +16,7 @@ from synthaug.bank import Bank
 from synthaug.errors import InputError
 from synthaug.generation import load_generator
 from synthaug.picture_quality import Drawn, draw_pictures, evaluate_pictures, read_held_out
+from synthaug.report.pictures import write_pictures
 from synthaug.sample import Sample
 
 
@@ -58,6 +59,22 @@ def test_pictures_that_are_the_held_out_ones_are_perfect(generator, drawn):
     assert value["jump"] > 1
     assert value["losses"] == {}
     assert value["smoothness"] is None
+
+
+def test_the_page_judges_by_kid_within_its_error(generator, drawn, tmp_path):
+    value = evaluate_pictures(generator, drawn, others())
+    near, far = {"value": 0.1, "error": 0.01}, {"value": 0.2, "error": 0.01}
+    for ours, copies, words in (
+        (near, far, "are nearer to the held-out ones than the training"),
+        (far, near, "are farther from the held-out ones than the training"),
+        (near, {"value": 0.2, "error": 0.2}, "are about as far from the held-out ones as the"),
+        (near, None, "too few training pictures"),
+    ):
+        quality = value | {"kid": {"generated": ours, "training": copies}}
+        page = write_pictures(
+            tmp_path / "page", generator, drawn, quality, images="held", seed=0, overwrite=True
+        )
+        assert words in page.read_text()
 
 
 def test_copies_of_the_training_picture_have_its_distance_and_no_diversity(generator, drawn):
@@ -135,7 +152,8 @@ class TestCommand:
         sources = re.findall(r'(?:src|href)="([^"]*)"', html)
         assert len(sources) == 12 + 1 + 2 * 9  # samples, training picture, strips
         assert all(source.startswith("data:image/png") for source in sources)
-        assert f"(FID {value['fid']['generated']:.1f})" in html
+        assert f">{value['fid']['generated']:.1f}<" in html
+        assert "too few training pictures" in html  # one
         assert "seeds 2 to 3" in html
         rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in html.split("<tr>")]
         assert ["d/real", "0.250", "0.750", "–"] in rows

@@ -149,3 +149,13 @@ def test_without_objects_the_middle_is_kept():
     bring_to_usual_size(pairs, "crop")
     columns = np.nonzero(pairs[3].image[20, :, 0] > 128)[0]
     assert columns.mean() == pytest.approx(24.5, abs=1)
+
+
+def test_a_class_that_a_crop_would_lose_is_named():
+    wide = np.zeros((64, 400), np.uint8)
+    wide[20:40, :40], wide[20:30, 390:] = 1, 2
+    masks = [np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8), wide]
+    pairs = [Sample(np.zeros((*m.shape, 3), np.uint8), m, str(i)) for i, m in enumerate(masks)]
+    with pytest.raises(InputError, match=r"no image shows class 2 any more: .*resize: stretch"):
+        bring_to_usual_size(list(pairs), "crop")
+    bring_to_usual_size(pairs, "stretch")

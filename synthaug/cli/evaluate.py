@@ -152,13 +152,18 @@ def _evaluate_pictures(
 ) -> None:
     from synthaug import picture_quality
     from synthaug.files import check_output_folder
+    from synthaug.quality.features import load_feature_net
 
     if out is not None:
         check_output_folder(out, overwrite=overwrite, reads=(generator.path, images))
     seed, progress = settings["seed"], settings["progress"]
     held_out = picture_quality.read_held_out(generator, images, seed=seed)
+    picture_quality.check_held_out(generator, held_out)
+    net = load_feature_net(settings["network"], settings["weights"])
     drawn = picture_quality.draw_pictures(generator, seed=seed, progress=progress)
-    value = picture_quality.evaluate_pictures(generator, drawn, held_out, **settings)
+    value = picture_quality.evaluate_pictures(
+        generator, drawn, held_out, seed=seed, net=net, progress=progress
+    )
     head = (
         f"{value['samples']} pictures beside {value['held_out']} held-out ones, FID and KID by "
         f"{value['network']}"

@@ -67,6 +67,7 @@ def load_recipe(
             raise InputError(f"{path}: stage {stage} must hold options, one 'name: value' a line")
         for option, value in (options or {}).items():
             put(str(stage), str(option), value, str(path))
+    named = _definitions(values["compare"].get("arms"))  # they outlive a list of names
     for stage, given in (flags or {}).items():
         for option, value in given.items():
             if value is not None:
@@ -81,7 +82,11 @@ def load_recipe(
         put(stage, option, _parse_value(text, item), f"--set {item}")
     if isinstance(arms := values["compare"].get("arms"), list | tuple):
         origin = f"{origins['compare', 'arms']}: option compare.arms"
-        values["compare"]["arms"] = _read_arms(arms, origin)
+        baseline = values["compare"].get("baseline")
+        listed = [named.get(arm, arm) if isinstance(arm, str) else arm for arm in arms]
+        if isinstance(baseline, str) and baseline in named and named[baseline] not in listed:
+            listed.append(named[baseline])
+        values["compare"]["arms"] = _read_arms(listed, origin)
     return Recipe(
         **{
             stage: make(
@@ -152,6 +157,13 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
+
+
+def _definitions(arms: Any) -> dict[str, Mapping[str, Any]]:
+    """Name -> arm of a recipe's own."""
+    entries = arms if isinstance(arms, list | tuple) else ()
+    found = {str(arm["name"]): arm for arm in entries if isinstance(arm, Mapping) and "name" in arm}
+    return {name: arm for name, arm in found.items() if name not in ARMS}
 
 
 def _read_arms(given: Sequence[Any], origin: str) -> list[str | Arm]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from synthaug.errors import InputError
 from synthaug.formats.folder import list_images, read_mask, read_pair
 from synthaug.formats.splits import LazyPairs, Unit
-from synthaug.sample import ClassMap, Sample, meaning_table
+from synthaug.sample import IGNORE_ID, ClassMap, Sample, meaning_table
 
 
 def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence[int] = ()) -> Unit:
@@ -51,10 +51,12 @@ def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence
             f"video {video} in {root} has one mask: at least a second is needed to test on"
         )
     ids = set(np.unique(read_mask(pairs[0][1])).tolist())
-    read = partial(_read, table=meaning_table({pairs[0][1].name: ids}, ignore))
+    table = meaning_table({pairs[0][1].name: ids}, ignore)
+    read = partial(_read, table=table)
     first = LazyPairs(pairs, read)[0]
     classes = ClassMap.from_masks([first.mask], str(pairs[0][1]))
-    return Unit(video, [first], LazyPairs(pairs[1::every], read), classes, "video")
+    tests = LazyPairs(pairs[1::every], read)
+    return Unit(video, [first], tests, classes, "video", bool(table[IGNORE_ID] == 1))
 
 
 def _find(root: str | Path, part: str, video: str) -> Path:

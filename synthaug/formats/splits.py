@@ -83,6 +83,7 @@ class Unit:
             ``classes`` lacks are not counted.
         classes: of the training masks.
         kind: ``video`` (measured by J&F) or ``images`` (measured by mIoU).
+        white_is_object: whether 255 was the object in the masks' files, which is class 1 here.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Unit:
     test: Sequence[Sample]
     classes: ClassMap
     kind: Literal["video", "images"]
+    white_is_object: bool = False
 
     @cached_property
     def sizes(self) -> list[tuple[int, int]]:
@@ -177,7 +179,8 @@ def read_split(
     classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))
     _warn_of_others(classes, test, labels)
     name = Path(images).resolve().parent.name or Path(images).resolve().name
-    return Unit(name, samples, LazyPairs(test, labels.read_pair), classes, "images")
+    tests = LazyPairs(test, labels.read_pair)
+    return Unit(name, samples, tests, classes, "images", labels.white_is_object)
 
 
 def _count(train: int | float, available: int) -> int:
@@ -203,6 +206,7 @@ class _Labels:
         ignore_table(ignore)  # refuses what is no id before files are read
         self._raw = {mask: frozenset(np.unique(read_mask(mask)).tolist()) for mask in masks}
         self._table = meaning_table({mask.name: ids for mask, ids in self._raw.items()}, ignore)
+        self.white_is_object = bool(self._table[IGNORE_ID] == 1)
 
     def read_pair(self, image: Path, mask: Path, sample_id: str) -> Sample:
         """Read a pair; what is ignored is 255."""

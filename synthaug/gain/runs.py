@@ -98,6 +98,7 @@ def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, So
             )
         source = open_source_once(str(paths[kind]))
         source.require_masks()
+        source.require_pairs()
         strange = sorted(set(source.classes.ids) - set(unit.classes.ids))
         if strange:
             raise InputError(

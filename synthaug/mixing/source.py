@@ -78,6 +78,18 @@ class Source:
         """The composer, where pairs are composed live."""
         return self._opened if isinstance(self._opened, Composer) else None
 
+    def require_pairs(self) -> None:
+        """Refuse a painter that was converted: alone it has no masks to paint.
+
+        Raises:
+            InputError: it is one.
+        """
+        if self.paints_masks and not self._opened.pairs:
+            raise InputError(
+                f"{self.path} was converted and has no masks of its own to paint: draw a bank with "
+                "synthaug generate --layouts FOLDER, and name that"
+            )
+
     def require_masks(self) -> None:
         """Refuse a source of pictures alone; see `synthaug.bank.require_masks`."""
         require_masks(self.path, self.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,12 +92,17 @@ def write_pictures(
 
 
 def _verdict(quality: Mapping[str, Any]) -> str:
-    ours, copies = quality["fid"]["generated"], quality["fid"]["training"]
-    nearer = "nearer to" if ours < copies else "farther from"
-    line = (
-        f"The generated pictures are {nearer} the held-out ones (FID {ours:.1f}) than the training "
-        f"pictures themselves are ({copies:.1f})."
-    )
+    ours, copies = quality["kid"]["generated"], quality["kid"]["training"]
+    if copies is None:  # FID falls with the number of pictures: it cannot tell
+        line = "There are too few training pictures to set the generated ones against."
+    else:
+        gap = ours["value"] - copies["value"]
+        sure = abs(gap) > 2 * math.hypot(ours["error"], copies["error"])
+        how = f"{'nearer to' if gap < 0 else 'farther from'}" if sure else "about as far from"
+        line = (
+            f"By KID the generated pictures are {how} the held-out ones {'than' if sure else 'as'} "
+            "the training pictures themselves are."
+        )
     if quality["reached"] is not None:
         line += f" Of these {quality['training']}, {quality['reached']} are reached."
     return line

@@ -95,7 +95,7 @@ def test_binary_masks_are_read_alike_in_training_and_test(write):
     training = write("train", [(0, 255), (0,), (0, 255)])
     test = write("val", [(0, 255), (0, 1)])  # whatever white is called there
     unit = read_split(*training, test_images=test[0], test_masks=test[1])
-    assert unit.classes.ids == (0, 1)
+    assert (unit.classes.ids, unit.white_is_object) == ((0, 1), True)
     for sample in [*unit.training, *unit.test]:
         assert set(np.unique(sample.mask)) <= {0, 1}
     assert all((sample.mask == 1).any() for sample in unit.test)

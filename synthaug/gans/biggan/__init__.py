@@ -15,7 +15,7 @@ with fresh weights. Text and released code leave things open or differ; we do as
   the mean and the variance of the known classes' embeddings, each number for itself;
 - samples are not truncated: the statistics of what a fit makes are those of whole latents;
 - smoothness is compared at every step, at an eighth of the picture's side, on 32 latents or more;
-  its directions are N(0, 0.1^2) over the root of the number of places (``smoothness_scale`` 0.1):
+  its directions are N(0, 0.1^2) over the root of the number of places (`SMOOTHNESS_SCALE`):
   these features are not normalised, and at a scale of 1 the term's gradient would be ten times the
   adversarial one.
 """
@@ -70,6 +70,7 @@ ATTENTION_PX = 64
 SMOOTHNESS_PX = 4
 """Smoothness is compared on features of this side at least."""
 SMOOTHNESS_SCALE = 0.1
+"""Length of its directions in an adaptation; what was fitted before it was stored had 1."""
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 32
 
 
@@ -94,7 +95,7 @@ class BigGAN(GAN):
         discriminator: BigDiscriminator,
         *,
         smoothness: float = 0.0,
-        smoothness_scale: float = SMOOTHNESS_SCALE,
+        smoothness_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.generator: BigGenerator = generator
@@ -245,7 +246,7 @@ def build(
     block_heads: bool = False,
     frozen: int = 0,
     smoothness: float = 0.0,
-    smoothness_scale: float = SMOOTHNESS_SCALE,
+    smoothness_scale: float = 1.0,
     **settings: Any,
 ) -> BigGAN:
     """Build from the plain settings that a generator's manifest keeps.
