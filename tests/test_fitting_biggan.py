@@ -18,6 +18,7 @@ from fit_contract import (
 from PIL import Image
 from typer.testing import CliRunner
 
+from synthaug import gans
 from synthaug.cli import app
 from synthaug.conversion import convert
 from synthaug.errors import InputError
@@ -53,6 +54,14 @@ class TestBigGAN(AdaptationContract):
         assert "projection.weight_orig" not in weights(adapted, "discriminator")
         embeddings = weights(whole)["embeddings.weight"]
         assert torch.equal(weights(adapted)["embeddings.weight"], embeddings)
+
+    def test_the_length_of_smoothness_directions_is_kept(self, source, tmp_path):
+        """A fit of before, which does not say it, goes on with 1."""
+        out, _ = self.adapt(tmp_path, source, adaptation="smoothness")
+        gan = json.loads((out / "manifest.json").read_text())["gan"]
+        assert gan["smoothness_scale"] == 0.1
+        del gan["smoothness_scale"]
+        assert gans.build(gan).smoothness_scale == 1.0
 
     def test_public_weights_are_a_source_that_brings_no_discriminator(self, tmp_path):
         convert(write(tmp_path), tmp_path / "converted")
