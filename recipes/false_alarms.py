@@ -29,13 +29,13 @@ import cv2
 import numpy as np
 
 from synthaug.bank import write_bank
+from synthaug.config.arms import Arm
 from synthaug.demo import CLASSES, coins
 from synthaug.files import read_json
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
 from synthaug.gain.runs import MEASURES
 from synthaug.gain.summary import summarise
-from synthaug.mixing.arms import Arm
 from synthaug.report.verdict import gain_words
 from synthaug.sample import Sample
 from synthaug.seeding import numpy_stream

@@ -53,17 +53,18 @@ def load_generator(
             no truncation.
     """
     manifest = read_manifest(Path(path), "generator")
-    if truncation != 1.0 and any(
-        kind.draws(manifest) for kind in (Composer, PatchGenerator, MapGenerator)
-    ):
-        raise not_truncated(Path(path))
+    opened: Generator | Composer | PatchGenerator
     if Composer.draws(manifest):
-        return Composer(path)
-    if PatchGenerator.draws(manifest):
-        return PatchGenerator(path, device=pick_device(accelerator))
-    if MapGenerator.draws(manifest):
-        return MapGenerator(path, accelerator=accelerator)
-    return Generator(path, accelerator=accelerator, truncation=truncation)
+        opened = Composer(path)
+    elif PatchGenerator.draws(manifest):
+        opened = PatchGenerator(path, device=pick_device(accelerator))
+    elif MapGenerator.draws(manifest):
+        opened = MapGenerator(path, accelerator=accelerator)
+    else:
+        opened = Generator(path, accelerator=accelerator, truncation=truncation)
+    if opened.truncation != truncation:
+        raise not_truncated(opened.path)
+    return opened
 
 
 def open_source(path: str | Path) -> Bank | Generator | Composer | PatchGenerator:

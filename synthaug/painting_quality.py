@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.config.arms import ARMS
 from synthaug.errors import InputError
 from synthaug.filtering import to_tensor
 from synthaug.map_generator import MapGenerator
-from synthaug.mixing.arms import ARMS, ArmStream
+from synthaug.mixing.arms import ArmStream
 from synthaug.mixing.source import working_size
 from synthaug.picture_quality import as_many, distances, refuse_seen
 from synthaug.quality.appearance import ClassAppearance, colour_distances, texture_distances

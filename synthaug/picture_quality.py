@@ -27,7 +27,7 @@ from synthaug.quality.features import (
 )
 from synthaug.quality.frechet import fid
 from synthaug.quality.kernel import LEAST_IMAGES, kid
-from synthaug.quality.perceptual import PerceptualSpace, cluster_diversity, nearest_reals
+from synthaug.quality.perceptual import PerceptualSpace, intra_diversity, nearest_reals
 from synthaug.sample import Sample, resize_image
 from synthaug.seeding import numpy_stream
 from synthaug.stages import Progress, counted
@@ -275,7 +275,7 @@ def _around(
     fakes, reals = shrunk
     vectors, nearest = nearest_reals(fakes, list(reals), space)
     shares = torch.bincount(nearest, minlength=len(training)) / len(samples)
-    diversity = cluster_diversity(vectors, nearest)
+    diversity = intra_diversity(vectors, nearest)
     return None if math.isnan(diversity) else diversity, int((shares >= LEAST_SHARE).sum())
 
 

@@ -67,6 +67,11 @@ def meaning_table(
     return table
 
 
+def white_is_object(meaning: NDArray[np.uint8]) -> bool:
+    """Whether a `meaning_table` takes 255 for the object."""
+    return bool(meaning[IGNORE_ID] == 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One image with its mask.

@@ -28,6 +28,7 @@ from synthaug.sample import (
     resized,
     size_within,
     usual_size,
+    white_is_object,
 )
 from synthaug.seeding import numpy_stream
 
@@ -254,7 +255,7 @@ def _relabelled(
     """Give ids their meaning: what is ignored becomes 255, the white of binary masks 1."""
     shown = {pair.id: set(np.unique(pair.mask).tolist()) for pair in pairs}
     table = meaning_table(shown, ignore, white=white)
-    return [replace(pair, mask=table[pair.mask]) for pair in pairs], bool(table[IGNORE_ID] == 1)
+    return [replace(pair, mask=table[pair.mask]) for pair in pairs], white_is_object(table)
 
 
 def _unlabelled(path: str | Path) -> Sample:

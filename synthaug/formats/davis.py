@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from synthaug.errors import InputError
 from synthaug.formats.folder import list_images, read_mask, read_pair
 from synthaug.formats.splits import LazyPairs, Unit
-from synthaug.sample import IGNORE_ID, ClassMap, Sample, meaning_table
+from synthaug.sample import ClassMap, Sample, meaning_table, white_is_object
 
 
 def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence[int] = ()) -> Unit:
@@ -56,7 +56,7 @@ def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence
     first = LazyPairs(pairs, read)[0]
     classes = ClassMap.from_masks([first.mask], str(pairs[0][1]))
     tests = LazyPairs(pairs[1::every], read)
-    return Unit(video, [first], tests, classes, "video", bool(table[IGNORE_ID] == 1))
+    return Unit(video, [first], tests, classes, "video", white_is_object(table))
 
 
 def _find(root: str | Path, part: str, video: str) -> Path:

@@ -21,6 +21,7 @@ from synthaug.sample import (
     ignore_table,
     meaning_table,
     usual_size,
+    white_is_object,
 )
 from synthaug.seeding import numpy_stream
 
@@ -206,7 +207,7 @@ class _Labels:
         ignore_table(ignore)  # refuses what is no id before files are read
         self._raw = {mask: frozenset(np.unique(read_mask(mask)).tolist()) for mask in masks}
         self._table = meaning_table({mask.name: ids for mask, ids in self._raw.items()}, ignore)
-        self.white_is_object = bool(self._table[IGNORE_ID] == 1)
+        self.white_is_object = white_is_object(self._table)
 
     def read_pair(self, image: Path, mask: Path, sample_id: str) -> Sample:
         """Read a pair; what is ignored is 255."""

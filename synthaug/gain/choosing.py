@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug import files
+from synthaug.config.arms import Arm
 from synthaug.gain.jobs import Jobs
 from synthaug.gain.keys import add_samples, source_hashes
 from synthaug.gain.parents import Parents
 from synthaug.gain.runs import Settings, open_sources
-from synthaug.mixing.arms import Arm
 from synthaug.mixing.auto import MixChoice, choose_mix
 from synthaug.seeding import derive_seed
 

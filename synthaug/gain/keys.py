@@ -15,8 +15,8 @@ import numpy as np
 
 from synthaug import files
 from synthaug.bank import mask_key
+from synthaug.config.arms import Arm
 from synthaug.errors import InputError
-from synthaug.mixing.arms import Arm
 
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit

@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 from synthaug import files
+from synthaug.config.arms import Arm
 from synthaug.errors import InputError
 from synthaug.formats.folder import mask_png
 from synthaug.gain.hardware import peak_memory_gb
 from synthaug.gain.leaks import refuse_leak
-from synthaug.mixing.arms import Arm, ArmStream
+from synthaug.mixing.arms import ArmStream
 from synthaug.mixing.source import Source, open_source_once, working_size
 from synthaug.quality.overlap import confusion_matrix, iou_per_class, jf, mean_iou
 from synthaug.sample import Sample

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug import seeding
-from synthaug.config.arms import ARMS as ARMS
-from synthaug.config.arms import KINDS as KINDS
-from synthaug.config.arms import Arm as Arm
+from synthaug.config.arms import KINDS, Arm
 from synthaug.errors import InputError
 from synthaug.mixing.standard import SCALES, WIDE_SCALES, standard_augmentation
 from synthaug.sample import IGNORE_ID, Sample, resized

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from synthaug import files
 from synthaug.bank import Bank
+from synthaug.config.arms import ARMS, Arm
 from synthaug.errors import InputError
-from synthaug.mixing.arms import ARMS, Arm, ArmStream, PairSource
+from synthaug.mixing.arms import ArmStream, PairSource
 from synthaug.mixing.candidates import PASTED, STANDARD, default_candidates, usual_mix
 from synthaug.mixing.folds import FoldSources
 from synthaug.mixing.source import open_source_once, working_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from synthaug.mixing.arms import ARMS, Arm
+from synthaug.config.arms import ARMS, Arm
 
 STANDARD = "standard"
 PASTED = "copy-paste"

@@ -150,10 +150,8 @@ def nearest_reals(
     return vectors, distances.argmin(0)
 
 
-def intra_diversity(
-    fakes: Tensor, reals: Sequence[Tensor], space: PerceptualSpace | None = None
-) -> float:
-    """Diversity among the fakes that are nearest to the same training image.
+def intra_diversity(vectors: Tensor, nearest: Tensor) -> float:
+    """Diversity among the fakes that are nearest to the same training image: see `nearest_reals`.
 
     The protocol of intra-cluster LPIPS (Ojha et al. 2021, arXiv:2104.06820): every fake goes to its
     nearest training image, the distance is averaged over all pairs of a cluster, then over the
@@ -161,26 +159,11 @@ def intra_diversity(
     different those are. The published one takes at most 50 fakes of a cluster, and LPIPS.
 
     Args:
-        fakes: (n, 3, H, W) float in [0, 1].
-        reals: training images, each (3, H, W) in [0, 1]; mirror images are not added.
-        space: where distances are measured; default: the size of ``fakes``, capped.
+        vectors: (n, D), where fakes lie.
+        nearest: (n,) int64, the training image of each.
 
     Returns:
         NaN if no two fakes share a training image.
-    """
-    space = space or PerceptualSpace(fakes.shape[-2], fakes.shape[-1])
-    return cluster_diversity(*nearest_reals(fakes, reals, space))
-
-
-def cluster_diversity(vectors: Tensor, nearest: Tensor) -> float:
-    """Mean over clusters of their diversity; see `intra_diversity`.
-
-    Args:
-        vectors: (n, D), where images lie.
-        nearest: (n,) int64, the cluster of each.
-
-    Returns:
-        NaN if no two share a cluster.
     """
     values = []
     for index in range(int(nearest.max()) + 1):

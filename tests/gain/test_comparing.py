@@ -17,6 +17,7 @@ from torch import nn
 from synthaug import files
 from synthaug.bank import mask_key
 from synthaug.config import FitConfig
+from synthaug.config.arms import ARMS, Arm
 from synthaug.errors import InputError
 from synthaug.fitting import fit
 from synthaug.formats import folder
@@ -26,7 +27,6 @@ from synthaug.gain import compare
 from synthaug.gain.keys import code_hashes
 from synthaug.gain.runs import Settings
 from synthaug.generation import generate
-from synthaug.mixing.arms import ARMS, Arm
 from synthaug.mixing.auto import MixChoice
 from synthaug.report.comparison import write_comparison_page
 from synthaug.sample import ClassMap, resized

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from synthaug.config.arms import ARMS
 from synthaug.errors import InputError
 from synthaug.formats.splits import Unit
 from synthaug.gain import runs
 from synthaug.gain.runs import Settings, kept_indices, measure, run
-from synthaug.mixing.arms import ARMS
 from synthaug.mixing.source import working_size
 from synthaug.quality.overlap import jf
 from synthaug.sample import ClassMap, Sample

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from synthaug.bank import Bank
+from synthaug.config.arms import ARMS, KINDS, Arm
 from synthaug.errors import InputError
-from synthaug.mixing.arms import ARMS, KINDS, Arm, ArmStream
+from synthaug.mixing.arms import ArmStream
 from synthaug.mixing.source import Source
 from synthaug.sample import ClassMap, Sample
 from synthaug.segmenters.contract import Item

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from synthaug.bank import Bank, write_bank
+from synthaug.config.arms import ARMS, Arm
 from synthaug.errors import InputError
 from synthaug.mixing import SynthMix
 from synthaug.mixing import auto as auto_room
-from synthaug.mixing.arms import ARMS, Arm
 from synthaug.mixing.auto import MixChoice, choose_mix, mix_of_bank
 from synthaug.mixing.candidates import default_candidates, usual_mix
 from synthaug.mixing.folds import FoldSources, StoredPairs

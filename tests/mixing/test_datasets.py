@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset
 
 from synthaug.bank import Bank
+from synthaug.config.arms import Arm
 from synthaug.errors import InputError
 from synthaug.mixing import SynthMix, seed_worker, standard_augmentation, workers
-from synthaug.mixing.arms import Arm
 from synthaug.mixing.auto import MixChoice
 from synthaug.sample import Sample
 
