@@ -98,6 +98,7 @@ def generate(
     layouts: str | Path | None = None,
     rare: Sequence[int | str] = (),
     truncation: float = 1.0,
+    labelmix: float = 0.0,
 ) -> Bank:
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
 
@@ -121,6 +122,9 @@ def generate(
             `synthaug.layouts.Layouts`.
         rare: classes, by id or name, that the masks shall show more often, or ``("auto",)``.
         truncation: see `Generator`; where ``source`` is one opened, its own counts.
+        labelmix: for a generator that paints masks: probability with which a class keeps the pixels
+            of the training picture, see `MapGenerator.mix`; of ``moved`` masks where they are as
+            they were. It does not go with others, of which there is no picture.
 
     Returns:
         The bank; it shows the samples that the filter kept.
@@ -142,6 +146,7 @@ def generate(
             "layouts": None if layouts is None else os.fspath(layouts),
             "rare": tuple(rare),
             "truncation": truncation,
+            "labelmix": labelmix,
         },
     )
     if config.filter is None and config.drop != GenerateConfig().drop:
@@ -181,8 +186,10 @@ def generate(
     draw_sample: Callable[[int], Sample] = source.sample
     behind = set(source.manifest.get("learned_from", ()))
     if config.layouts is not None or config.rare:
-        draw_sample, manifest["layouts"], given = _from_layouts(source, config.layouts, config.rare)
+        draw_sample, manifest["layouts"], given = _from_layouts(source, config)
         behind |= given
+    elif config.labelmix:
+        draw_sample = _mixed(source, config.labelmix)
     if config.layouts not in _OWN_LAYOUTS:
         behind |= pictures_behind(Path(config.layouts))
     if behind:
@@ -229,8 +236,19 @@ def _samples(
         yield from renderer.render([draw(seed) for seed in together])
 
 
+def _mixed(source: GeneratorFolder, share: float) -> Callable[[int], Sample]:
+    """Return what paints a seed's training pair anew, some classes kept."""
+    if not isinstance(source, MapGenerator):
+        raise InputError(
+            f"{source.path} paints no masks, so that there is nothing to keep with labelmix: fit "
+            "with --generator oasis"
+        )
+    source.require_training_masks()
+    return lambda seed: source.mix(source.training_pair(seed), seed, share)
+
+
 def _from_layouts(
-    source: GeneratorFolder, name: str | None, rare: Sequence[int | str]
+    source: GeneratorFolder, config: GenerateConfig
 ) -> tuple[Callable[[int], Sample], dict[str, Any], set[str]]:
     """Return what paints a seed's layout, what the manifest says of it, and `mask_key` of masks.
 
@@ -243,7 +261,13 @@ def _from_layouts(
             f"{source.path} paints no masks, so that layouts and rare classes cannot be asked for: "
             "fit with --generator oasis"
         )
-    painter, options = source, {"rare": rare, "flip": source.manifest["config"].get("flip", True)}
+    name, share, painter = config.layouts, config.labelmix, source
+    options = {"rare": config.rare, "flip": source.manifest["config"].get("flip", True)}
+    if share and (name == "edited" or (name and Path(name).is_dir())):
+        raise InputError(
+            f"labelmix keeps pixels of training pictures, and of layouts {name} there are none: "
+            "leave one of them out, or take moved layouts"
+        )
     if name in _OWN_LAYOUTS:
         painter.require_training_masks()
         maps = [pair.mask for pair in painter.pairs]
@@ -257,7 +281,15 @@ def _from_layouts(
         "sha256": digest,
         "shares": {str(class_id): share for class_id, share in layouts.shares.items()},
     }
-    return lambda seed: painter.paint(layouts.layout(seed), seed), record, keys
+
+    def draw(seed: int) -> Sample:
+        mask, origin = layouts.layout_and_origin(seed)
+        if not share:
+            return painter.paint(mask, seed)
+        assert origin is not None
+        return painter.mix(painter.pairs[origin], seed, share, mask=mask)
+
+    return draw, record, keys
 
 
 def _layouts_at(

@@ -114,7 +114,7 @@ class Layouts:
         self._draw = maps if callable(maps) else None
         given = [] if callable(maps) else list(maps)
         kept = [number for number, mask in enumerate(given) if (mask != IGNORE_ID).any()]
-        self._maps = [given[number] for number in kept]
+        self._kept, self._maps = kept, [given[number] for number in kept]
         if self._draw is None and not kept:
             raise InputError("no map has a label: there is nothing to lay out")
         counts = [np.bincount(mask.ravel(), minlength=256)[:255] for mask in self._maps]
@@ -128,11 +128,18 @@ class Layouts:
 
     def layout(self, seed: int) -> Mask:
         """Return the map of a seed, (H, W) uint8 ids, 255 where nothing is known."""
+        return self.layout_and_origin(seed)[0]
+
+    def layout_and_origin(self, seed: int) -> tuple[Mask, int | None]:
+        """Return also which of the maps it was made of; None where they come from a function."""
         stream = numpy_stream(seed, "layout")
         wanted = self._pick_class(stream)
         if self._draw is not None:
-            return self._drawn(seed, wanted)
+            return self._drawn(seed, wanted), None
         number = self._pick_map(wanted, stream)
+        return self._changed(number, wanted, stream), self._kept[number]
+
+    def _changed(self, number: int, wanted: int | None, stream: np.random.Generator) -> Mask:
         if self._kind == "moved":
             return self._moved(number, wanted, stream)
         mask = self._maps[number]

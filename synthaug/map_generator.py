@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,10 @@ from synthaug.gans.oasis import LabelMapGenerator
 from synthaug.gans.oasis.noise import Per, combine, image_noise, interpolate, noise_per
 from synthaug.generator import Generator, finish_image
 from synthaug.sample import IGNORE_ID, Sample, meaning_table
-from synthaug.seeding import torch_stream
+from synthaug.seeding import numpy_stream, torch_stream
+
+SEAM = 0.5
+"""Standard deviation of LabelMix' soft seams, in pixels of the painter."""
 
 
 class MapGenerator(Generator):
@@ -69,11 +73,11 @@ class MapGenerator(Generator):
         Raises:
             InputError: there are no training pairs.
         """
-        return self.paint(self._training_mask(seed), seed)
+        return self.paint(self.training_pair(seed).mask, seed)
 
     def interpolate(self, first: int, second: int, n: int) -> list[Sample]:
         """Paint the first seed's training mask ``n`` times; see `between`."""
-        mask, name = self._training_mask(first), f"z{first}-z{second}"
+        mask, name = self.training_pair(first).mask, f"z{first}-z{second}"
         painted = self.between(mask, (first, second), n)
         return [
             Sample(image, mask.copy(), f"{name}-{number / (n - 1):.3f}", self.grey)
@@ -83,6 +87,62 @@ class MapGenerator(Generator):
     def paint(self, mask: NDArray[np.uint8], seed: int) -> Sample:
         """Paint a mask with one noise vector; see `render`."""
         return Sample(self.render(mask, image_noise(seed)), mask.copy(), f"z{seed}", self.grey)
+
+    def mix(
+        self, pair: Sample, seed: int, share: float, *, mask: NDArray[np.uint8] | None = None
+    ) -> Sample:
+        """Paint a labelled picture anew, and keep some of its classes as they were: LabelMix.
+
+        The operation by which OASIS trains its discriminator (Sushko et al., ICLR 2021, section
+        3.1), with soft seams.
+
+        Args:
+            pair: a picture and its mask.
+            seed: of the noise and of what is kept.
+            share: see `kept`.
+            mask: (H, W) ids to paint instead of the pair's own; only where both are the same may
+                anything be kept.
+
+        Returns:
+            The mixed picture with the mask that it shows.
+
+        Raises:
+            InputError: as `render`, or the share is out of range.
+        """
+        painted = self.paint(pair.mask if mask is None else mask, seed)
+        where = self.kept(painted.mask, seed, share, painted.mask == pair.mask)
+        mixed = label_mix(pair.image, painted.image, where)
+        return Sample(mixed, painted.mask, painted.id, self.grey)
+
+    def kept(
+        self,
+        mask: NDArray[np.uint8],
+        seed: int,
+        share: float,
+        where: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        """Draw which classes of a mask keep their pixels, each for itself.
+
+        Args:
+            mask: (H, W) ids; what is unlabelled is drawn for like a class.
+            seed: of the draw.
+            share: probability of a class to be kept, in [0, 1).
+            where: (H, W) bool: elsewhere nothing is kept.
+
+        Returns:
+            (H, W) in [0, 1]: 1 where kept. Seams are as soft as the painter's pixels are large.
+
+        Raises:
+            InputError: the share is out of range.
+        """
+        if not 0 <= share < 1:
+            raise InputError(f"labelmix {share} is out of range: take a share from 0 to below 1")
+        chosen = numpy_stream(seed, "labelmix").random(256) < share
+        flags: NDArray[np.bool_] = chosen[mask] if where is None else chosen[mask] & where
+        height, width = mask.shape
+        softness_px = SEAM * height / self._working_size(height, width)[0]
+        sharp = flags.astype(np.float32)
+        return np.asarray(cv2.GaussianBlur(sharp, (0, 0), softness_px), np.float32)
 
     def versions(
         self,
@@ -224,11 +284,16 @@ class MapGenerator(Generator):
                 "--layouts FOLDER"
             )
 
-    def _training_mask(self, seed: int) -> NDArray[np.uint8]:
+    def training_pair(self, seed: int) -> Sample:
+        """Return the labelled training pair of a seed, the one whose mask `sample` paints.
+
+        Raises:
+            InputError: there are no training pairs.
+        """
         self.require_training_masks()
         stream = torch_stream(seed, "training mask")
         number = int(torch.randint(len(self._labelled), (1,), generator=stream))
-        return self._labelled[number].mask
+        return self._labelled[number]
 
     def _ids(self, mask: NDArray[np.uint8]) -> Tensor:
         self._encode(mask)  # refuses what cannot be painted
@@ -260,6 +325,16 @@ class MapGenerator(Generator):
         if not ids - set(self._unlabelled):
             raise InputError("the mask has no labelled pixel: there is nothing to paint")
         return self.classes.encode(mask.astype(np.uint8))
+
+
+def label_mix(
+    picture: NDArray[Any], painted: NDArray[Any], kept: NDArray[np.float32]
+) -> NDArray[Any]:
+    """Blend two pictures of one shape and dtype; ``kept`` (H, W) is the first one's share."""
+    weight = kept if picture.ndim == 2 else kept[..., None]
+    mixed: NDArray[Any] = painted + weight * (picture.astype(np.float32) - painted)
+    whole = np.issubdtype(picture.dtype, np.integer)
+    return (np.rint(mixed) if whole else mixed).astype(picture.dtype)
 
 
 def check_strip(n: int) -> None:

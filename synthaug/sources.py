@@ -74,6 +74,11 @@ class UnitSources:
                 f"generate.truncation is stylegan2's, and fit.generator {recipe.fit.generator}: "
                 "leave it out"
             )
+        if recipe.generate.labelmix and recipe.fit.generator != "oasis":
+            raise InputError(
+                f"generate.labelmix is oasis', and fit.generator {recipe.fit.generator}: leave it "
+                "out"
+            )
         find = self.unit.classes.find
         rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
         generator, bank = self.path / "generator", self.path / "bank"
@@ -99,6 +104,7 @@ class UnitSources:
                 rare=drawing.rare,
                 coco=drawing.coco,
                 truncation=drawing.truncation,
+                labelmix=drawing.labelmix,
             )
 
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
@@ -110,6 +116,8 @@ class UnitSources:
             settings["layouts_sha256"] = _content_hash(Path(drawing.layouts))
         if drawing.truncation != 1:
             settings["truncation"] = drawing.truncation
+        if drawing.labelmix:
+            settings["labelmix"] = drawing.labelmix
         if drawing.coco:
             settings["coco"] = True
         if recipe.filter.rule is None:

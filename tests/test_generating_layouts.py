@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.formats import coco
 from synthaug.generation import generate, load_generator
+from synthaug.layouts import Layouts
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,67 @@ def test_masks_of_a_folder_are_painted(painter, tmp_path):
     Image.fromarray(np.full((48, 64), 4, np.uint8)).save(tmp_path / "masks" / "b.png")
     with pytest.raises(InputError, match=r"b\.png holds ids \[4\] that .* known are \[3, 7\]"):
         generate(painter, tmp_path / "other", n=2, layouts=tmp_path / "masks")
+
+
+def inner(mask):
+    """Pixels that lie far enough from others' classes that a soft seam does not reach them."""
+    around = np.ones((9, 9), np.uint8)
+    return cv2.dilate(mask, around) == cv2.erode(mask, around)
+
+
+def same(image, other):
+    return (image == other).all(2)
+
+
+def test_labelmix_keeps_whole_classes_of_the_photograph(painter, tmp_path):
+    bank = generate(painter, tmp_path / "bank", n=12, seed=1, labelmix=0.5)
+    kept = set()
+    for sample, record in zip(bank, bank.records, strict=True):
+        seed = record["latent_seed"]
+        pair, painted = painter.training_pair(seed), painter.sample(seed)
+        assert np.array_equal(sample.mask, pair.mask)
+        for class_id in (3, 7):
+            where = (sample.mask == class_id) & inner(sample.mask)
+            from_photograph = same(sample.image, pair.image)[where].all()
+            assert from_photograph or same(sample.image, painted.image)[where].all()
+            kept.add((class_id, bool(from_photograph)))
+        between = np.sort([pair.image, painted.image], 0)
+        assert (between[0] <= sample.image).all()
+        assert (sample.image <= between[1]).all()
+    assert kept == {(3, True), (3, False), (7, True), (7, False)}
+    assert bank.manifest["config"]["labelmix"] == 0.5
+    again = generate(painter, tmp_path / "again", n=12, seed=1, labelmix=0.5)
+    assert again.content_hash == bank.content_hash
+
+
+def test_labelmix_paints_what_was_moved(painter, tmp_path):
+    options = {"n": 8, "seed": 1, "layouts": "moved"}
+    plain = generate(painter, tmp_path / "plain", **options)
+    bank = generate(painter, tmp_path / "bank", labelmix=0.99, **options)
+    layouts = Layouts([pair.mask for pair in painter.pairs], painter.classes, kind="moved")
+    kept = 0
+    for painted, sample, record in zip(plain, bank, bank.records, strict=True):
+        mask, number = layouts.layout_and_origin(record["latent_seed"])
+        assert np.array_equal(sample.mask, painted.mask)
+        assert np.array_equal(sample.mask, mask)
+        origin = painter.pairs[number]
+        changed = sample.mask != origin.mask
+        deep = cv2.erode(changed.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        assert same(sample.image, painted.image)[deep].all()
+        kept += same(sample.image, origin.image)[~changed & inner(sample.mask)].sum()
+    assert kept > 1000
+
+
+def test_labelmix_of_maps_without_a_picture_is_refused(painter, make_fit_folder, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for layouts in ("edited", tmp_path / "masks"):
+        with pytest.raises(InputError, match="labelmix keeps pixels of training pictures, and of"):
+            generate(painter, tmp_path / "bank", layouts=layouts, labelmix=0.5)
+    with pytest.raises(InputError, match="paints no masks, so that there is nothing to keep"):
+        generate(make_fit_folder(), tmp_path / "bank", labelmix=0.5)
+    with pytest.raises(InputError, match="labelmix"):
+        generate(painter, tmp_path / "bank", labelmix=1.0)
+    assert not (tmp_path / "bank").exists()
 
 
 def test_masks_of_another_aspect_are_cropped_not_squeezed(painter, tmp_path):

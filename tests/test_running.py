@@ -246,12 +246,15 @@ def test_a_recipe_filters_by_its_own_stage(recipe, tmp_path, stages_alone):
     assert not stages_alone
 
 
-def test_truncation_of_a_generator_that_has_none_is_refused_before_the_fit(
-    recipe, tmp_path, stages_alone
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [({"truncation": 0.7}, "truncation is stylegan2's"), ({"labelmix": 0.5}, "labelmix is oasis'")],
+)
+def test_what_the_generator_cannot_do_is_refused_before_the_fit(
+    recipe, tmp_path, stages_alone, option, words
 ):
-    drawing = GenerateConfig(truncation=0.7)
-    with pytest.raises(InputError, match=r"generate.truncation is stylegan2's"):
-        synthetic(replace(recipe, generate=drawing), tmp_path / "unit")
+    with pytest.raises(InputError, match=rf"generate.{words}"):
+        synthetic(replace(recipe, generate=GenerateConfig(**option)), tmp_path / "unit")
     assert not stages_alone
 
 

@@ -45,6 +45,14 @@ def generate_command(
             metavar="CLASS",
         ),
     ] = None,
+    labelmix: Annotated[
+        float | None,
+        typer.Option(
+            help="oasis: probability that a class keeps the photograph's pixels; goes with the "
+            "training masks, or with moved ones where they are as they were. [0]",
+            metavar="SHARE",
+        ),
+    ] = None,
     truncation: Annotated[
         float | None,
         typer.Option(
@@ -77,6 +85,7 @@ def generate_command(
                 "accelerator": accelerator,
                 "layouts": layouts,
                 "rare": tuple(rare) if rare else None,
+                "labelmix": labelmix,
                 "truncation": truncation,
             }
         },
@@ -102,6 +111,7 @@ def generate_command(
         layouts=config.layouts,
         rare=config.rare,
         truncation=config.truncation,
+        labelmix=config.labelmix,
     )
     print(f"kept {len(bank)} of {len(bank.all_records)} samples", file=sys.stderr)
     print(bank.path)

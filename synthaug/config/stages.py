@@ -28,6 +28,8 @@ class GenerateConfig:
             folder, bank or generator; see `synthaug.layouts.Layouts`.
         rare: classes, by id or name, that these masks shall show more often; ``auto``: all alike.
         truncation: stylegan2: pulls samples towards one mean picture, from 1, not at all, to 0.
+        labelmix: oasis: probability with which a class keeps the photograph's own pixels, each
+            class of each sample for itself; 0 paints everything.
     """
 
     n: Annotated[int, Ge(1)] = 100
@@ -40,6 +42,7 @@ class GenerateConfig:
     layouts: str | None = None
     rare: tuple[int | str, ...] = ()
     truncation: Annotated[float, Ge(0), Le(1)] = 1.0
+    labelmix: Annotated[float, Ge(0), Lt(1)] = 0.0
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,29 @@ class Source:
         )
         return picture
 
+    def mix(
+        self,
+        picture: NDArray[Any],
+        painted: NDArray[Any],
+        mask: NDArray[Any],
+        choice: dict[str, Any],
+        share: float,
+    ) -> NDArray[Any]:
+        """Put back some classes of the picture that was repainted; see `MapGenerator.kept`.
+
+        Args:
+            picture: (H, W) or (H, W, C), what came in.
+            painted: what `repaint` made of it, in its shape and dtype.
+            mask: (H, W) or (H, W, 1), as `repaint` takes it.
+            choice: the same.
+            share: probability of a class to be kept, in [0, 1).
+        """
+        from synthaug.map_generator import label_mix
+
+        ids = self._meaning(mask.reshape(mask.shape[:2]))
+        kept = self._opened.kept(ids, int(choice["latent_seed"]), share)
+        return label_mix(picture, painted, kept)
+
     def _meaning(self, mask: NDArray[Any]) -> NDArray[np.uint8]:
         """What the ids of a mask that is to be painted meant in training."""
         if mask.dtype == bool or not np.equal(mask, np.rint(mask)).all():

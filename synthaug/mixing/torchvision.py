@@ -50,6 +50,8 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         p: probability of replacing.
         objects: ``"id"``: all pixels of a class id are one object; ``"component"``: each
             8-connected part.
+        labelmix: with a generator that paints masks: probability, in [0, 1), with which a class of
+            the mask keeps the image's own pixels, each class for itself; its seams are soft.
 
     Raises:
         InputError: a setting out of range, no single ``tv_tensors.Image`` in the input, a part
@@ -57,7 +59,12 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
     """
 
     def __init__(
-        self, source: str | os.PathLike[str], p: float = 0.5, *, objects: str = "id"
+        self,
+        source: str | os.PathLike[str],
+        p: float = 0.5,
+        *,
+        objects: str = "id",
+        labelmix: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= p <= 1 or objects not in ("id", "component"):
@@ -66,7 +73,10 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             )
         self.source = os.fspath(source)
         self.p = p
+        if not 0 <= labelmix < 1:
+            raise InputError(f"SynthReplace(labelmix={labelmix}): take a share from 0 to below 1")
         self.objects = objects
+        self.labelmix = labelmix
 
     def forward(self, *inputs: Any) -> Any:
         """Return the input's structure with every label of the image replaced, or unchanged."""
@@ -81,7 +91,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             return structure
         source = open_source_once(self.source)
         if source.paints_masks:
-            return _repainted(structure, images[0], source)
+            return _repainted(structure, images[0], source, self.labelmix)
         if _leaves(structure, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
             source.require_masks()
             for mask in _class_masks(structure):
@@ -95,7 +105,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         return _replace(structure, "", _Pair(sample, objects, source.classes))
 
 
-def _repainted(structure: Any, image: tv_tensors.Image, source: Source) -> Any:
+def _repainted(structure: Any, image: tv_tensors.Image, source: Source, labelmix: float) -> Any:
     """Give the image another look for its own mask."""
     masks = _class_masks(structure)
     if len(masks) != 1:
@@ -108,7 +118,12 @@ def _repainted(structure: Any, image: tv_tensors.Image, source: Source) -> Any:
     if not source.sees_label(ids):
         return structure  # a crop that shows nothing labelled
     picture = source.repaint(ids, choice)
-    return _exchanged(structure, image, _image(image, Sample(picture, picture[..., 0])))
+    painted = _image(image, Sample(picture, picture[..., 0]))
+    if labelmix:
+        old, new = (shown.permute(1, 2, 0).numpy(force=True) for shown in (image, painted))
+        mixed = source.mix(old, new, ids, choice, labelmix).transpose(2, 0, 1)
+        painted = tv_tensors.Image(np.ascontiguousarray(mixed))
+    return _exchanged(structure, image, painted)
 
 
 def _class_masks(value: Any, key: str = "") -> list[tv_tensors.Mask]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
@@ -66,6 +67,8 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             id) and the ignore id 255 are no objects.
         labels: what the boxes' label field gets: the class ``"name"``, the class ``"id"`` or the
             box's ``"index"``. With several label fields, a dict of one of these per field.
+        labelmix: with a generator that paints masks: probability, in [0, 1), with which a class of
+            the mask keeps the image's own pixels, each class for itself; its seams are soft.
 
     Targets:
         image, mask, masks, bboxes
@@ -102,6 +105,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         resize: bool
         objects: Literal["id", "component"]
         labels: LabelKind | dict[str, LabelKind]
+        labelmix: Annotated[float, Ge(0), Lt(1)]
 
     def __init__(
         self,
@@ -111,12 +115,14 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         resize: bool = True,
         objects: Literal["id", "component"] = "id",
         labels: LabelKind | dict[str, LabelKind] = "name",
+        labelmix: float = 0.0,
     ) -> None:
         super().__init__(p=p)
         self.source = os.fspath(source)
         self.resize = resize
         self.objects = objects
         self.labels = labels
+        self.labelmix = labelmix
 
     @property
     def targets(self) -> dict[str, Any]:
@@ -186,8 +192,10 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             if data.get("mask") is not None and not source.sees_label(data["mask"]):
                 return data  # a crop that shows nothing labelled
             picture = source.repaint(data.get("mask"), params)
-            painted = Sample(picture, picture[..., 0])
-            return data | {"image": self.apply(data["image"], sample=painted)}
+            image = self.apply(data["image"], sample=Sample(picture, picture[..., 0]))
+            if self.labelmix:
+                image = source.mix(data["image"], image, data["mask"], params, self.labelmix)
+            return data | {"image": image}
         if any(data.get(key) is not None for key in ("mask", "masks", "bboxes")):
             source.require_masks()
         sample = source.fetch(params)

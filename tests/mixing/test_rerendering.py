@@ -113,6 +113,54 @@ def test_crops_and_float_images_are_painted_as_they_come(painter):
     assert result["mask"] is mask or np.array_equal(result["mask"], mask)
 
 
+def _shares(image, mask):
+    """Share of kept pixels (grey 90) deep inside road and car."""
+    kept = image.reshape(*mask.shape, -1).max(2) == 90
+    return kept[22:28, 34:44].mean(), kept[12:16, 16:24].mean()
+
+
+@pytest.mark.parametrize("shape", [(32, 48, 3), (32, 48)])
+def test_labelmix_keeps_some_classes_of_the_image(painter, shape):
+    pipeline = A.Compose([SynthAugment(painter, p=1.0, labelmix=0.5)], seed=1)
+    image = np.full(shape, 90, np.uint8)
+    seen = set()
+    for _ in range(24):
+        result = pipeline(image=image, mask=_mask())
+        assert (result["image"].shape, result["image"].dtype) == (shape, np.uint8)
+        shares = _shares(result["image"], _mask())
+        assert all(share == 1 or share < 0.5 for share in shares)
+        seen.add(tuple(share == 1 for share in shares))
+    assert len(seen) == 4
+
+
+def test_labelmix_of_float_images_stays_between_both(painter):
+    image = np.full((32, 48, 3), 90 / 255, np.float32)
+    for share in (0.0, 0.5, 0.95):
+        mixed = A.Compose([SynthAugment(painter, p=1.0, labelmix=share)], seed=1)
+        shown = mixed(image=image, mask=_mask())["image"]
+        assert shown.dtype == np.float32
+        plain = A.Compose([SynthAugment(painter, p=1.0)], seed=1)(image=image, mask=_mask())
+        assert (shown >= np.minimum(image, plain["image"]) - 1e-6).all()
+        assert (shown <= np.maximum(image, plain["image"]) + 1e-6).all()
+        assert np.array_equal(shown, plain["image"]) == (share == 0)
+
+
+def test_labelmix_in_torchvisions_transform(painter):
+    transform = SynthReplace(painter, p=1.0, labelmix=0.5)
+    mask = tv_tensors.Mask(torch.from_numpy(_mask())[None])
+    image = tv_tensors.Image(torch.full((3, 32, 48), 90, dtype=torch.uint8))
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(24):
+        shown, _told = transform(image, mask)
+        assert isinstance(shown, tv_tensors.Image)
+        assert (shown.shape, shown.dtype) == (image.shape, image.dtype)
+        seen.add(tuple(s == 1 for s in _shares(shown.permute(1, 2, 0).numpy(), _mask())))
+    assert len(seen) == 4
+    with pytest.raises(InputError, match="take a share from 0 to below 1"):
+        SynthReplace(painter, labelmix=1.0)
+
+
 def test_a_crop_without_a_label_stays_as_it_is(painter):
     transform = SynthAugment(painter, p=1.0)
     image = np.full((20, 27, 3), 90, np.uint8)
