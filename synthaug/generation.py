@@ -124,7 +124,7 @@ def generate(
         truncation: see `Generator`; where ``source`` is one opened, its own counts.
         labelmix: for a generator that paints masks: probability with which a class keeps the pixels
             of the training picture, see `MapGenerator.mix`; of ``moved`` masks where they are as
-            they were. It does not go with others, of which there is no picture.
+            they were. See `check_labelmix` for what does not go with it.
 
     Returns:
         The bank; it shows the samples that the filter kept.
@@ -149,6 +149,7 @@ def generate(
             "labelmix": labelmix,
         },
     )
+    check_labelmix(config)
     if config.filter is None and config.drop != GenerateConfig().drop:
         raise InputError(f"drop={config.drop} goes with a filter: add one, or leave it out")
     made_from = source.path if isinstance(source, GeneratorFolder) else source
@@ -236,6 +237,35 @@ def _samples(
         yield from renderer.render([draw(seed) for seed in together])
 
 
+def check_labelmix(config: GenerateConfig, rule: str | None = None) -> None:
+    """Refuse what does not go with LabelMix, whatever the generator.
+
+    Args:
+        config: how a bank is drawn.
+        rule: by which it will be filtered.
+
+    Raises:
+        InputError: layouts of which there is no picture, rendering, or a filter.
+    """
+    name = config.layouts
+    if not config.labelmix:
+        return
+    if name == "edited" or (name and Path(name).is_dir()):
+        raise InputError(
+            f"labelmix keeps pixels of training pictures, and of layouts {name} there are none: "
+            "leave one of them out, or take moved layouts"
+        )
+    if config.render is not None:
+        raise InputError(
+            "labelmix keeps pixels, and render makes them all anew: leave one of them out"
+        )
+    if config.filter is not None or rule is not None:
+        raise InputError(
+            "the filter ranks samples by their likeness to the training pictures, which labelmix "
+            "gives them: leave one of them out (in a recipe filter.rule: null)"
+        )
+
+
 def _mixed(source: GeneratorFolder, share: float) -> Callable[[int], Sample]:
     """Return what paints a seed's training pair anew, some classes kept."""
     if not isinstance(source, MapGenerator):
@@ -263,11 +293,6 @@ def _from_layouts(
         )
     name, share, painter = config.layouts, config.labelmix, source
     options = {"rare": config.rare, "flip": source.manifest["config"].get("flip", True)}
-    if share and (name == "edited" or (name and Path(name).is_dir())):
-        raise InputError(
-            f"labelmix keeps pixels of training pictures, and of layouts {name} there are none: "
-            "leave one of them out, or take moved layouts"
-        )
     if name in _OWN_LAYOUTS:
         painter.require_training_masks()
         maps = [pair.mask for pair in painter.pairs]

@@ -123,6 +123,8 @@ class MapGenerator(Generator):
     ) -> NDArray[np.float32]:
         """Draw which classes of a mask keep their pixels, each for itself.
 
+        At least one class is not, so that something is painted.
+
         Args:
             mask: (H, W) ids; what is unlabelled is drawn for like a class.
             seed: of the draw.
@@ -137,12 +139,13 @@ class MapGenerator(Generator):
         """
         if not 0 <= share < 1:
             raise InputError(f"labelmix {share} is out of range: take a share from 0 to below 1")
-        chosen = numpy_stream(seed, "labelmix").random(256) < share
-        flags: NDArray[np.bool_] = chosen[mask] if where is None else chosen[mask] & where
+        draws, present = numpy_stream(seed, "labelmix").random(256), np.unique(mask)
+        draws[present[draws[present].argmax()]] = 1.0
+        sharp = (draws < share)[mask].astype(np.float32)
         height, width = mask.shape
         softness_px = SEAM * height / self._working_size(height, width)[0]
-        sharp = flags.astype(np.float32)
-        return np.asarray(cv2.GaussianBlur(sharp, (0, 0), softness_px), np.float32)
+        soft: NDArray[np.float32] = cv2.GaussianBlur(sharp, (0, 0), softness_px)
+        return soft if where is None else soft * where
 
     def versions(
         self,

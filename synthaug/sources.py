@@ -18,7 +18,7 @@ from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
-from synthaug.generation import generate
+from synthaug.generation import check_labelmix, generate
 from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path
@@ -79,6 +79,7 @@ class UnitSources:
                 f"generate.labelmix is oasis', and fit.generator {recipe.fit.generator}: leave it "
                 "out"
             )
+        check_labelmix(recipe.generate, recipe.filter.rule)
         find = self.unit.classes.find
         rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
         generator, bank = self.path / "generator", self.path / "bank"

@@ -258,6 +258,28 @@ def test_what_the_generator_cannot_do_is_refused_before_the_fit(
     assert not stages_alone
 
 
+@pytest.mark.parametrize(
+    ("options", "rule", "words"),
+    [
+        ({"layouts": "edited"}, None, "of layouts edited there are none"),
+        ({"render": "patches"}, None, "render makes them all anew"),
+        ({}, "sifid-1234", "filter.rule: null"),
+    ],
+)
+def test_what_labelmix_does_not_go_with_is_refused_before_the_fit(
+    recipe, tmp_path, stages_alone, options, rule, words
+):
+    own = replace(
+        recipe,
+        fit=replace(recipe.fit, generator="oasis"),
+        generate=GenerateConfig(labelmix=0.5, **options),
+        filter=replace(recipe.filter, rule=rule),
+    )
+    with pytest.raises(InputError, match=words):
+        synthetic(own, tmp_path / "unit")
+    assert not stages_alone
+
+
 def test_bank_stays_whole_without_a_filter_rule(recipe, again, lines):
     unfiltered = replace(
         recipe,

@@ -129,6 +129,18 @@ class Source:
         """Whether a mask of ids holds anything that can be painted; raises as `repaint` does."""
         return bool((self._meaning(mask) != IGNORE_ID).any())
 
+    def require_painter(self, option: str) -> None:
+        """Refuse an option of re-rendering where nothing is repainted.
+
+        Raises:
+            InputError: the source holds or makes whole pairs.
+        """
+        if not self.paints_masks:
+            raise InputError(
+                f"{option} is for a generator that paints masks (oasis), and {self.path} gives "
+                "whole pairs: leave it out"
+            )
+
     def repaint(self, mask: NDArray[Any] | None, choice: dict[str, Any]) -> NDArray[np.uint8]:
         """Paint a pipeline's own mask; the same choice gives the same picture.
 

@@ -92,6 +92,8 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         source = open_source_once(self.source)
         if source.paints_masks:
             return _repainted(structure, images[0], source, self.labelmix)
+        if self.labelmix:
+            source.require_painter("labelmix")
         if _leaves(structure, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
             source.require_masks()
             for mask in _class_masks(structure):

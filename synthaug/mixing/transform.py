@@ -196,6 +196,8 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             if self.labelmix:
                 image = source.mix(data["image"], image, data["mask"], params, self.labelmix)
             return data | {"image": image}
+        if self.labelmix:
+            source.require_painter("labelmix")
         if any(data.get(key) is not None for key in ("mask", "masks", "bboxes")):
             source.require_masks()
         sample = source.fetch(params)

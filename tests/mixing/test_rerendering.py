@@ -130,7 +130,7 @@ def test_labelmix_keeps_some_classes_of_the_image(painter, shape):
         shares = _shares(result["image"], _mask())
         assert all(share == 1 or share < 0.5 for share in shares)
         seen.add(tuple(share == 1 for share in shares))
-    assert len(seen) == 4
+    assert len(seen) == 4  # both are kept where what is unlabelled is painted
 
 
 def test_labelmix_of_float_images_stays_between_both(painter):
@@ -159,6 +159,15 @@ def test_labelmix_in_torchvisions_transform(painter):
     assert len(seen) == 4
     with pytest.raises(InputError, match="take a share from 0 to below 1"):
         SynthReplace(painter, labelmix=1.0)
+
+
+def test_labelmix_over_whole_pairs_is_refused(bank):
+    image, mask = np.zeros((32, 48, 3), np.uint8), np.zeros((32, 48), np.uint8)
+    with pytest.raises(InputError, match="labelmix is for a generator that paints masks"):
+        SynthAugment(bank.path, p=1.0, labelmix=0.5)(image=image, mask=mask)
+    shown = tv_tensors.Image(torch.zeros((3, 32, 48), dtype=torch.uint8))
+    with pytest.raises(InputError, match="labelmix is for a generator that paints masks"):
+        SynthReplace(bank.path, p=1.0, labelmix=0.5)(shown)
 
 
 def test_a_crop_without_a_label_stays_as_it_is(painter):
