@@ -149,7 +149,7 @@ def pictures_behind(path: Path) -> set[str]:
 
     Those of its own ``pairs``, and those that its manifest lists as ``learned_from``: pictures
     behind the bank of objects, the source or the layouts that it was made with, those that pairs
-    were resized from, and masks that were given as layouts, by `mask_key`.
+    were resized or cut from, and masks that were given as layouts, by `mask_key`.
     """
     manifest = path / "manifest.json"
     known = files.read_json(manifest, "manifest") if manifest.is_file() else {}

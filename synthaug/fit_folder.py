@@ -235,7 +235,7 @@ def manifest_header(
 ) -> dict[str, Any]:
     """Collect what a generator's manifest says before there are weights.
 
-    ``originals``: SHA-256 of the pixels of pictures that pairs were resized from.
+    ``originals``: SHA-256 of the pixels of pictures that pairs were resized or cut from.
     """
     others = [Path(config[key]) for key in ("objects", "source") if config[key] is not None]
     behind = sorted(set(originals).union(*map(pictures_behind, others)))

@@ -132,7 +132,7 @@ def fit(
         check_output_folder(out, overwrite=overwrite, reads=reads)
         kinds, white = [], False
         if _from_nothing(config):
-            pairs, kinds = _squares(images, mask or masks, config)
+            pairs, originals, kinds = _squares(images, mask or masks, config)
         else:
             pairs, white = read_training_pairs(image, mask, images, masks, config.ignore)
             if config.resize is None:
@@ -234,8 +234,11 @@ def _from_nothing(config: FitConfig) -> bool:
 
 def _squares(
     images: str | Path | None, masks: str | Path | None, config: FitConfig
-) -> tuple[list[Sample], list[str]]:
-    """Squares to learn from, and the names of their K classes, the i-th's being i modulo K."""
+) -> tuple[list[Sample], list[str], list[str]]:
+    """Squares to learn from, SHA-256 of the photographs, and the names of the squares' K classes.
+
+    The i-th square is of class i modulo K.
+    """
     side = config.max_size or presets.GANS[config.generator].square_px
     assert side is not None
     if images is None or masks is not None:
@@ -247,8 +250,10 @@ def _squares(
         )
     folders = class_folders(images) if config.generator == "biggan" else []
     if folders:
-        return read_class_crops(folders, side, config.seed), [path.name for path in folders]
-    return read_square_crops(images, side, config.seed), []
+        crops, photographs = read_class_crops(folders, side, config.seed)
+    else:
+        crops, photographs = read_square_crops(images, side, config.seed)
+    return crops, list(photographs), [path.name for path in folders]
 
 
 def _compose(

@@ -102,14 +102,18 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
         Samples of the generator's size.
 
     Raises:
-        InputError: a picture is unreadable, or the whole ones have another size.
+        InputError: a picture is unreadable, the whole ones have another size, or the generator was
+            fitted to squares of one of the photographs.
     """
     height, width = generator.size
     if "crops" in generator.manifest:
         classes = class_folders(images) if generator.manifest.get("crop_classes") else []
         if classes:
-            return read_class_crops(classes, height, seed)
-        return read_square_crops(images, height, seed)
+            crops, photographs = read_class_crops(classes, height, seed)
+        else:
+            crops, photographs = read_square_crops(images, height, seed)
+        _refuse(generator, photographs.items(), generator.manifest.get("learned_from", ()))
+        return crops
     held_out, _ = read_training_pairs(None, None, images, None)
     require_one_size(held_out, f"bring all images of {images} to one size")
     found = held_out[0].size
@@ -237,7 +241,8 @@ def refuse_seen(
     """Refuse held-out pictures that are among the training pictures, pixel by pixel.
 
     Args:
-        generator: whose manifest also lists what is behind its source, and resized pictures.
+        generator: whose manifest also lists what is behind its source, and what pictures were
+            resized or cut from.
         training: what it was fitted to.
         held_out: what it is measured on.
 
@@ -246,10 +251,18 @@ def refuse_seen(
     """
     known = {files.sha256_bytes(pair.image.tobytes()) for pair in training}
     known |= set(generator.manifest.get("learned_from", ()))
-    seen = [s.id for s in held_out if files.sha256_bytes(s.image.tobytes()) in known]
+    _refuse(generator, ((files.sha256_bytes(s.image.tobytes()), s.id) for s in held_out), known)
+
+
+def _refuse(
+    generator: Generator, held_out: Iterable[tuple[str, str]], known: Iterable[str]
+) -> None:
+    """Refuse pictures, (SHA-256 of the pixels, name), that are among the known SHA-256."""
+    named, known = list(held_out), set(known)
+    seen = [name for key, name in named if key in known]
     if seen:
         raise InputError(
-            f"{generator.path} was fitted to {len(seen)} of the {len(held_out)} held-out pictures, "
+            f"{generator.path} was fitted to {len(seen)} of the {len(named)} held-out pictures, "
             f"{seen[0]} first: name others, that it has not seen"
         )
 

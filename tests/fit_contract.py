@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -138,6 +139,14 @@ class PicturesContract:
         seen = [Sample(crop, held_out[0].mask) for crop in np.load(source / "crops.npy")]
         with pytest.raises(InputError, match="was fitted to 21 of the 21 held-out pictures"):
             evaluate_pictures(generator, drawn, seen)
+
+    def test_the_photographs_it_has_learned_from_are_not_held_out(self, source, tmp_path):
+        held = photographs(tmp_path / "held", ((50, 70), (33, 40)))
+        shutil.copy(source.parent / "many" / "1.png", held / "2.png")
+        words = ("evaluate", source, "--images", held, "--seed", 7)  # other squares of them
+        refused = run(*words, code=2).stderr
+        assert "was fitted to 1 of the 3 held-out pictures" in refused
+        assert f"{held / '2.png'} first" in refused
 
     def test_pictures_of_any_size_make_a_generator_of_squares(self, source):
         crops = np.load(source / "crops.npy")
