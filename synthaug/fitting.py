@@ -181,35 +181,30 @@ def fit(
         )
     precision = manifest.get("precision", config.precision) if resume else config.precision
     engine = Engine(config.accelerator, config.devices, precision)  # auto may differ elsewhere
-    if not resume:
-        kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
-        lines = target.create(kept, overwrite=overwrite)
-    with (
-        _alone,  # torch's random stream is the whole process's
-        claimed(target.path),
-        engine.relay(progress) as report,
-        target.saved_or_removed(),
-    ):
-        if not resume:
-            settings = {**asdict(config), "preset": plan.preset}  # auto may be another elsewhere
-            if config.source is not None:
-                settings["source"] = str(Path(config.source).resolve())
-            manifest = manifest_header(
-                plan.gan, classes, lines, pairs[0], settings, engine.precision, originals
-            )
-            if _from_nothing(config):
-                manifest |= keep_crops(target.path, pairs)
-            manifest["training_size"] = list(plan.size)
-            if kinds:
-                manifest["crop_classes"] = kinds
-            if white or white_is_object:
-                manifest["white_is_object"] = True
-        steps = plan.loop.iterations
-        shown = f", {_described(classes)}" if classes and not resume else ""
-        size = f"{plan.size[1]}x{plan.size[0]} px"
-        echo(f"{told}{plan.why}; {size}, {steps} step{'s' * (steps > 1)}{shown}")
-        run = Run(target, manifest, pairs, classes, plan, config, resume)
-        interrupted = engine.launch(_run, run, report)
+    kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
+    with _alone, claimed(target.path):  # torch's random stream is the whole process's
+        lines = [] if resume else target.create(kept, overwrite=overwrite)
+        with engine.relay(progress) as report, target.saved_or_emptied():
+            if not resume:
+                settings = {**asdict(config), "preset": plan.preset}  # auto may differ elsewhere
+                if config.source is not None:
+                    settings["source"] = str(Path(config.source).resolve())
+                manifest = manifest_header(
+                    plan.gan, classes, lines, pairs[0], settings, engine.precision, originals
+                )
+                if _from_nothing(config):
+                    manifest |= keep_crops(target.path, pairs)
+                manifest["training_size"] = list(plan.size)
+                if kinds:
+                    manifest["crop_classes"] = kinds
+                if white or white_is_object:
+                    manifest["white_is_object"] = True
+            steps = plan.loop.iterations
+            shown = f", {_described(classes)}" if classes and not resume else ""
+            size = f"{plan.size[1]}x{plan.size[0]} px"
+            echo(f"{told}{plan.why}; {size}, {steps} step{'s' * (steps > 1)}{shown}")
+            run = Run(target, manifest, pairs, classes, plan, config, resume)
+            interrupted = engine.launch(_run, run, report)
     if interrupted:
         echo(f"stopped; the checkpoint is saved. Go on with: {config.resuming(out)}")
         raise KeyboardInterrupt

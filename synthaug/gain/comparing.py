@@ -104,24 +104,27 @@ def compare(
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     parents = Parents(parent)
     check(units, chosen, settings, parents)
-    folder = _Folder(Path(out), units, settings, sources, parents)
-    for unit in units:
-        warn_of_repeats(unit, say)
-    plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
-    todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
-    if len(todo) < len(plan):
-        say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
-    spent: list[float] = []
-    total = len(todo) * settings.steps
-    glance = (lambda done: None) if progress is None else lambda done: progress(done, total)
+    path = Path(out)
+    if path.is_file():
+        raise InputError(f"{path} is a file: name a folder with --out")
+    with files.claimed(path):
+        folder = _Folder(path, units, settings, sources, parents)
+        for unit in units:
+            warn_of_repeats(unit, say)
+        plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
+        todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
+        if len(todo) < len(plan):
+            say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
+        spent: list[float] = []
+        total = len(todo) * settings.steps
+        glance = (lambda done: None) if progress is None else lambda done: progress(done, total)
 
-    def make(cell: tuple[int, Unit, Arm]) -> tuple[dict[str, Any], float]:
-        seed, unit, arm = cell
-        started = time.perf_counter()
-        found = folder.make(unit, arm, seed, workers, say)
-        return found, time.perf_counter() - started
+        def make(cell: tuple[int, Unit, Arm]) -> tuple[dict[str, Any], float]:
+            seed, unit, arm = cell
+            started = time.perf_counter()
+            found = folder.make(unit, arm, seed, workers, say)
+            return found, time.perf_counter() - started
 
-    with files.claimed(folder.path):
         try:
             with Jobs(jobs, glance) as workers:
                 for (seed, unit, arm), (found, seconds) in workers.run(make, todo):
@@ -150,8 +153,6 @@ class _Folder:
         sources: Callable[[Unit], Sources] | Mapping[str, Sources] | None,
         parents: Parents,
     ) -> None:
-        if path.is_file():
-            raise InputError(f"{path} is a file: name a folder with --out")
         self.path, self.units, self.settings = path, list(units), settings
         self.parents = parents
         self.old = _old_manifest(path)

@@ -357,6 +357,18 @@ def test_killed_with_new_settings_a_folder_shows_the_old_ones(
     assert read(out / "manifest.json")["settings"]["steps"] == 5
 
 
+def test_a_folder_of_another_process_is_left_as_it_is(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    with files.claimed(tmp_path / "out"):
+        with pytest.raises(InputError, match="another process works on"):
+            compare([make_unit()], tmp_path / "out", arms=["none"], seeds=1, steps=1)
+        assert list((tmp_path / "out").iterdir()) == []
+    with pytest.raises(InputError, match="unknown arm"):
+        compare([make_unit()], tmp_path / "out", arms=["nonne"], seeds=1, steps=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_of_an_earlier_bank_go(
     tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
 ) -> None:
