@@ -380,7 +380,7 @@ def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
 
 def write_coco(bank: Bank) -> Path:
     """Write the bank's kept samples as COCO instances and return the file's path."""
-    path = bank.path / coco.INSTANCES
+    path = Path(bank) / coco.INSTANCES
     coco.write_instances(bank, bank.classes, path)
     return path
 
