@@ -378,6 +378,12 @@ def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm])
         arm = known[item] if isinstance(item, str) else item
         if arm.name in found:
             raise InputError(f"arm {arm.name!r} is given twice: give one of them another name")
+        for other in (*found, *earlier):
+            if other != arm.name and other.casefold() == arm.name.casefold():
+                raise InputError(
+                    f"arms {other!r} and {arm.name!r} differ in case alone, which folders do not "
+                    "tell apart on every system: give one of them another name"
+                )
         found[arm.name] = arm
     return found
 

@@ -301,6 +301,15 @@ def test_what_decides_a_run_is_in_its_key(
     assert read(out / "manifest.json")["seeds"] == [0, 1]
 
 
+def test_an_arm_that_differs_in_case_from_an_earlier_one_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    compare(units, out, arms=[TWICE], seeds=1, steps=1)
+    with pytest.raises(InputError, match="'again' and 'AGAIN' differ in case alone"):
+        compare(units, out, arms=[replace(TWICE, name="AGAIN")], seeds=1, steps=1)
+
+
 def test_a_new_arm_without_a_run_hides_nothing(
     tmp_path: Path, make_unit: MakeUnit, quick: list[int]
 ) -> None:
@@ -475,6 +484,7 @@ def test_progress_counts_the_steps_of_all_runs(
         ({"arms": ["nothing"]}, "unknown arm 'nothing'"),
         ({"arms": "standard"}, "list of names"),
         ({"arms": [TWICE, TWICE]}, "twice"),
+        ({"arms": [replace(TWICE, name="Standard")]}, "'standard' and 'Standard' differ in case"),
         ({"arms": ["none"], "baseline": "nothing"}, "unknown arm 'nothing'"),
         ({"arms": ["synthetic"]}, "needs a source of synthetic items for toy"),
         ({"seeds": 0}, "seed"),
