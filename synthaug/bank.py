@@ -76,11 +76,8 @@ class Bank(Sequence[Sample]):
         Raises:
             InputError: they are missing or damaged, or the generator was converted without any.
         """
-        if self.manifest.get("sources") == []:
-            raise InputError(
-                f"bank {self.path} has no training pairs, which are needed here: its generator was "
-                "converted"
-            )
+        sources = self.manifest.get("sources")
+        require_pairs(f"bank {self.path}", sources, "take a bank of a generator that was fitted")
         for part in ("images", "masks"):
             if not (self._root / "pairs" / part).is_dir():
                 raise InputError(
@@ -187,6 +184,21 @@ def require_masks(path: str | Path, classes: ClassMap) -> None:
             f"{path} has pictures without masks, masks are needed here: fit a generator on "
             "labelled pictures"
         )
+
+
+def require_pairs(name: str | Path, pairs: Sequence[object] | None, remedy: str) -> None:
+    """Refuse a bank or generator without training pairs where they are needed.
+
+    Args:
+        name: its folder, begins the error line.
+        pairs: those that it has; None where that is not known.
+        remedy: ends the line.
+
+    Raises:
+        InputError: there are none, because its generator was converted.
+    """
+    if pairs is not None and not pairs:
+        raise InputError(f"{name} has no training pairs (its generator was converted): {remedy}")
 
 
 def names_files(record: Any) -> bool:
