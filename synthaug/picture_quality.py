@@ -63,6 +63,19 @@ class Drawn:
     strips: list[list[Sample]]
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a generator's pictures are measured on; `check_held_out` makes it.
+
+    Attributes:
+        pictures: of the generator's size, at least 4; it has seen none of them.
+        training: those that it was fitted to.
+    """
+
+    pictures: Sequence[Sample]
+    training: Sequence[Sample]
+
+
 def draw_pictures(
     generator: Generator,
     *,
@@ -89,8 +102,8 @@ def draw_pictures(
     )
 
 
-def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) -> list[Sample]:
-    """Read pictures as the generator has read those that it was fitted to.
+def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) -> HeldOut:
+    """Read pictures as the generator has read those that it was fitted to, and check them.
 
     Args:
         generator: says whether random squares are cut out of photographs, in as many of every
@@ -98,12 +111,9 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
         images: folder of pictures that it has not seen.
         seed: of the squares.
 
-    Returns:
-        Samples of the generator's size.
-
     Raises:
-        InputError: a picture is unreadable, the whole ones have another size, or the generator was
-            fitted to squares of one of the photographs.
+        InputError: a picture is unreadable, the whole ones have another size, the generator was
+            fitted to one of them or to squares of it, or there are fewer than 4.
     """
     height, width = generator.size
     if "crops" in generator.manifest:
@@ -113,7 +123,7 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
         else:
             crops, photographs = read_square_crops(images, height, seed)
         _refuse(generator, photographs.items(), generator.manifest.get("learned_from", ()))
-        return crops
+        return check_held_out(generator, crops)
     held_out, _ = read_training_pairs(None, None, images, None)
     require_one_size(held_out, f"bring all images of {images} to one size")
     found = held_out[0].size
@@ -122,13 +132,13 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
             f"the pictures of {images} are {found[1]}x{found[0]} px but {generator.path} draws "
             f"{width}x{height}: bring them to that size"
         )
-    return held_out
+    return check_held_out(generator, held_out)
 
 
 def evaluate_pictures(
     generator: Generator,
     drawn: Drawn,
-    held_out: Sequence[Sample],
+    held_out: HeldOut,
     *,
     seed: int = 0,
     network: Network = "auto",
@@ -144,7 +154,7 @@ def evaluate_pictures(
     Args:
         generator: what has drawn the pictures.
         drawn: they, see `draw_pictures`.
-        held_out: pictures of the generator's size, at least 4, see `read_held_out`.
+        held_out: see `read_held_out`, or `check_held_out` for pictures that are read already.
         seed: of the draws of training pictures and of KID.
         network: network of FID and KID; the perceptual figures always use the bundled one.
         weights: InceptionV3 weights file.
@@ -163,21 +173,20 @@ def evaluate_pictures(
         without its weight; null where the fit did not compare them).
 
     Raises:
-        InputError: fewer than 4 held-out pictures, a held-out picture that the generator
-            was fitted to, or missing weights.
+        InputError: missing weights.
     """
-    training = check_held_out(generator, held_out)
+    training = held_out.training
     net = net or load_feature_net(network, weights)
     shown = as_many(training, len(drawn.samples), seed)
     sets = {"generated": drawn.samples, "training": shown}
-    found = distances(sets, held_out, net, seed=seed, progress=progress)
+    found = distances(sets, held_out.pictures, net, seed=seed, progress=progress)
     space = PerceptualSpace(*generator.size, net if isinstance(net, Lite0Features) else None)
     few = len(training) <= MOST_TRAINING
     intra, reached = _around(training, drawn.samples, space) if few else (None, None)
     losses = _last_losses(generator)
     return {
         "samples": len(drawn.samples),
-        "held_out": len(held_out),
+        "held_out": len(held_out.pictures),
         "training": len(training),
         "network": net.name,
         **found,
@@ -222,17 +231,21 @@ def distances(
     }
 
 
-def check_held_out(generator: Generator, held_out: Sequence[Sample]) -> list[Sample]:
-    """Refuse held-out pictures that say nothing, before any is drawn; returns the training ones.
+def check_held_out(generator: Generator, pictures: Sequence[Sample]) -> HeldOut:
+    """Refuse held-out pictures that say nothing, before any is drawn.
+
+    Args:
+        generator: what they are held against.
+        pictures: of its size.
 
     Raises:
         InputError: there are fewer than 4, or the generator was fitted to one.
     """
     training = kept_pairs(generator.path, generator.manifest)
-    refuse_seen(generator, training, held_out)
-    if len(held_out) < LEAST_IMAGES:
-        raise InputError(f"{len(held_out)} held-out pictures: give at least {LEAST_IMAGES}")
-    return training
+    refuse_seen(generator, training, pictures)
+    if len(pictures) < LEAST_IMAGES:
+        raise InputError(f"{len(pictures)} held-out pictures: give at least {LEAST_IMAGES}")
+    return HeldOut(pictures, training)
 
 
 def refuse_seen(

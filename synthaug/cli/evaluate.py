@@ -158,7 +158,6 @@ def _evaluate_pictures(
         check_output_folder(out, overwrite=overwrite, reads=(generator.path, images))
     seed, progress = settings["seed"], settings["progress"]
     held_out = picture_quality.read_held_out(generator, images, seed=seed)
-    picture_quality.check_held_out(generator, held_out)
     net = load_feature_net(settings["network"], settings["weights"])
     drawn = picture_quality.draw_pictures(generator, seed=seed, progress=progress)
     value = picture_quality.evaluate_pictures(
