@@ -163,14 +163,15 @@ def evaluate_pictures(
 
     Returns:
         Plain JSON values: ``samples``, ``held_out``, ``training`` (numbers of pictures);
-        ``network``; ``fid`` and ``kid`` (``generated``, ``training``; see `distances`);
-        ``intra_diversity`` (see `synthaug.quality.perceptual.intra_diversity`) and ``reached``
-        (training pictures that 2 % of the samples are nearest to), both null for more than 50
-        training pictures; ``jump`` (largest over mean perceptual step on the way between two
-        latents, 1 if even, mean over the strips); ``losses`` (name -> mean over the last tenth of
-        its logged values, of the networks in training, not of the average that draws) and
-        ``smoothness`` (the same of the distance between the derivatives of generator and source,
-        without its weight; null where the fit did not compare them).
+        ``truncation`` (the generator's, see `Generator`); ``network``; ``fid`` and ``kid``
+        (``generated``, ``training``; see `distances`); ``intra_diversity`` (see
+        `synthaug.quality.perceptual.intra_diversity`) and ``reached`` (training pictures that 2 %
+        of the samples are nearest to), both null for more than 50 training pictures; ``jump``
+        (largest over mean perceptual step on the way between two latents, 1 if even, mean over the
+        strips); ``losses`` (name -> mean over the last tenth of its logged values, of the networks
+        in training, not of the average that draws) and ``smoothness`` (the same of the distance
+        between the derivatives of generator and source, without its weight; null where the fit did
+        not compare them).
 
     Raises:
         InputError: missing weights.
@@ -188,6 +189,7 @@ def evaluate_pictures(
         "samples": len(drawn.samples),
         "held_out": len(held_out.pictures),
         "training": len(training),
+        "truncation": generator.truncation,
         "network": net.name,
         **found,
         "intra_diversity": intra,

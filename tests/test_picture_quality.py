@@ -204,7 +204,11 @@ class TestCommand:
         assert "which is read" in self.refused(generator.path, *held, *inside)
         run("generate", make_fit_folder(name="other"), "-n", 2, "--out", tmp_path / "bank")
         assert len(Bank(tmp_path / "bank")) == 2
-        assert "--out and --overwrite are for" in self.refused(tmp_path / "bank", *out)
+        for words in (out, ("--truncation", 0.5)):
+            said = self.refused(tmp_path / "bank", *words)
+            assert "--out, --overwrite and --truncation are for pictures" in said
+        truncated = ("--truncation", 0.5)
+        assert "knows no truncation" in self.refused(generator.path, *held, *truncated)
         run("fit", *pair_files, "--preset", "compose", "--out", tmp_path / "composed")
         assert "has no latents" in self.refused(tmp_path / "composed", *held)
         assert not (tmp_path / "page").exists()
