@@ -45,6 +45,7 @@ from synthaug.generator import Generator
 from synthaug.picture_quality import (
     SAMPLES,
     Drawn,
+    check_held_out,
     distances,
     draw_pictures,
     evaluate_pictures,
@@ -94,7 +95,8 @@ def measure(
     generator: Generator, drawn: Drawn, rest: Sequence[np.ndarray], net: Lite0Features
 ) -> dict[str, Any]:
     """Score a generator: FID to the rest, diversity around the few, jumps between latents."""
-    found = evaluate_pictures(generator, drawn, samples(rest), net=net)
+    held_out = check_held_out(generator, samples(rest))
+    found = evaluate_pictures(generator, drawn, held_out, net=net)
     return {
         "fid": found["fid"]["generated"],
         "reached": found["reached"],

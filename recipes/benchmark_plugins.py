@@ -83,7 +83,7 @@ def runs(kind: str, work: Path) -> Iterator[tuple[str, Run]]:
         data = training_tensors(pairs, classes, plan.size, scale)
     else:
         mask.unlink()
-        pairs = read_square_crops(image.parent, 32, 0)
+        pairs, _ = read_square_crops(image.parent, 32, 0)
         data = training_tensors(pairs, None, (32, 32), 1)
     yield NONE, Run(config, pairs[0].size, data)
     for name in NEEDS_MASKS if kind == MASKED else PLUGINS:

@@ -10,6 +10,7 @@ BANK/pairs/          the labelled pair(s) that the generator learned from, if it
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,10 +37,12 @@ class Bank(Sequence[Sample]):
     """The kept samples of a bank folder, read from disk on access.
 
     Attributes:
+        path: the bank folder as it was given, for messages; `os.fspath` of a bank is the absolute
+            one, from which all is read, so that the current folder may change.
         classes: classes of the masks.
 
     Args:
-        path: the bank folder.
+        path: the bank folder, or a bank to open anew by its absolute folder.
         include_dropped: also show samples that the filter dropped.
 
     Raises:
@@ -47,17 +50,20 @@ class Bank(Sequence[Sample]):
             Reading a sample whose file has changed or gone since raises it too and names the file.
     """
 
-    def __init__(self, path: str | Path, *, include_dropped: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, include_dropped: bool = False) -> None:
         self.path = Path(path)
+        self._root = self.path.absolute()
         self.include_dropped = include_dropped
         self.manifest: dict[str, Any] = read_manifest(self.path, "bank")
         if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
             raise InputError(f"{self.path} is not a bank: its manifest.json is of another kind")
         self.classes = ClassMap.from_dict(self.manifest.get("classes"), f"bank {self.path}")
         self.all_records = _read_lines(self.path / "samples.jsonl", self.manifest.get("samples"))
-        for file in (self.path / r[kind] for r in self.records for kind in ("image", "mask")):
-            if not file.is_file():
-                raise InputError(f"bank file {file} is missing: generate the bank again")
+        for name in (r[kind] for r in self.records for kind in ("image", "mask")):
+            if not (self._root / name).is_file():
+                raise InputError(
+                    f"bank file {self.path / name} is missing: generate the bank again"
+                )
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -70,20 +76,18 @@ class Bank(Sequence[Sample]):
         Raises:
             InputError: they are missing or damaged, or the generator was converted without any.
         """
-        if self.manifest.get("sources") == []:
-            raise InputError(
-                f"bank {self.path} has no training pairs, which are needed here: its generator was "
-                "converted"
-            )
-        images, masks = self.path / "pairs" / "images", self.path / "pairs" / "masks"
-        for part in (images, masks):
-            if not part.is_dir():
-                raise InputError(f"bank folder {part} is missing: generate the bank again")
-        return folder.read_pairs(images, masks)
+        sources = self.manifest.get("sources")
+        require_pairs(f"bank {self.path}", sources, "take a bank of a generator that was fitted")
+        for part in ("images", "masks"):
+            if not (self._root / "pairs" / part).is_dir():
+                raise InputError(
+                    f"bank folder {self.path / 'pairs' / part} is missing: generate the bank again"
+                )
+        return folder.read_pairs(self._root / "pairs" / "images", self._root / "pairs" / "masks")
 
     def __fspath__(self) -> str:
-        """Return the folder: a bank may be given wherever its folder may."""
-        return str(self.path)
+        """Return the absolute folder: a bank may be given wherever its folder may."""
+        return str(self._root)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -98,16 +102,16 @@ class Bank(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         record = self.records[index]
         for kind in ("image", "mask"):
-            path = self.path / record[kind]
+            path, shown = self._root / record[kind], self.path / record[kind]
             if not path.is_file():
-                raise InputError(f"bank file {path} is missing: generate the bank again")
+                raise InputError(f"bank file {shown} is missing: generate the bank again")
             if files.sha256_file(path) != record[f"{kind}_sha256"]:
                 raise InputError(
-                    f"bank file {path} is damaged (hash differs from samples.jsonl): "
+                    f"bank file {shown} is damaged (hash differs from samples.jsonl): "
                     "generate the bank again"
                 )
         return folder.read_pair(
-            self.path / record["image"], self.path / record["mask"], record["id"]
+            self._root / record["image"], self._root / record["mask"], record["id"]
         )
 
     def __iter__(self) -> Iterator[Sample]:
@@ -116,17 +120,17 @@ class Bank(Sequence[Sample]):
     @property
     def content_hash(self) -> str:
         """SHA-256 over the sample lines: identifies what the bank holds."""
-        return files.sha256_file(self.path / "samples.jsonl")
+        return files.sha256_file(self._root / "samples.jsonl")
 
     def rewrite(self, records: Iterable[dict[str, Any]], **manifest: Any) -> None:
         """Replace the sample lines and update manifest entries (scores, verdicts, settings)."""
         self.all_records = list(records)
         self.__dict__.pop("records", None)
         if self.manifest.pop("filter", None) is not None:  # it must never stand beside other lines
-            files.write_json(self.path / "manifest.json", self.manifest)
+            files.write_json(self._root / "manifest.json", self.manifest)
         self.manifest.update(manifest, samples=len(self.all_records))
-        files.write_text(self.path / "samples.jsonl", _lines(self.all_records))
-        files.write_json(self.path / "manifest.json", self.manifest)
+        files.write_text(self._root / "samples.jsonl", _lines(self.all_records))
+        files.write_json(self._root / "manifest.json", self.manifest)
 
 
 def read_manifest(path: Path, what: str) -> Any:
@@ -149,7 +153,7 @@ def pictures_behind(path: Path) -> set[str]:
 
     Those of its own ``pairs``, and those that its manifest lists as ``learned_from``: pictures
     behind the bank of objects, the source or the layouts that it was made with, those that pairs
-    were resized from, and masks that were given as layouts, by `mask_key`.
+    were resized or cut from, and masks that were given as layouts, by `mask_key`.
     """
     manifest = path / "manifest.json"
     known = files.read_json(manifest, "manifest") if manifest.is_file() else {}
@@ -180,6 +184,21 @@ def require_masks(path: str | Path, classes: ClassMap) -> None:
             f"{path} has pictures without masks, masks are needed here: fit a generator on "
             "labelled pictures"
         )
+
+
+def require_pairs(name: str | Path, pairs: Sequence[object] | None, remedy: str) -> None:
+    """Refuse a bank or generator without training pairs where they are needed.
+
+    Args:
+        name: its folder, begins the error line.
+        pairs: those that it has; None where that is not known.
+        remedy: ends the line.
+
+    Raises:
+        InputError: there are none, because its generator was converted.
+    """
+    if pairs is not None and not pairs:
+        raise InputError(f"{name} has no training pairs (its generator was converted): {remedy}")
 
 
 def names_files(record: Any) -> bool:

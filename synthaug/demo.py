@@ -350,7 +350,7 @@ def _columns(whole: Sample, columns: slice, name: str) -> Sample:
 
 def _dropped(bank: Bank, count: int) -> list[tuple[Sample, list[str]]]:
     """The first dropped samples, with reasons for the eye."""
-    whole = Bank(bank.path, include_dropped=True)
+    whole = Bank(bank, include_dropped=True)
     indices = [i for i, record in enumerate(whole.records) if not record["kept"]]
     return [
         (whole[i], [_REASONS.get(why, why) for why in whole.records[i]["reasons"]])

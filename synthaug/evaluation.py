@@ -68,7 +68,7 @@ def evaluate(
     Raises:
         InputError: fewer than two kept samples, a damaged bank, or missing weights.
     """
-    bank = Bank(bank.path if isinstance(bank, Bank) else bank)
+    bank = Bank(bank)
     if max_samples < 2:
         raise InputError(f"max_samples is {max_samples}: give at least 2")
     count = min(len(bank), max_samples)

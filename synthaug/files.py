@@ -116,27 +116,45 @@ def claimed(path: str | Path) -> Iterator[None]:
     """Work on a folder alone; it is free again when the process ends, however it does.
 
     Args:
-        path: a folder that is there.
+        path: a folder; one that is not there is made, and goes again if nothing is put into it.
 
     Raises:
-        InputError: another process works on it.
+        InputError: another process works on it, or it cannot be made.
     """
-    if fcntl is None:
-        yield
-        return
-    folder = os.open(path, os.O_RDONLY)
+    path = Path(path)
+    made = not path.exists()
     try:
-        with suppress(OSError):  # some network disks cannot lock
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another process works on {path}: wait for it, or name another folder with "
-                    "--out"
-                ) from error
-        yield
+        path.mkdir(parents=True, exist_ok=True)
+        folder = None if fcntl is None else os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    try:
+        if folder is not None:
+            _lock(folder, path)
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):  # it holds something
+                    path.rmdir()
     finally:
-        os.close(folder)
+        if folder is not None:
+            os.close(folder)
+
+
+def _lock(folder: int, path: Path) -> None:
+    """Lock an open folder; raises `InputError` if another process has, or has just removed it."""
+    assert fcntl is not None
+    with suppress(OSError):  # some network disks cannot lock
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = path.exists() and os.path.samestat(os.fstat(folder), path.stat())
+        except BlockingIOError:
+            free = False
+        if not free:
+            raise InputError(
+                f"another process works on {path}: wait for it, or name another folder with --out"
+            )
 
 
 @contextmanager
@@ -182,7 +200,9 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
 
 
 def clear_directory(path: str | Path) -> None:
-    """Remove a folder, or only what it holds where it is a link to one or a disk's place.
+    """Remove what a folder holds, if it is there; a link in it goes, not what it leads to.
+
+    The folder itself stays: it may be `claimed`.
 
     Raises:
         InputError: something in it cannot be removed.
@@ -191,9 +211,6 @@ def clear_directory(path: str | Path) -> None:
     if not path.is_dir():
         return
     try:
-        if not path.is_symlink() and not os.path.ismount(path):
-            shutil.rmtree(path)
-            return
         for held in path.iterdir():
             if held.is_dir() and not held.is_symlink():
                 shutil.rmtree(held)
@@ -225,6 +242,27 @@ def check_output_folder(
     file = next((p for p in (path, *path.parents) if p.is_file()), None)
     if file is not None:
         raise InputError(f"{file} is a file: name a folder with --out")
+    check_replaceable(path, overwrite=overwrite)
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    with claimed(path):  # else a process writes into it
+        pass
+    for read in reads:
+        if read is not None and Path(read).resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{path} holds {read}, which is read: choose another folder")
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds what may not be replaced.
+
+    Args:
+        path: the folder, there or not.
+        overwrite: it may hold an earlier output.
+
+    Raises:
+        InputError: it is not empty and ``overwrite`` is off, or it holds something else than an
+            earlier output.
+    """
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not overwrite:
@@ -233,11 +271,6 @@ def check_output_folder(
         raise InputError(
             f"{path} holds files that synthaug did not write: choose another folder or empty it"
         )
-    with claimed(path):  # else a process writes into it
-        pass
-    for read in reads:
-        if read is not None and Path(read).resolve().is_relative_to(path.resolve()):
-            raise InputError(f"{path} holds {read}, which is read: choose another folder")
 
 
 def _is_output(path: Path) -> bool:

@@ -94,11 +94,10 @@ def filter_bank(
     settings = make(FilterConfig, rules)
     if settings.rule is None:  # in a recipe it leaves the filter out
         raise InputError(f"rule is None: choose one of sifid-1234, {', '.join(SIFID_KEYS)}")
-    path = bank.path if isinstance(bank, Bank) else Path(bank)
-    whole = Bank(path, include_dropped=True)
+    whole = Bank(bank, include_dropped=True)
     if not whole.all_records:
-        raise InputError(f"bank {path} holds no sample: generate some first")
-    require_masks(path, whole.classes)
+        raise InputError(f"bank {whole.path} holds no sample: generate some first")
+    require_masks(whole.path, whole.classes)
     net = net or load_feature_net(network, weights)
     pairs = whole.pairs()
     key = _score_key(whole, pairs, net)
@@ -136,9 +135,10 @@ def filter_bank(
         "score_key": key,
     }
     whole.rewrite(records, filter=summary)
-    kept = Bank(path)
-    if (path / coco.INSTANCES).exists():
-        coco.write_instances(kept, kept.classes, path / coco.INSTANCES)
+    kept = Bank(whole)
+    listed = Path(whole) / coco.INSTANCES
+    if listed.exists():
+        coco.write_instances(kept, kept.classes, listed)
     return kept
 
 

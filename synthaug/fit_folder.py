@@ -51,34 +51,30 @@ class FitFolder:
         self.path = Path(path)
 
     def create(self, pairs: Sequence[Sample], *, overwrite: bool) -> list[dict[str, str]]:
-        """Start an empty folder with a copy of the pairs; returns their manifest lines.
+        """Empty the folder and begin it with a copy of the pairs; returns their manifest lines.
+
+        Who has it `synthaug.files.claimed` is sure that no other process does the same.
 
         Raises:
-            InputError: the folder is in use, or holds something else than an earlier output, or
-                the disk is full (nothing is left behind).
+            InputError: it holds something that may not be replaced, or the disk is full.
         """
-        files.check_output_folder(self.path, overwrite=overwrite)
+        files.check_replaceable(self.path, overwrite=overwrite)
         files.clear_directory(self.path)
-        target = self.path / "pairs"
-        try:
+        with self.saved_or_emptied():
             files.write_json(self.path / "manifest.json", {"format": BEGUN_FORMAT})
+            target = self.path / "pairs"
             return [{"id": p.id, **folder.write_pair(target, p.id, p)} for p in pairs]
-        except BaseException:
-            self._remove()
-            raise
 
     @contextmanager
-    def saved_or_removed(self) -> Iterator[None]:
-        """Remove the folder again if an error comes before there is anything to go on with."""
+    def saved_or_emptied(self) -> Iterator[None]:
+        """Empty the folder again if an error comes before there is anything to go on with."""
         try:
             yield
-        finally:
+        except BaseException:
             if not (self.path / CHECKPOINT).is_file():
-                self._remove()
-
-    def _remove(self) -> None:
-        with suppress(InputError):
-            files.clear_directory(self.path)
+                with suppress(InputError):
+                    files.clear_directory(self.path)
+            raise
 
     def read_manifest(self) -> dict[str, Any]:
         """Read the manifest of an earlier run to go on with.
@@ -235,7 +231,7 @@ def manifest_header(
 ) -> dict[str, Any]:
     """Collect what a generator's manifest says before there are weights.
 
-    ``originals``: SHA-256 of the pixels of pictures that pairs were resized from.
+    ``originals``: SHA-256 of the pixels of pictures that pairs were resized or cut from.
     """
     others = [Path(config[key]) for key in ("objects", "source") if config[key] is not None]
     behind = sorted(set(originals).union(*map(pictures_behind, others)))

@@ -132,7 +132,7 @@ def fit(
         check_output_folder(out, overwrite=overwrite, reads=reads)
         kinds, white = [], False
         if _from_nothing(config):
-            pairs, kinds = _squares(images, mask or masks, config)
+            pairs, originals, kinds = _squares(images, mask or masks, config)
         else:
             pairs, white = read_training_pairs(image, mask, images, masks, config.ignore)
             if config.resize is None:
@@ -181,35 +181,30 @@ def fit(
         )
     precision = manifest.get("precision", config.precision) if resume else config.precision
     engine = Engine(config.accelerator, config.devices, precision)  # auto may differ elsewhere
-    if not resume:
-        kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
-        lines = target.create(kept, overwrite=overwrite)
-    with (
-        _alone,  # torch's random stream is the whole process's
-        claimed(target.path),
-        engine.relay(progress) as report,
-        target.saved_or_removed(),
-    ):
-        if not resume:
-            settings = {**asdict(config), "preset": plan.preset}  # auto may be another elsewhere
-            if config.source is not None:
-                settings["source"] = str(Path(config.source).resolve())
-            manifest = manifest_header(
-                plan.gan, classes, lines, pairs[0], settings, engine.precision, originals
-            )
-            if _from_nothing(config):
-                manifest |= keep_crops(target.path, pairs)
-            manifest["training_size"] = list(plan.size)
-            if kinds:
-                manifest["crop_classes"] = kinds
-            if white or white_is_object:
-                manifest["white_is_object"] = True
-        steps = plan.loop.iterations
-        shown = f", {_described(classes)}" if classes and not resume else ""
-        size = f"{plan.size[1]}x{plan.size[0]} px"
-        echo(f"{told}{plan.why}; {size}, {steps} step{'s' * (steps > 1)}{shown}")
-        run = Run(target, manifest, pairs, classes, plan, config, resume)
-        interrupted = engine.launch(_run, run, report)
+    kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs
+    with _alone, claimed(target.path):  # torch's random stream is the whole process's
+        lines = [] if resume else target.create(kept, overwrite=overwrite)
+        with engine.relay(progress) as report, target.saved_or_emptied():
+            if not resume:
+                settings = {**asdict(config), "preset": plan.preset}  # auto may differ elsewhere
+                if config.source is not None:
+                    settings["source"] = str(Path(config.source).resolve())
+                manifest = manifest_header(
+                    plan.gan, classes, lines, pairs[0], settings, engine.precision, originals
+                )
+                if _from_nothing(config):
+                    manifest |= keep_crops(target.path, pairs)
+                manifest["training_size"] = list(plan.size)
+                if kinds:
+                    manifest["crop_classes"] = kinds
+                if white or white_is_object:
+                    manifest["white_is_object"] = True
+            steps = plan.loop.iterations
+            shown = f", {_described(classes)}" if classes and not resume else ""
+            size = f"{plan.size[1]}x{plan.size[0]} px"
+            echo(f"{told}{plan.why}; {size}, {steps} step{'s' * (steps > 1)}{shown}")
+            run = Run(target, manifest, pairs, classes, plan, config, resume)
+            interrupted = engine.launch(_run, run, report)
     if interrupted:
         echo(f"stopped; the checkpoint is saved. Go on with: {config.resuming(out)}")
         raise KeyboardInterrupt
@@ -234,8 +229,11 @@ def _from_nothing(config: FitConfig) -> bool:
 
 def _squares(
     images: str | Path | None, masks: str | Path | None, config: FitConfig
-) -> tuple[list[Sample], list[str]]:
-    """Squares to learn from, and the names of their K classes, the i-th's being i modulo K."""
+) -> tuple[list[Sample], list[str], list[str]]:
+    """Squares to learn from, SHA-256 of the photographs, and the names of the squares' K classes.
+
+    The i-th square is of class i modulo K.
+    """
     side = config.max_size or presets.GANS[config.generator].square_px
     assert side is not None
     if images is None or masks is not None:
@@ -247,8 +245,10 @@ def _squares(
         )
     folders = class_folders(images) if config.generator == "biggan" else []
     if folders:
-        return read_class_crops(folders, side, config.seed), [path.name for path in folders]
-    return read_square_crops(images, side, config.seed), []
+        crops, photographs = read_class_crops(folders, side, config.seed)
+    else:
+        crops, photographs = read_square_crops(images, side, config.seed)
+    return crops, list(photographs), [path.name for path in folders]
 
 
 def _compose(

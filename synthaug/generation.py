@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from synthaug import files
 from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import GENERATOR_FORMAT as FORMAT
-from synthaug.bank import Bank, mask_key, pictures_behind, read_manifest, write_bank
+from synthaug.bank import (
+    Bank,
+    mask_key,
+    pictures_behind,
+    read_manifest,
+    require_pairs,
+    write_bank,
+)
 from synthaug.composing import Composer
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
@@ -167,12 +174,9 @@ def generate(
     if not source.classes.ids and (config.filter is not None or config.coco):
         what = "COCO tells of masks" if config.filter is None else "the filter judges pairs"
         raise InputError(f"{source.path} draws images without masks and {what}: leave it out")
-    if not source.pairs and (config.filter is not None or config.render is not None):
-        option = "filter" if config.render is None else "render"
-        raise InputError(
-            f"{source.path} was converted and has no training pairs, which {option} needs: leave "
-            "it out"
-        )
+    for option in ("filter", "render"):
+        if getattr(config, option) is not None:
+            require_pairs(source.path, source.pairs, f"leave out {option}, which needs them")
     source_hash = _source_hash(source.manifest["pairs"])
     manifest = {
         "config": asdict(config),
@@ -405,7 +409,7 @@ def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
 
 def write_coco(bank: Bank) -> Path:
     """Write the bank's kept samples as COCO instances and return the file's path."""
-    path = bank.path / coco.INSTANCES
+    path = Path(bank) / coco.INSTANCES
     coco.write_instances(bank, bank.classes, path)
     return path
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synthaug.bank import require_pairs
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import LabelMapGenerator
@@ -276,16 +277,8 @@ class MapGenerator(Generator):
         return ids
 
     def require_training_masks(self) -> None:
-        """Refuse what needs masks of training pairs where there are none.
-
-        Raises:
-            InputError: the weights were converted.
-        """
-        if not self.pairs:
-            raise InputError(
-                f"{self.path} was converted and has no training masks: give masks to paint with "
-                "--layouts FOLDER"
-            )
+        """Refuse what paints training masks where there are none; see `require_pairs`."""
+        require_pairs(self.path, self.pairs, "give masks to paint with --layouts FOLDER")
 
     def training_pair(self, seed: int) -> Sample:
         """Return the labelled training pair of a seed, the one whose mask `sample` paints.

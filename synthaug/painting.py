@@ -39,6 +39,7 @@ def edit(
     per: Per = "image",
     resample: int | str | None = None,
     between: tuple[int, int] | None = None,
+    truncation: float = 1.0,
     accelerator: Accelerator = "cpu",
     overwrite: bool = False,
 ) -> Path:
@@ -61,6 +62,7 @@ def edit(
         per: what gets a noise vector of its own: image, class, region or pixel.
         resample: class, by id or name, that alone gets other noise than the first picture.
         between: two seeds: go from one's noise to the other's instead.
+        truncation: see `Generator`.
         accelerator: where to paint.
         overwrite: replace an earlier output.
 
@@ -77,14 +79,15 @@ def edit(
         raise InputError(f"seed {seed} has no use between two seeds: leave it out")
     files.check_output_folder(out, overwrite=overwrite, reads=(generator, mask))
     _check_number(n)
-    opened = load_generator(generator, accelerator=accelerator)
+    opened = load_generator(generator, accelerator=accelerator, truncation=truncation)
     if not isinstance(opened, MapGenerator):
         if mask is not None or resample is not None or per != "image":
             raise InputError(
                 f"{generator} does not paint masks: leave out the mask, and what goes with it"
             )
         strip = _strip(opened, between, n)
-        return _write_versions(Path(out), opened, strip, {"between": between}, overwrite=overwrite)
+        drawn = {"between": between, "truncation": truncation}
+        return _write_versions(Path(out), opened, strip, drawn, overwrite=overwrite)
     if mask is None:
         raise InputError(f"{generator} paints masks: name one after it")
     ids = opened.meaning(folder.read_mask(mask))

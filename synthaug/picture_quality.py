@@ -63,6 +63,19 @@ class Drawn:
     strips: list[list[Sample]]
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a generator's pictures are measured on; `check_held_out` makes it.
+
+    Attributes:
+        pictures: of the generator's size, at least 4; it has seen none of them.
+        training: those that it was fitted to.
+    """
+
+    pictures: Sequence[Sample]
+    training: Sequence[Sample]
+
+
 def draw_pictures(
     generator: Generator,
     *,
@@ -89,8 +102,8 @@ def draw_pictures(
     )
 
 
-def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) -> list[Sample]:
-    """Read pictures as the generator has read those that it was fitted to.
+def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) -> HeldOut:
+    """Read pictures as the generator has read those that it was fitted to, and check them.
 
     Args:
         generator: says whether random squares are cut out of photographs, in as many of every
@@ -98,18 +111,19 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
         images: folder of pictures that it has not seen.
         seed: of the squares.
 
-    Returns:
-        Samples of the generator's size.
-
     Raises:
-        InputError: a picture is unreadable, or the whole ones have another size.
+        InputError: a picture is unreadable, the whole ones have another size, the generator was
+            fitted to one of them or to squares of it, or there are fewer than 4.
     """
     height, width = generator.size
     if "crops" in generator.manifest:
         classes = class_folders(images) if generator.manifest.get("crop_classes") else []
         if classes:
-            return read_class_crops(classes, height, seed)
-        return read_square_crops(images, height, seed)
+            crops, photographs = read_class_crops(classes, height, seed)
+        else:
+            crops, photographs = read_square_crops(images, height, seed)
+        _refuse(generator, photographs.items(), generator.manifest.get("learned_from", ()))
+        return check_held_out(generator, crops)
     held_out, _ = read_training_pairs(None, None, images, None)
     require_one_size(held_out, f"bring all images of {images} to one size")
     found = held_out[0].size
@@ -118,13 +132,13 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
             f"the pictures of {images} are {found[1]}x{found[0]} px but {generator.path} draws "
             f"{width}x{height}: bring them to that size"
         )
-    return held_out
+    return check_held_out(generator, held_out)
 
 
 def evaluate_pictures(
     generator: Generator,
     drawn: Drawn,
-    held_out: Sequence[Sample],
+    held_out: HeldOut,
     *,
     seed: int = 0,
     network: Network = "auto",
@@ -140,7 +154,7 @@ def evaluate_pictures(
     Args:
         generator: what has drawn the pictures.
         drawn: they, see `draw_pictures`.
-        held_out: pictures of the generator's size, at least 4, see `read_held_out`.
+        held_out: see `read_held_out`, or `check_held_out` for pictures that are read already.
         seed: of the draws of training pictures and of KID.
         network: network of FID and KID; the perceptual figures always use the bundled one.
         weights: InceptionV3 weights file.
@@ -149,32 +163,33 @@ def evaluate_pictures(
 
     Returns:
         Plain JSON values: ``samples``, ``held_out``, ``training`` (numbers of pictures);
-        ``network``; ``fid`` and ``kid`` (``generated``, ``training``; see `distances`);
-        ``intra_diversity`` (see `synthaug.quality.perceptual.intra_diversity`) and ``reached``
-        (training pictures that 2 % of the samples are nearest to), both null for more than 50
-        training pictures; ``jump`` (largest over mean perceptual step on the way between two
-        latents, 1 if even, mean over the strips); ``losses`` (name -> mean over the last tenth of
-        its logged values, of the networks in training, not of the average that draws) and
-        ``smoothness`` (the same of the distance between the derivatives of generator and source,
-        without its weight; null where the fit did not compare them).
+        ``truncation`` (the generator's, see `Generator`); ``network``; ``fid`` and ``kid``
+        (``generated``, ``training``; see `distances`); ``intra_diversity`` (see
+        `synthaug.quality.perceptual.intra_diversity`) and ``reached`` (training pictures that 2 %
+        of the samples are nearest to), both null for more than 50 training pictures; ``jump``
+        (largest over mean perceptual step on the way between two latents, 1 if even, mean over the
+        strips); ``losses`` (name -> mean over the last tenth of its logged values, of the networks
+        in training, not of the average that draws) and ``smoothness`` (the same of the distance
+        between the derivatives of generator and source, without its weight; null where the fit did
+        not compare them).
 
     Raises:
-        InputError: fewer than 4 held-out pictures, a held-out picture that the generator
-            was fitted to, or missing weights.
+        InputError: missing weights.
     """
-    training = check_held_out(generator, held_out)
+    training = held_out.training
     net = net or load_feature_net(network, weights)
     shown = as_many(training, len(drawn.samples), seed)
     sets = {"generated": drawn.samples, "training": shown}
-    found = distances(sets, held_out, net, seed=seed, progress=progress)
+    found = distances(sets, held_out.pictures, net, seed=seed, progress=progress)
     space = PerceptualSpace(*generator.size, net if isinstance(net, Lite0Features) else None)
     few = len(training) <= MOST_TRAINING
     intra, reached = _around(training, drawn.samples, space) if few else (None, None)
     losses = _last_losses(generator)
     return {
         "samples": len(drawn.samples),
-        "held_out": len(held_out),
+        "held_out": len(held_out.pictures),
         "training": len(training),
+        "truncation": generator.truncation,
         "network": net.name,
         **found,
         "intra_diversity": intra,
@@ -218,17 +233,21 @@ def distances(
     }
 
 
-def check_held_out(generator: Generator, held_out: Sequence[Sample]) -> list[Sample]:
-    """Refuse held-out pictures that say nothing, before any is drawn; returns the training ones.
+def check_held_out(generator: Generator, pictures: Sequence[Sample]) -> HeldOut:
+    """Refuse held-out pictures that say nothing, before any is drawn.
+
+    Args:
+        generator: what they are held against.
+        pictures: of its size.
 
     Raises:
         InputError: there are fewer than 4, or the generator was fitted to one.
     """
     training = kept_pairs(generator.path, generator.manifest)
-    refuse_seen(generator, training, held_out)
-    if len(held_out) < LEAST_IMAGES:
-        raise InputError(f"{len(held_out)} held-out pictures: give at least {LEAST_IMAGES}")
-    return training
+    refuse_seen(generator, training, pictures)
+    if len(pictures) < LEAST_IMAGES:
+        raise InputError(f"{len(pictures)} held-out pictures: give at least {LEAST_IMAGES}")
+    return HeldOut(pictures, training)
 
 
 def refuse_seen(
@@ -237,7 +256,8 @@ def refuse_seen(
     """Refuse held-out pictures that are among the training pictures, pixel by pixel.
 
     Args:
-        generator: whose manifest also lists what is behind its source, and resized pictures.
+        generator: whose manifest also lists what is behind its source, and what pictures were
+            resized or cut from.
         training: what it was fitted to.
         held_out: what it is measured on.
 
@@ -246,10 +266,18 @@ def refuse_seen(
     """
     known = {files.sha256_bytes(pair.image.tobytes()) for pair in training}
     known |= set(generator.manifest.get("learned_from", ()))
-    seen = [s.id for s in held_out if files.sha256_bytes(s.image.tobytes()) in known]
+    _refuse(generator, ((files.sha256_bytes(s.image.tobytes()), s.id) for s in held_out), known)
+
+
+def _refuse(
+    generator: Generator, held_out: Iterable[tuple[str, str]], known: Iterable[str]
+) -> None:
+    """Refuse pictures, (SHA-256 of the pixels, name), that are among the known SHA-256."""
+    named, known = list(held_out), set(known)
+    seen = [name for key, name in named if key in known]
     if seen:
         raise InputError(
-            f"{generator.path} was fitted to {len(seen)} of the {len(held_out)} held-out pictures, "
+            f"{generator.path} was fitted to {len(seen)} of the {len(named)} held-out pictures, "
             f"{seen[0]} first: name others, that it has not seen"
         )
 

@@ -167,7 +167,9 @@ def _of_one_colour(samples: Sequence[Sample]) -> list[Sample]:
     return [replace(sample, grey=grey) for sample in samples]
 
 
-def read_square_crops(images: str | Path, size: int, seed: int) -> list[Sample]:
+def read_square_crops(
+    images: str | Path, size: int, seed: int
+) -> tuple[list[Sample], dict[str, str]]:
     """Cut random squares out of pictures of any size, to learn from without masks.
 
     A square's side is drawn between half of the picture's shorter side and all of it, so that
@@ -180,7 +182,8 @@ def read_square_crops(images: str | Path, size: int, seed: int) -> list[Sample]:
         seed: of the draws.
 
     Returns:
-        Samples (size, size) whose masks are 255.
+        Samples (size, size) whose masks are 255; and the photographs: SHA-256 of the pixels ->
+        path.
     """
     return _crops(folder.list_images(images), CROPS, size, seed)
 
@@ -194,7 +197,9 @@ def class_folders(images: str | Path) -> list[Path]:
     return found if len(found) > 1 else []
 
 
-def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Sample]:
+def read_class_crops(
+    folders: Sequence[Path], size: int, seed: int
+) -> tuple[list[Sample], dict[str, str]]:
     """Cut random squares as `read_square_crops` does, as many of every class.
 
     There are `CROPS` in all, or as many as pictures if those are more; of a class that has more
@@ -206,36 +211,40 @@ def read_class_crops(folders: Sequence[Path], size: int, seed: int) -> list[Samp
         seed: of the draws.
 
     Returns:
-        Samples (size, size) whose masks are 255; the i-th is of class i modulo K.
+        Samples (size, size) whose masks are 255, the i-th of class i modulo K; and the
+        photographs that were taken, as `read_square_crops` does.
     """
     paths = [folder.list_images(path) for path in folders]
     count = -(-max(CROPS, sum(map(len, paths))) // len(folders))
-    rows = []
+    rows, photographs = [], dict[str, str]()
     for path, listed in zip(folders, paths, strict=True):
         few = min(count, len(listed))
         taken = [listed[place * len(listed) // few] for place in range(few)]
-        rows.append(_crops(taken, count, size, seed, f"{path.name}-")[:count])
+        crops, found = _crops(taken, count, size, seed, f"{path.name}-")
+        rows.append(crops[:count])
+        photographs |= found
     named = [  # a class "cat-big" may have what a class "cat" calls big-1: numbers tell them apart
         replace(crop, id=f"{number:04d}-{crop.id}")
         for turn in zip(*rows, strict=True)
         for number, crop in enumerate(turn)
     ]
-    return _of_one_colour(named)
+    return _of_one_colour(named), photographs
 
 
 def _crops(
     paths: Sequence[Path], at_least: int, size: int, seed: int, prefix: str = ""
-) -> list[Sample]:
+) -> tuple[list[Sample], dict[str, str]]:
     each = -(-at_least // len(paths))
     blank = np.full((size, size), IGNORE_ID, np.uint8)
-    rows = []
+    rows, photographs = [], dict[str, str]()
     for path in paths:
         image, grey = folder.read_image(path)
+        photographs[files.sha256_bytes(image.tobytes())] = str(path)
         stream = numpy_stream(seed, "fit", "crops", prefix + path.name)
         names = [f"{prefix}{path.stem}-{i}" for i in range(each)]
         squares = (_square(image, size, stream) for _ in names)
         rows.append([Sample(s, blank, n, grey) for s, n in zip(squares, names, strict=True)])
-    return _of_one_colour([crop for turn in zip(*rows, strict=True) for crop in turn])
+    return _of_one_colour([crop for turn in zip(*rows, strict=True) for crop in turn]), photographs
 
 
 def _square(image: NDArray[np.uint8], size: int, stream: np.random.Generator) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -25,7 +26,12 @@ from synthaug.errors import InputError
 from synthaug.fit_folder import FitFolder
 from synthaug.fitting import fit
 from synthaug.generation import generate, load_generator
-from synthaug.picture_quality import draw_pictures, evaluate_pictures, read_held_out
+from synthaug.picture_quality import (
+    check_held_out,
+    draw_pictures,
+    evaluate_pictures,
+    read_held_out,
+)
 from synthaug.sample import Sample
 
 SIZES = ((40, 60), (90, 33), (64, 64))
@@ -123,7 +129,7 @@ class PicturesContract:
     ):
         generator = load_generator(source)
         held_out = read_held_out(generator, photographs(tmp_path / "held", ((50, 70), (33, 40))))
-        assert [sample.size for sample in held_out] == [(32, 32)] * 20
+        assert [sample.size for sample in held_out.pictures] == [(32, 32)] * 20
         drawn = draw_pictures(generator, samples=8, strips=2)
         assert np.array_equal(drawn.samples[3].image, generator.sample(3).image)
         assert np.array_equal(drawn.strips[1][0].image, drawn.samples[2].image)
@@ -135,9 +141,17 @@ class PicturesContract:
         monkeypatch.setattr(picture_quality, "MOST_TRAINING", 20)
         value = evaluate_pictures(generator, drawn, held_out)
         assert value["reached"] is value["intra_diversity"] is None
-        seen = [Sample(crop, held_out[0].mask) for crop in np.load(source / "crops.npy")]
+        seen = [Sample(crop, held_out.pictures[0].mask) for crop in np.load(source / "crops.npy")]
         with pytest.raises(InputError, match="was fitted to 21 of the 21 held-out pictures"):
-            evaluate_pictures(generator, drawn, seen)
+            check_held_out(generator, seen)
+
+    def test_the_photographs_it_has_learned_from_are_not_held_out(self, source, tmp_path):
+        held = photographs(tmp_path / "held", ((50, 70), (33, 40)))
+        shutil.copy(source.parent / "many" / "1.png", held / "2.png")
+        words = ("evaluate", source, "--images", held, "--seed", 7)  # other squares of them
+        refused = run(*words, code=2).stderr
+        assert "was fitted to 1 of the 3 held-out pictures" in refused
+        assert f"{held / '2.png'} first" in refused
 
     def test_pictures_of_any_size_make_a_generator_of_squares(self, source):
         crops = np.load(source / "crops.npy")

@@ -56,6 +56,23 @@ def test_dropped_samples_are_hidden_unless_asked_for(bank):
     assert again.content_hash != before
 
 
+def test_the_current_folder_may_change(bank, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    opened, expected = Bank("bank"), list(bank)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert np.array_equal(opened[1].image, expected[1].image)
+    assert [pair.id for pair in opened.pairs()] == ["scene"]
+    assert opened.content_hash == bank.content_hash
+    opened.rewrite([{**r, "kept": r["id"] != "00000"} for r in opened.all_records])
+    again = Bank(opened)
+    assert [sample.id for sample in again] == ["00001", "00002"]
+    (tmp_path / "bank" / "images" / "00002.png").unlink()
+    with pytest.raises(InputError, match=r"^bank file bank/images/00002.png is missing"):
+        opened[1]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["images", "masks"])
 def test_changed_or_missing_file_is_named(bank, kind):
     path = bank.path / kind / "00001.png"

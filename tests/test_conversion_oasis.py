@@ -22,6 +22,7 @@ from synthaug.formats.folder import read_image, read_mask
 from synthaug.map_generator import MapGenerator
 from synthaug.map_segmenter import MapSegmenter
 from synthaug.mixing import SynthAugment
+from synthaug.mixing.source import Source
 from synthaug.painting_quality import build_judge, evaluate_painter
 from synthaug.training_pairs import read_training_pairs
 
@@ -105,24 +106,31 @@ def test_a_bank_is_painted_from_layouts(converted, data, tmp_path):
         expected = painter.paint(sample.mask, record["latent_seed"]).image
         assert np.array_equal(sample.image, expected)
     for words in (["filter", bank.path], ["evaluate", bank.path]):
-        assert "has no training pairs, which are needed here" in run(*words, code=2).stderr
+        said = run(*words, code=2).stderr
+        assert "has no training pairs (its generator was converted): take a bank of" in said
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "no training masks: give masks to paint with --layouts FOLDER"),
-        (["--layouts", "edited"], "no training masks: give masks to paint with --layouts FOLDER"),
-        (["--rare", "car"], "no training masks: give masks to paint with --layouts FOLDER"),
-        (["--filter", "sifid"], "no training pairs, which filter needs: leave it out"),
-        (["--render", "patches"], "no training pairs, which render needs: leave it out"),
+        ([], "give masks to paint with --layouts FOLDER"),
+        (["--layouts", "edited"], "give masks to paint with --layouts FOLDER"),
+        (["--rare", "car"], "give masks to paint with --layouts FOLDER"),
+        (["--filter", "sifid"], "leave out filter, which needs them"),
+        (["--render", "patches"], "leave out render, which needs them"),
     ],
 )
 def test_what_needs_training_pairs_is_one_line(words, told, converted, tmp_path):
     result = run("generate", converted, "--out", tmp_path / "bank", *words, code=2)
-    assert result.stderr.endswith(f"{told}\n")
+    missing = "has no training pairs (its generator was converted)"
+    assert result.stderr.endswith(f"{missing}: {told}\n")
     assert re.fullmatch("error: .*\n", result.stderr)
     assert not (tmp_path / "bank").exists()
+
+
+def test_a_painter_alone_is_no_source_of_pairs(converted):
+    with pytest.raises(InputError, match=r"was converted\): draw a bank with synthaug generate"):
+        Source(str(converted)).require_pairs()
 
 
 def test_edit_segment_and_recreate_take_the_folder(converted, data, tmp_path):

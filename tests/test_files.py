@@ -132,9 +132,8 @@ def test_clearing_keeps_a_link_and_what_links_lead_to(tmp_path):
     files.clear_directory(tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     assert (tmp_path / "mine" / "thesis.tex").exists()
-    files.clear_directory(tmp_path / "disk")
-    files.clear_directory(tmp_path / "disk")
-    assert not (tmp_path / "disk").exists()
+    files.clear_directory(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_mounted_disk_is_refused_before_any_work(tmp_path, monkeypatch):
@@ -200,3 +199,34 @@ def test_a_folder_is_worked_on_by_one_process(tmp_path):
     with files.new_directory(out, overwrite=True):
         pass
     assert not any(out.iterdir())
+
+
+def test_a_claimed_folder_is_made_and_goes_again_if_it_stays_empty(tmp_path):
+    out = tmp_path / "sub" / "out"
+    with files.claimed(out):
+        assert out.is_dir()
+        with pytest.raises(InputError, match="another process works on"), files.claimed(out):
+            pass
+        assert out.is_dir()
+    assert not out.exists()
+    with files.claimed(out):
+        files.write_text(out / "a", "1")
+    with files.claimed(out):
+        files.clear_directory(out)
+    assert out.is_dir()  # it was there before
+    files.write_text(tmp_path / "file", "")
+    with pytest.raises(InputError, match=r"cannot write .*choose another folder"):
+        files.claimed(tmp_path / "file" / "out").__enter__()
+
+
+def test_a_folder_that_went_before_it_was_locked_is_not_worked_on(tmp_path, monkeypatch):
+    opened = files.os.open
+
+    def late(path, *options):
+        found = opened(path, *options)
+        Path(path).rmdir()  # by the process that had it
+        return found
+
+    monkeypatch.setattr(files.os, "open", late)
+    with pytest.raises(InputError, match="another process works on"), files.claimed(tmp_path / "a"):
+        pytest.fail("its lock would be on nothing")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -443,6 +444,26 @@ def test_nothing_is_left_of_a_fit_that_was_stopped_before_it_began(tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         fit(*pair, tmp_path / "out", config=QUICK, echo=lambda line: None)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_folder_that_another_fit_has_begun_meanwhile_is_left_alone(
+    tmp_path, monkeypatch, finished
+):
+    plan, out = fitting.make_plan, tmp_path / "out"
+    with ExitStack() as other:
+
+        def late(*given):
+            if not finished:
+                other.enter_context(files.claimed(out))
+            files.write_json(out / "manifest.json", {"format": "synthaug-begun-1"})
+            return plan(*given)
+
+        monkeypatch.setattr(fitting, "make_plan", late)
+        words = "add --overwrite" if finished else "another process works on"
+        with pytest.raises(InputError, match=words):
+            quick(tmp_path)
+        assert [path.name for path in out.iterdir()] == ["manifest.json"]
 
 
 def test_overwrite_never_removes_what_fit_did_not_write(tmp_path):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import json
+
 import numpy as np
 import pytest
-from fit_contract import AdaptationContract, assert_same_weights, interrupt_at, terms
+from command_line import run
+from fit_contract import (
+    AdaptationContract,
+    assert_same_weights,
+    interrupt_at,
+    photographs,
+    terms,
+)
 from PIL import Image
 from stylegan2_files import port_file, random_gan
 
+from synthaug import picture_quality
 from synthaug.conversion import convert
 from synthaug.errors import InputError
 from synthaug.gans import stylegan2
@@ -67,6 +78,29 @@ class TestStyleGAN2(AdaptationContract):
             generate(half, tmp_path / "other", 2, truncation=0.7)
         with pytest.raises(InputError, match="truncation nan is out of range"):
             load_generator(source, truncation=float("nan"))
+
+    def test_edit_and_evaluate_take_a_truncation(self, source, tmp_path, monkeypatch):
+        out, half = tmp_path / "strip", load_generator(source, truncation=0.5)
+        run("edit", source, "--out", out, "--between", 1, 2, "-n", 2, "--truncation", 0.5)
+        picture = np.asarray(Image.open(out / "version-000.png"))
+        assert np.array_equal(picture, half.sample(1).image)
+        assert json.loads((out / "manifest.json").read_text())["truncation"] == 0.5
+        few = functools.partial(picture_quality.draw_pictures, samples=8, strips=1)
+        monkeypatch.setattr(picture_quality, "draw_pictures", few)
+        held = photographs(tmp_path / "held", ((50, 70), (33, 40)))
+        words = ("evaluate", source, "--images", held, "--network", "efficientnet_lite0")
+        page = tmp_path / "page"
+        table = run(*words, "--truncation", 0.5, "--out", page).stdout
+        assert table.startswith("8 pictures, truncation 0.5, beside 20 held-out ones, FID and")
+        value = json.loads((page / "quality.json").read_text())
+        manifest = json.loads((page / "manifest.json").read_text())
+        assert value["truncation"] == manifest["truncation"] == 0.5
+        assert "--truncation 0.5" in (page / "index.html").read_text()
+        whole = json.loads(run(*words, "--json").stdout)
+        assert whole["truncation"] == 1
+        assert whole["fid"]["generated"] != value["fid"]["generated"]
+        refused = run(*words, "--truncation", 2, code=2).stderr
+        assert "truncation 2.0 is out of range: take one from 0 to 1" in refused
 
     @pytest.mark.parametrize("joint", [False, True])
     def test_with_masks_the_adapted_generator_makes_pairs(self, joint, source, tmp_path):

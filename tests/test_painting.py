@@ -120,6 +120,7 @@ def test_generators_of_pictures_go_between_two_seeds_without_a_mask(make_fit_fol
         (["--between", 0, 1, "-n", 1], "ask for 2 up"),
         (["--between", 0, 1, "--per", "class"], "does not paint masks: leave out the mask, and"),
         (["--between", 0, 1, "--resample", 7], "does not paint masks: leave out the mask, and"),
+        (["--between", 0, 1, "--truncation", 0.5], "knows no truncation, as stylegan2 alone does"),
     ],
 )
 def test_what_generators_of_pictures_have_no_use_for_is_refused(

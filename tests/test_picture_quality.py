@@ -15,7 +15,13 @@ from synthaug import picture_quality
 from synthaug.bank import Bank
 from synthaug.errors import InputError
 from synthaug.generation import load_generator
-from synthaug.picture_quality import Drawn, draw_pictures, evaluate_pictures, read_held_out
+from synthaug.picture_quality import (
+    Drawn,
+    check_held_out,
+    draw_pictures,
+    evaluate_pictures,
+    read_held_out,
+)
 from synthaug.report.pictures import write_pictures
 from synthaug.sample import Sample
 
@@ -47,7 +53,7 @@ def held_out_folder(tmp_path):
 
 
 def test_pictures_that_are_the_held_out_ones_are_perfect(generator, drawn):
-    value = evaluate_pictures(generator, drawn, drawn.samples)
+    value = evaluate_pictures(generator, drawn, check_held_out(generator, drawn.samples))
     assert json.loads(json.dumps(value)) == value
     assert value["fid"]["generated"] == pytest.approx(0, abs=1e-3)
     assert value["fid"]["training"] > 1
@@ -62,7 +68,7 @@ def test_pictures_that_are_the_held_out_ones_are_perfect(generator, drawn):
 
 
 def test_the_page_judges_by_kid_within_its_error(generator, drawn, tmp_path):
-    value = evaluate_pictures(generator, drawn, others())
+    value = evaluate_pictures(generator, drawn, check_held_out(generator, others()))
     near, far = {"value": 0.1, "error": 0.01}, {"value": 0.2, "error": 0.01}
     for ours, copies, words in (
         (near, far, "are nearer to the held-out ones than the training"),
@@ -79,14 +85,15 @@ def test_the_page_judges_by_kid_within_its_error(generator, drawn, tmp_path):
 
 def test_copies_of_the_training_picture_have_its_distance_and_no_diversity(generator, drawn):
     copies = Drawn(generator.pairs * 8, drawn.strips)
-    value = evaluate_pictures(generator, copies, others())
+    value = evaluate_pictures(generator, copies, check_held_out(generator, others()))
     assert value["fid"]["generated"] == pytest.approx(value["fid"]["training"], rel=1e-4)
     assert value["intra_diversity"] == pytest.approx(0, abs=1e-5)
 
 
 def test_a_sudden_change_is_a_jump(generator, drawn):
     first, last = drawn.samples[:2]
-    value = evaluate_pictures(generator, Drawn(drawn.samples, [[first] * 4 + [last]]), others())
+    held_out = check_held_out(generator, others())
+    value = evaluate_pictures(generator, Drawn(drawn.samples, [[first] * 4 + [last]]), held_out)
     assert value["jump"] == pytest.approx(4)
 
 
@@ -97,7 +104,7 @@ def test_losses_are_means_of_the_end_of_the_fit(generator, drawn):
     lines += [{"step": 40, "quality": 0.5}, {"step": 50, "g/real/4px": 9e9}]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (generator.path / "metrics.jsonl").write_text(text)
-    value = evaluate_pictures(generator, drawn, others())
+    value = evaluate_pictures(generator, drawn, check_held_out(generator, others()))
     assert value["losses"] == {"g/real/4px": 38.5, "g/smoothness": 10.0}
     assert value["smoothness"] == 2.0
 
@@ -109,11 +116,11 @@ def test_seeds_count_on_from_the_first(generator):
     assert np.array_equal(found.strips[0][-1].image, generator.sample(4).image)
 
 
-def test_unusable_pictures_are_refused(generator, drawn, tmp_path):
+def test_unusable_pictures_are_refused(generator, tmp_path):
     with pytest.raises(InputError, match="3 held-out pictures: give at least 4"):
-        evaluate_pictures(generator, drawn, others(3))
+        check_held_out(generator, others(3))
     with pytest.raises(InputError, match="was fitted to 1 of the 9 held-out pictures, scene first"):
-        evaluate_pictures(generator, drawn, [*others(), *generator.pairs])
+        check_held_out(generator, [*others(), *generator.pairs])
     (tmp_path / "held").mkdir()
     Image.fromarray(others(1, (48, 64))[0].image).save(tmp_path / "held" / "0.png")
     with pytest.raises(InputError, match=r"64x48 px but .* draws 56x40: bring them to that size"):
@@ -130,7 +137,10 @@ class TestCommand:
         words = ("evaluate", generator.path, "--images", held_out_folder)
         words += ("--network", "efficientnet_lite0")
         table, value = run(*words).stdout, json.loads(run(*words, "--json").stdout)
-        assert value["fid"] == evaluate_pictures(generator, drawn, others())["fid"]
+        assert (
+            value["fid"]
+            == evaluate_pictures(generator, drawn, check_held_out(generator, others()))["fid"]
+        )
         head, *lines = table.splitlines()
         assert head == "12 pictures beside 8 held-out ones, FID and KID by efficientnet_lite0"
         rows = {line[:36].strip(): line[36:].split() for line in lines}
@@ -163,6 +173,20 @@ class TestCommand:
         assert run(*words, "--overwrite").stdout.endswith(f"{out / 'index.html'}\n")
         assert (out / "index.html").read_bytes() == before
 
+    def test_training_pictures_are_read_once_and_refused_before_any_is_drawn(
+        self, generator, held_out_folder, monkeypatch
+    ):
+        words = ("evaluate", generator.path, "--images", held_out_folder)
+        reads, read = [], picture_quality.kept_pairs
+        monkeypatch.setattr(
+            picture_quality, "kept_pairs", lambda *given: reads.append(1) or read(*given)
+        )
+        run(*words)
+        assert reads == [1]
+        Image.fromarray(generator.pairs[0].image).save(held_out_folder / "seen.png")
+        monkeypatch.setattr(picture_quality, "draw_pictures", pytest.fail)
+        assert "was fitted to 1 of the 9 held-out pictures, seen first" in self.refused(*words[1:])
+
     def refused(self, *words):
         result = run("evaluate", *words, code=2)
         assert result.stderr.count("\n") == 1
@@ -180,7 +204,11 @@ class TestCommand:
         assert "which is read" in self.refused(generator.path, *held, *inside)
         run("generate", make_fit_folder(name="other"), "-n", 2, "--out", tmp_path / "bank")
         assert len(Bank(tmp_path / "bank")) == 2
-        assert "--out and --overwrite are for" in self.refused(tmp_path / "bank", *out)
+        for words in (out, ("--truncation", 0.5)):
+            said = self.refused(tmp_path / "bank", *words)
+            assert "--out, --overwrite and --truncation are for pictures" in said
+        truncated = ("--truncation", 0.5)
+        assert "knows no truncation" in self.refused(generator.path, *held, *truncated)
         run("fit", *pair_files, "--preset", "compose", "--out", tmp_path / "composed")
         assert "has no latents" in self.refused(tmp_path / "composed", *held)
         assert not (tmp_path / "page").exists()

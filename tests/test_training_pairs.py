@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +34,7 @@ def photographs(tmp_path):
 def test_hidden_files_are_no_pictures_and_folders_are_classes(photographs):
     folders = class_folders(photographs)
     assert [path.name for path in folders] == ["cat", "dog.png"]
-    assert read_class_crops(folders, 32, 0)[0].size == (32, 32)
+    assert read_class_crops(folders, 32, 0)[0][0].size == (32, 32)
     ([pair], white) = read_training_pairs(None, None, photographs / "cat", None)
     assert not white
     assert (pair.id, np.unique(pair.mask).tolist()) == ("a", [255])
@@ -42,7 +44,7 @@ def test_crops_of_classes_whose_names_meet_have_ids_of_their_own(tmp_path):
     for name in ("cat/big-1.png", "cat-big/1.png"):
         (tmp_path / name).parent.mkdir()
         Image.new("RGB", (40, 32)).save(tmp_path / name)
-    crops = read_class_crops(class_folders(tmp_path), 32, 0)
+    crops, _ = read_class_crops(class_folders(tmp_path), 32, 0)
     assert len({crop.id for crop in crops}) == len(crops)
 
 
@@ -85,11 +87,11 @@ def test_one_grey_file_does_not_make_all_grey(photographs):
     for name in ("0.png", "1.png"):
         Image.new("L", (40, 32)).save(folder / name)
     assert [pair.grey for pair in read_training_pairs(None, None, folder, None)[0]] == [False] * 3
-    assert not any(crop.grey for crop in read_square_crops(folder, 32, 0))
-    assert not any(crop.grey for crop in read_class_crops(class_folders(photographs), 32, 0))
+    assert not any(crop.grey for crop in read_square_crops(folder, 32, 0)[0])
+    assert not any(crop.grey for crop in read_class_crops(class_folders(photographs), 32, 0)[0])
     (folder / "a.png").unlink()
     assert [pair.grey for pair in read_training_pairs(None, None, folder, None)[0]] == [True] * 2
-    assert all(crop.grey for crop in read_square_crops(folder, 32, 0))
+    assert all(crop.grey for crop in read_square_crops(folder, 32, 0)[0])
 
 
 def test_a_large_class_does_not_multiply_the_others(tmp_path, monkeypatch):
@@ -98,10 +100,12 @@ def test_a_large_class_does_not_multiply_the_others(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         for number in range(count):
             Image.new("RGB", (40, 32), (20 * number,) * 3).save(tmp_path / name / f"{number}.png")
-    crops = read_class_crops(class_folders(tmp_path), 32, 0)
+    crops, photographs = read_class_crops(class_folders(tmp_path), 32, 0)
     few, many = crops[::2], crops[1::2]
     assert len(few) == len(many) == 6  # 12 pictures in all
     assert sorted({int(crop.image[0, 0, 0]) // 20 for crop in many}) == [0, 1, 3, 5, 6, 8]
+    read = {Path(path).relative_to(tmp_path).as_posix() for path in photographs.values()}
+    assert read == {f"many/{n}.png" for n in (0, 1, 3, 5, 6, 8)}  # the few are the same as two
 
 
 def disc(size, row, column, radius=8):

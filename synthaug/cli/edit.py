@@ -43,6 +43,7 @@ def edit_command(
             metavar="SEED SEED",
         ),
     ] = None,
+    truncation: options.Truncation = None,
     accelerator: options.Accelerator = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -62,6 +63,7 @@ def edit_command(
         per=cast("Per", per),
         resample=resample,
         between=between,
+        truncation=1.0 if truncation is None else truncation,
         accelerator=cast("Accelerator", accelerator or "auto"),
         overwrite=overwrite,
     )

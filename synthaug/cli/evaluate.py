@@ -41,6 +41,7 @@ def evaluate_command(
         ),
     ] = None,
     seed: options.Seed = None,
+    truncation: options.Truncation = None,
     network: Annotated[
         str, typer.Option(help="Of SIFID, FID and KID: auto, inception_v3 or efficientnet_lite0.")
     ] = "auto",
@@ -69,15 +70,17 @@ def evaluate_command(
     }
     generator = None
     if images is not None or masks is not None or ignore:
-        generator = _open(folder, images, masks, ignore)
+        generator = _open(folder, images, masks, ignore, truncation)
     if generator is not None and not generator.paints_masks:
         assert images is not None
         if not agreement:
             raise InputError("pictures alone are measured, no segmenter: omit --no-agreement")
         _evaluate_pictures(generator, images, out, overwrite, common, as_json)
         return
-    if out is not None or overwrite:
-        raise InputError("--out and --overwrite are for pictures of a generator: leave them out")
+    if out is not None or overwrite or truncation is not None:
+        raise InputError(
+            "--out, --overwrite and --truncation are for pictures of a generator: leave them out"
+        )
     if generator is not None:
         _evaluate_painter(generator, images, masks, ignore or (), agreement, common, as_json)
     else:
@@ -85,14 +88,19 @@ def evaluate_command(
 
 
 def _open(
-    folder: Path, images: Path | None, masks: Path | None, ignore: Sequence[int] | None
+    folder: Path,
+    images: Path | None,
+    masks: Path | None,
+    ignore: Sequence[int] | None,
+    truncation: float | None,
 ) -> Generator:
     """Open a generator that can be measured on what is named."""
     from synthaug.errors import InputError
     from synthaug.generation import load_generator
     from synthaug.generator import Generator
 
-    generator = load_generator(folder, accelerator="auto")
+    psi = 1.0 if truncation is None else truncation
+    generator = load_generator(folder, accelerator="auto", truncation=psi)
     if generator.paints_masks and (images is None or masks is None):
         raise InputError("a painter is measured on held-out pairs: give both --images and --masks")
     if not generator.paints_masks and (images is None or masks is not None or ignore):
@@ -158,15 +166,15 @@ def _evaluate_pictures(
         check_output_folder(out, overwrite=overwrite, reads=(generator.path, images))
     seed, progress = settings["seed"], settings["progress"]
     held_out = picture_quality.read_held_out(generator, images, seed=seed)
-    picture_quality.check_held_out(generator, held_out)
     net = load_feature_net(settings["network"], settings["weights"])
     drawn = picture_quality.draw_pictures(generator, seed=seed, progress=progress)
     value = picture_quality.evaluate_pictures(
         generator, drawn, held_out, seed=seed, net=net, progress=progress
     )
+    truncated = "" if generator.truncation == 1 else f", truncation {generator.truncation:g},"
     head = (
-        f"{value['samples']} pictures beside {value['held_out']} held-out ones, FID and KID by "
-        f"{value['network']}"
+        f"{value['samples']} pictures{truncated} beside {value['held_out']} held-out ones, FID and "
+        f"KID by {value['network']}"
     )
     _show(value, head, ("generated", "training pictures"), _picture_rows(value), as_json)
     if out is not None:

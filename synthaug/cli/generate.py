@@ -53,14 +53,7 @@ def generate_command(
             metavar="SHARE",
         ),
     ] = None,
-    truncation: Annotated[
-        float | None,
-        typer.Option(
-            help="stylegan2: pull samples towards one mean picture, from 1, not at all, to 0: "
-            "fewer broken ones, less variety. [1]",
-            metavar="PSI",
-        ),
-    ] = None,
+    truncation: options.Truncation = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
     overwrite: options.Overwrite = False,

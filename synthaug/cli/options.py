@@ -50,6 +50,15 @@ FirstNoise = Annotated[
 NoisePer = Annotated[
     str, typer.Option("--per", help="What gets noise of its own: image, class, region or pixel.")
 ]
+Truncation = Annotated[
+    float | None,
+    typer.Option(
+        "--truncation",
+        help="stylegan2: pull samples towards one mean picture, from 1, not at all, to 0: fewer "
+        "broken ones, less variety. [1]",
+        metavar="PSI",
+    ),
+]
 Names = Annotated[
     str | None,
     typer.Option(

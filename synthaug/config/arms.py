@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,6 +15,8 @@ KINDS = ("real", "copy-paste", "synthetic")
 Schedule = Literal["constant", "synthetic-first", "warm-up", "auto"]
 SCHEDULES = ("constant", "synthetic-first", "warm-up", "auto")
 MOST_BORDER_PX = 32
+_NO_FOLDER = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for itself, whatever follows a dot."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Arm:
     """One way to fill the training batches.
 
     Attributes:
-        name: the arm's name in tables and folders.
+        name: the arm's name in tables and folders, one that may name a folder on any system.
         shares: share of the items of each kind, ``real``, ``copy-paste`` and ``synthetic``;
             they sum to 1.
         augment: run `standard_augmentation` over every item, whatever its kind.
@@ -36,8 +39,9 @@ class Arm:
             side of a class border are not labelled, for masks that are wrong there.
 
     Raises:
-        InputError: an unknown kind or schedule, shares that are negative or do not sum to 1, a
-            weight or border out of range, or a setting that would have no effect.
+        InputError: a name that cannot be a folder's, an unknown kind or schedule, shares that are
+            negative or do not sum to 1, a weight or border out of range, or a setting that would
+            have no effect.
     """
 
     name: str
@@ -50,8 +54,20 @@ class Arm:
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r}"
-        if not self.name or set(self.name) & set("/\\") or self.name[0] in "._":
-            raise InputError(f"{where} must name a folder: no slash, and no dot or _ in front")
+        if (
+            not self.name
+            or self.name.strip() != self.name
+            or not self.name.isprintable()
+            or set(self.name) & set('/\\<>:"|?*')
+            or self.name[0] in "._"
+            or self.name[-1] == "."
+            or _NO_FOLDER.fullmatch(self.name)
+        ):
+            raise InputError(
+                f'{where} must name a folder on any system: no slash, none of <>:"|?*, no line '
+                "break or space around it, no dot or _ in front, no dot at the end, and not con, "
+                "prn, aux, nul, com1, lpt1 or the like"
+            )
         if unknown := sorted(set(self.shares) - set(KINDS)):
             raise InputError(f"{where} has items of kind {unknown[0]!r}: use {', '.join(KINDS)}")
         values = list(self.shares.values())

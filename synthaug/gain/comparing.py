@@ -104,24 +104,27 @@ def compare(
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     parents = Parents(parent)
     check(units, chosen, settings, parents)
-    folder = _Folder(Path(out), units, settings, sources, parents)
-    for unit in units:
-        warn_of_repeats(unit, say)
-    plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
-    todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
-    if len(todo) < len(plan):
-        say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
-    spent: list[float] = []
-    total = len(todo) * settings.steps
-    glance = (lambda done: None) if progress is None else lambda done: progress(done, total)
+    path = Path(out)
+    if path.is_file():
+        raise InputError(f"{path} is a file: name a folder with --out")
+    with files.claimed(path):
+        folder = _Folder(path, units, settings, sources, parents)
+        for unit in units:
+            warn_of_repeats(unit, say)
+        plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
+        todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
+        if len(todo) < len(plan):
+            say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
+        spent: list[float] = []
+        total = len(todo) * settings.steps
+        glance = (lambda done: None) if progress is None else lambda done: progress(done, total)
 
-    def make(cell: tuple[int, Unit, Arm]) -> tuple[dict[str, Any], float]:
-        seed, unit, arm = cell
-        started = time.perf_counter()
-        found = folder.make(unit, arm, seed, workers, say)
-        return found, time.perf_counter() - started
+        def make(cell: tuple[int, Unit, Arm]) -> tuple[dict[str, Any], float]:
+            seed, unit, arm = cell
+            started = time.perf_counter()
+            found = folder.make(unit, arm, seed, workers, say)
+            return found, time.perf_counter() - started
 
-    with files.claimed(folder.path):
         try:
             with Jobs(jobs, glance) as workers:
                 for (seed, unit, arm), (found, seconds) in workers.run(make, todo):
@@ -150,8 +153,6 @@ class _Folder:
         sources: Callable[[Unit], Sources] | Mapping[str, Sources] | None,
         parents: Parents,
     ) -> None:
-        if path.is_file():
-            raise InputError(f"{path} is a file: name a folder with --out")
         self.path, self.units, self.settings = path, list(units), settings
         self.parents = parents
         self.old = _old_manifest(path)
@@ -186,13 +187,6 @@ class _Folder:
             for unit in self.units:
                 for arm in arms.values():
                     open_sources(unit, arm, self._sources_of(unit))
-        if self.old and not self.same_settings:
-            changed = [
-                f"{name} {self.old['settings'].get(name)} -> {value}"
-                for name, value in self.settings.as_dict().items()
-                if name != "parent" and self.old["settings"].get(name) != value
-            ]
-            say(f"settings have changed ({', '.join(changed)}): runs with others do not count")
         past = self.old if self.same_settings else {}
         known = {**(self.old_arms if past else {}), **arms}
         all_seeds = list(dict.fromkeys([*past.get("seeds", []), *seeds]))
@@ -204,6 +198,8 @@ class _Folder:
                 if any((self.path / "runs" / u.name / name).is_dir() for u in self.units):
                     say(f"{name}: earlier runs are of other data, sources or parents, left out")
                 del self.results[name]
+        if self.old and not self.same_settings:
+            self._tell_change(say)
         shown = [arm for name, arm in known.items() if name in self.results]
         run = {seed for cells in self.results.values() for _, seed in cells}
         all_seeds = [seed for seed in all_seeds if seed in run or seed in seeds]
@@ -211,6 +207,19 @@ class _Folder:
         if not self.old:  # else it says what the results are of that lie there
             files.write_json(self.path / "manifest.json", self.manifest)
         return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
+
+    def _tell_change(self, say: Callable[[str], None]) -> None:
+        """Say which settings have changed, and whether it is a way back."""
+        old = self.old["settings"]
+        changed = ", ".join(
+            f"{name} {old.get(name)} -> {value}"
+            for name, value in self.settings.as_dict().items()
+            if name != "parent" and old.get(name) != value
+        )
+        if any(self.results.values()):
+            say(f"back to settings of earlier runs ({changed}): those alone count")
+        else:
+            say(f"settings have changed ({changed}): runs with others do not count")
 
     def has(self, unit: Unit, arm: Arm, seed: int) -> bool:
         """Whether a run is there, made from the same ingredients."""
@@ -233,10 +242,8 @@ class _Folder:
         with self._lock:
             key = self._key(unit, actual, seed)
             sources = open_sources(unit, actual, paths)
-            predictions = None
             found = self._same(unit, seed, key) if actual is not arm else None
-            if seed == self.manifest["seeds"][0]:
-                predictions = self.path / "predictions" / unit.name / arm.name / str(seed)
+            if pictured := seed == self.manifest["seeds"][0]:
                 keep_pictures(unit, sources, self.path)
                 found = None  # its pictures are needed, too
         if found is None:
@@ -247,7 +254,7 @@ class _Folder:
                 seed,
                 sources,
                 settings,
-                predictions=predictions,
+                predictions=pictured,
                 worth=settings.steps,
             )
         else:
@@ -255,13 +262,18 @@ class _Folder:
         return {**found, "unit": unit.name, "arm": arm.name, "seed": seed, "key": key}
 
     def keep(self, unit: Unit, arm: Arm, seed: int, result: dict[str, Any]) -> None:
-        """Write a result of `make`."""
+        """Write a result of `make`; its key lies beside its pictures, too, and is there first."""
+        where = self.path / "predictions" / unit.name / arm.name
+        if pictures := result.pop("predictions", None):
+            files.write_text(where / f"{seed}.key", result["key"])
+            for name, content in pictures.items():
+                files.write_bytes(where / str(seed) / f"{name}.png", content)
         files.write_json(self._run_path(unit, arm, seed), result)
         self.results[arm.name][unit.name, seed] = result
 
     def write_summary(self) -> dict[str, Any]:
         """Write and return ``comparison.json`` of the pairs of unit and seed that all arms have."""
-        count = len(self.units) * len(self.manifest["seeds"])
+        count, first = len(self.units) * len(self.manifest["seeds"]), self.manifest["seeds"][0]
         begun = {arm: cells for arm, cells in self.results.items() if cells}
         shared = set.intersection(*map(set, begun.values())) if begun else set()
         missing = {arm: left for arm, c in self.results.items() if (left := count - len(c))}
@@ -280,6 +292,10 @@ class _Folder:
         summary["missing"] = missing
         summary["runs"] = {
             arm: sorted([unit, seed] for unit, seed in cells) for arm, cells in self.results.items()
+        }
+        summary["keys"] = {
+            arm: {unit: found["key"] for (unit, seed), found in cells.items() if seed == first}
+            for arm, cells in self.results.items()
         }
         self.manifest["settings"]["parent"] = self.parents.listed(self.units)
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
@@ -377,6 +393,12 @@ def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm])
         arm = known[item] if isinstance(item, str) else item
         if arm.name in found:
             raise InputError(f"arm {arm.name!r} is given twice: give one of them another name")
+        for other in (*found, *earlier):
+            if other != arm.name and other.casefold() == arm.name.casefold():
+                raise InputError(
+                    f"arms {other!r} and {arm.name!r} differ in case alone, which folders do not "
+                    "tell apart on every system: give one of them another name"
+                )
         found[arm.name] = arm
     return found
 

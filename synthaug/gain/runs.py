@@ -118,7 +118,7 @@ def run(
     sources: Mapping[str, Source],
     settings: Settings,
     *,
-    predictions: Path | None = None,
+    predictions: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train and test once.
@@ -132,11 +132,11 @@ def run(
         seed: the repetition.
         sources: from `open_sources`.
         settings: shared by all runs.
-        predictions: folder for at most `KEPT_IMAGES` evenly spread predictions.
+        predictions: also return them, see `measure`.
         progress: called with (steps done, steps).
 
     Returns:
-        ``measures``, ``per_class``, ``per_image``, ``seconds`` and ``peak_memory_gb``.
+        What `measure` does, ``seconds`` and ``peak_memory_gb``.
 
     Raises:
         InputError: the training diverged, or no pixel of the test masks is labelled.
@@ -173,7 +173,7 @@ def run(
 
 
 def measure(
-    learner: Learner, unit: Unit, predictions: Path | None = None, *, in_order: bool = False
+    learner: Learner, unit: Unit, predictions: bool = False, *, in_order: bool = False
 ) -> dict[str, Any]:
     """Test a trained learner on all test images of a unit.
 
@@ -185,15 +185,15 @@ def measure(
     Args:
         learner: trained.
         unit: its test images are segmented in order, a few in a call.
-        predictions: folder for at most `KEPT_IMAGES` evenly spread index PNGs.
+        predictions: also return at most `KEPT_IMAGES` evenly spread ones.
         in_order: the learner takes the images of a call for frames of one video: all of a video
             are given in one call, and images that are no video one by one.
 
     Returns:
         ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where no test mask holds
-        the class: whether it is learned cannot show; predicted there, it counts 0 in mIoU) and
+        the class: whether it is learned cannot show; predicted there, it counts 0 in mIoU),
         ``per_image`` (``id`` and the primary measure of each, null where nothing is labelled; such
-        frames do not count).
+        frames do not count) and, if asked for, ``predictions`` (id -> content of an index PNG).
 
     Raises:
         InputError: no pixel of the test masks is labelled.
@@ -202,7 +202,7 @@ def measure(
     primary = MEASURES[unit.kind][0]
     kept = kept_indices(len(unit.test))
     confusion = np.zeros((count, count), np.int64)
-    frames, per_image = [], []
+    frames, per_image, pictures = [], [], dict[str, bytes]()
     for index, sample, channels in _segmented(learner, unit, in_order):
         target = classes.encode(sample.mask)
         single = confusion_matrix(target, channels, count)
@@ -213,9 +213,8 @@ def measure(
             frames.append((frame.mean, frame.j, frame.f))
             value = frame.mean
         per_image.append({"id": sample.id, primary: _finite(value)})
-        if predictions is not None and index in kept:
-            ids = classes.decode(channels)
-            files.write_bytes(predictions / f"{sample.id}.png", mask_png(ids))
+        if predictions and index in kept:
+            pictures[sample.id] = mask_png(classes.decode(channels))
     if not confusion.any():
         raise InputError(f"no test image of {unit.name} has a labelled pixel: check its masks")
     values = [*np.mean(frames, axis=0).tolist()] if frames else []
@@ -226,6 +225,7 @@ def measure(
         "measures": measures,
         "per_class": {str(i): _finite(value) for i, value in per_class},
         "per_image": per_image,
+        **({"predictions": pictures} if predictions else {}),
     }
 
 

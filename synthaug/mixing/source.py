@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.bank import FORMAT, Bank, read_manifest, require_masks
+from synthaug.bank import FORMAT, Bank, read_manifest, require_masks, require_pairs
 from synthaug.composing import Composer
 from synthaug.errors import InputError
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
@@ -84,11 +84,9 @@ class Source:
         Raises:
             InputError: it is one.
         """
-        if self.paints_masks and not self._opened.pairs:
-            raise InputError(
-                f"{self.path} was converted and has no masks of its own to paint: draw a bank with "
-                "synthaug generate --layouts FOLDER, and name that"
-            )
+        if self.paints_masks:
+            remedy = "draw a bank with synthaug generate --layouts FOLDER, and name that"
+            require_pairs(self.path, self._opened.pairs, remedy)
 
     def require_masks(self) -> None:
         """Refuse a source of pictures alone; see `synthaug.bank.require_masks`."""

@@ -39,9 +39,11 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
     Args:
         folder: the comparison's folder: ``manifest.json``, ``comparison.json``,
             ``runs/UNIT/ARM/SEED.json`` and, for pictures, ``predictions/UNIT/ARM/SEED/ID.png``
-            (class ids) beside the test image ``predictions/UNIT/_test/ID.jpg`` and its truth
+            (class ids; the run's key lies in ``predictions/UNIT/ARM/SEED.key``) beside the test
+            image ``predictions/UNIT/_test/ID.jpg`` and its truth
             ``predictions/UNIT/_test/ID.png``; samples that were trained on lie as
-            ``samples/UNIT/SOURCE/ID.jpg`` and ``ID.png``. Pictures that are missing are left out.
+            ``samples/UNIT/SOURCE/ID.jpg`` and ``ID.png``. Pictures that are missing, or of other
+            runs than those that count, are left out.
         out: the file, of a name that ends in .html; default ``FOLDER/index.html``.
 
     Returns:

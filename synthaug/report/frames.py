@@ -35,7 +35,10 @@ def most_different(comparison: Comparison) -> list[dict[str, Any]]:
         for arm in comparison.arms:
             path = comparison.path / "runs" / unit["name"] / arm / f"{seed}.json"
             if [unit["name"], seed] in comparison.runs.get(arm, ()) and path.is_file():
-                for line in files.read_record(path, "run").get("per_image", ()):
+                run = files.read_record(path, "run")
+                if not comparison.shows(unit["name"], arm, seed, run.get("key", "")):
+                    continue
+                for line in run.get("per_image", ()):
                     if line.get(measure) is not None:
                         scores.setdefault(str(line["id"]), {})[arm] = line[measure]
         predicted = comparison.path / "predictions" / unit["name"]

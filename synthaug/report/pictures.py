@@ -57,6 +57,8 @@ def write_pictures(
         InputError: the output folder is in use or cannot be written.
     """
     command = ["synthaug", "evaluate", generator.path, "--images", images, "--seed", seed]
+    if generator.truncation != 1:
+        command += ["--truncation", generator.truncation]
     command += ["--network", quality["network"], "--out", out]
     html = render(
         "pictures.html.j2",
@@ -85,6 +87,7 @@ def write_pictures(
             "generator": {"path": str(generator.path), "sha256": generator.hash},
             "images": str(images),
             "seed": seed,
+            "truncation": generator.truncation,
             "versions": versions(),
         }
         files.write_json(staging / "manifest.json", manifest)
@@ -203,6 +206,7 @@ def _settings(
         "held-out pictures": images,
         "size": f"{generator.size[1]} × {generator.size[0]} px",
         "seed": seed,
+        **({} if generator.truncation == 1 else {"truncation": generator.truncation}),
         "network": quality["network"],
         **versions(),
     }

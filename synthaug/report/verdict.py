@@ -64,6 +64,16 @@ class Comparison:
             found.setdefault(arm, []).append([unit, int(file.stem)])
         return found
 
+    def shows(self, unit: str, arm: str, seed: int, key: str) -> bool:
+        """Whether a run, and what it has predicted, is the one that the figures are of.
+
+        After a kill there may be others: of settings that the comparison was to change to.
+        """
+        told = self.result.get("keys", {}).get(arm, {}).get(unit, key)  # not by earlier versions
+        beside = self.path / "predictions" / unit / arm / f"{seed}.key"
+        pictured = beside.read_text(encoding="utf-8") if beside.is_file() else key
+        return bool(told == pictured == key)
+
 
 def read_comparison(path: str | Path) -> Comparison:
     """Open a comparison's folder.

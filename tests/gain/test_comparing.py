@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -62,6 +63,11 @@ def read(path: Path) -> Any:
 def runs(out: Path) -> dict[str, str]:
     """Every run file and its content."""
     return {str(p.relative_to(out / "runs")): p.read_text() for p in out.glob("runs/*/*/*.json")}
+
+
+def frames_of(page: str) -> list[str]:
+    """The pictures on a page that show where the arms differ."""
+    return re.findall(r'src="data:([^"]*)"', page.partition("Where the arms differ")[2])
 
 
 def test_two_equal_arms_show_no_difference(tmp_path: Path, make_unit: MakeUnit) -> None:
@@ -301,6 +307,15 @@ def test_what_decides_a_run_is_in_its_key(
     assert read(out / "manifest.json")["seeds"] == [0, 1]
 
 
+def test_an_arm_that_differs_in_case_from_an_earlier_one_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    compare(units, out, arms=[TWICE], seeds=1, steps=1)
+    with pytest.raises(InputError, match="'again' and 'AGAIN' differ in case alone"):
+        compare(units, out, arms=[replace(TWICE, name="AGAIN")], seeds=1, steps=1)
+
+
 def test_a_new_arm_without_a_run_hides_nothing(
     tmp_path: Path, make_unit: MakeUnit, quick: list[int]
 ) -> None:
@@ -353,8 +368,60 @@ def test_killed_with_new_settings_a_folder_shows_the_old_ones(
         with pytest.raises(KeyboardInterrupt):
             compare(units, out, arms=["none"], seeds=2, steps=5)
     assert {name: read(out / name) for name in before} == before
+    assert "Where the arms differ" not in write_comparison_page(out).read_text()  # not these runs
     assert compare(units, out, arms=["none"], seeds=2, steps=5)["complete"]
     assert read(out / "manifest.json")["settings"]["steps"] == 5
+
+
+def test_frames_stay_those_of_the_runs_that_count(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units, out = [make_unit()], tmp_path / "out"
+    compare(units, out, arms=["none"], seeds=1, steps=2)
+    page = write_comparison_page(out).read_text()
+    before, write = runs(out), files.write_bytes
+    written: list[Path] = []
+
+    def stopped(path: Path, data: bytes) -> None:
+        if path.match("predictions/toy/standard/0/*.png"):
+            written.append(path)
+            raise KeyboardInterrupt
+        write(path, data)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(units, out, arms=["none"], seeds=1, steps=5, progress=interrupt)
+    assert "Where the arms differ" not in write_comparison_page(out).read_text()
+    lines: list[str] = []
+    compare(units, out, arms=["none"], seeds=1, steps=2, echo=lines.append)
+    assert lines == [
+        "back to settings of earlier runs (steps 5 -> 2): those alone count",
+        "2 of 2 runs are there already",
+    ]
+    assert frames_of(write_comparison_page(out).read_text()) == frames_of(page) != []
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_bytes", stopped)  # while the predictions are made anew
+        with pytest.raises(KeyboardInterrupt):
+            compare(units, out, arms=["none"], seeds=1, steps=5)
+    assert (len(written), runs(out)) == (1, before)
+    compare(units, out, arms=["none"], seeds=1, steps=2)
+    assert frames_of(write_comparison_page(out).read_text()) == []
+    compare(units, out, arms=["none"], seeds=1, steps=5)
+    assert "Where the arms differ" in write_comparison_page(out).read_text()
+
+
+def test_a_folder_of_another_process_is_left_as_it_is(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    with files.claimed(tmp_path / "out"):
+        with pytest.raises(InputError, match="another process works on"):
+            compare([make_unit()], tmp_path / "out", arms=["none"], seeds=1, steps=1)
+        assert list((tmp_path / "out").iterdir()) == []
+    with pytest.raises(InputError, match="unknown arm"):
+        compare([make_unit()], tmp_path / "out", arms=["nonne"], seeds=1, steps=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_of_an_earlier_bank_go(
@@ -463,6 +530,7 @@ def test_progress_counts_the_steps_of_all_runs(
         ({"arms": ["nothing"]}, "unknown arm 'nothing'"),
         ({"arms": "standard"}, "list of names"),
         ({"arms": [TWICE, TWICE]}, "twice"),
+        ({"arms": [replace(TWICE, name="Standard")]}, "'standard' and 'Standard' differ in case"),
         ({"arms": ["none"], "baseline": "nothing"}, "unknown arm 'nothing'"),
         ({"arms": ["synthetic"]}, "needs a source of synthetic items for toy"),
         ({"seeds": 0}, "seed"),

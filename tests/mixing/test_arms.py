@@ -262,6 +262,11 @@ def test_a_real_bank_feeds_a_stream(bank: Bank) -> None:
     assert len(values) == 7
 
 
+@pytest.mark.parametrize("name", ["half + half", "5 %", "é", "console", "a.b", "com"])
+def test_an_arm_may_have_any_name_of_a_folder(name: str) -> None:
+    assert Arm(name, {"real": 1.0}, augment=True).name == name
+
+
 def test_an_arm_survives_json() -> None:
     arm = Arm("mine", {"real": 0.75, "synthetic": 0.25}, True, 0.3, "warm-up")
     assert Arm(**arm.as_dict()) == arm
@@ -279,6 +284,11 @@ def test_an_arm_survives_json() -> None:
         ({"schedule": "later"}, "schedule"),
         ({"name": "a/b"}, "slash"),
         ({"name": "_test"}, "name a folder"),
+        *(({"name": name}, "name a folder") for name in ("", " ", " a", "a\t", "a\nb", "a\x00b")),
+        *(
+            ({"name": name}, "name a folder")
+            for name in ("a.", ".a", "con", "NUL", "Com1.x", "a:b")
+        ),
         ({"weight": 0.5}, "real items alone"),
         ({"schedule": "warm-up"}, "real items alone"),
         ({"border_px": 2}, "no synthetic items"),
