@@ -106,7 +106,8 @@ class FitFolder:
         """Return manifest and settings of an earlier run that can be gone on with.
 
         Raises:
-            InputError: there is none, it trained nothing, or its checkpoint is damaged.
+            InputError: there is none, it trained nothing, its checkpoint is damaged, or the VGG19
+                weights that it began with are gone or changed.
         """
         manifest, config = self.read_manifest(), self.read_config()
         if config.preset in UNTRAINED:
@@ -114,6 +115,17 @@ class FitFolder:
                 f"{self.path} needed no training and was finished in one go: fit again"
             )
         self._checked_checkpoint()
+        if config.vgg is not None:
+            try:
+                same = files.sha256_file(config.vgg) == manifest.get("vgg_sha256")
+                problem = "" if same else "have changed"
+            except OSError as error:
+                problem = f"cannot be read ({error.strerror})"
+            if problem:
+                raise InputError(
+                    f"the VGG19 weights {config.vgg}, with which {self.path} was begun, {problem}: "
+                    "put that file back"
+                )
         return manifest, config
 
     def read_checkpoint(self) -> dict[str, Any]:

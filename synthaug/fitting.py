@@ -22,9 +22,11 @@ from synthaug.config import make
 from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
-from synthaug.files import check_output_folder, claimed
+from synthaug.files import check_output_folder, claimed, sha256_file
 from synthaug.fit_folder import FitFolder, manifest_header, write_composition, write_patches
 from synthaug.formats.names import read_names
+from synthaug.gans.oasis import OASIS
+from synthaug.gans.oasis.vgg import VGGLoss
 from synthaug.keeping import Keeper, Run
 from synthaug.monitoring import COLLAPSED, Monitor
 from synthaug.presets import make_plan
@@ -128,8 +130,10 @@ def fit(
         paths = {name: fspath(v) for name, v in options.items() if isinstance(v, PathLike)}
         config = make(FitConfig, options | paths)
         presets.check_fit(config)
-        reads = (image, mask, images, masks, config.objects, config.source)
+        reads = (image, mask, images, masks, config.objects, config.source, config.vgg)
         check_output_folder(out, overwrite=overwrite, reads=reads)
+        if config.vgg is not None:
+            VGGLoss(config.vgg)  # refused before anything is written
         kinds, white = [], False
         if _from_nothing(config):
             pairs, originals, kinds = _squares(images, mask or masks, config)
@@ -189,9 +193,13 @@ def fit(
                 settings = {**asdict(config), "preset": plan.preset}  # auto may differ elsewhere
                 if config.source is not None:
                     settings["source"] = str(Path(config.source).resolve())
+                if config.vgg is not None:
+                    settings["vgg"] = str(Path(config.vgg).resolve())
                 manifest = manifest_header(
                     plan.gan, classes, lines, pairs[0], settings, engine.precision, originals
                 )
+                if config.vgg is not None:
+                    manifest["vgg_sha256"] = sha256_file(config.vgg)
                 if _from_nothing(config):
                     manifest |= keep_crops(target.path, pairs)
                 manifest["training_size"] = list(plan.size)
@@ -300,6 +308,9 @@ def _trained(engine: Engine, run: Run, progress: Callable[[Progress], None] | No
     gan.initialise(images, masks)
     if run.config.source is not None and not run.resume:
         read_source(run.config.source, run.config.generator).give(gan)
+    if run.config.vgg is not None:
+        assert isinstance(gan, OASIS)
+        gan.vgg = VGGLoss(run.config.vgg)
     gan.to(engine.device)
     if engine.device.type == "cpu":
         gan.to(memory_format=gan.memory_format)

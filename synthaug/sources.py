@@ -25,7 +25,7 @@ from synthaug.weights import inception_v3_path
 
 _LATER_OPTIONS = (
     *("generator", "ignore", "plugins", "ablate", "resize"),
-    *("source", "adaptation", "smoothness", "joint_masks"),
+    *("source", "adaptation", "smoothness", "joint_masks", "vgg"),
 )
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
 
@@ -194,6 +194,8 @@ class UnitSources:
             settings["white_is_object"] = True
         if config.source is not None and (source := Path(config.source, "manifest.json")).is_file():
             settings["source_sha256"] = files.sha256_file(source)
+        if config.vgg is not None and Path(config.vgg).is_file():
+            settings["vgg_sha256"] = files.sha256_file(config.vgg)
         return self._stage(
             stage, settings, make, forget=lambda: shutil.rmtree(target, ignore_errors=True)
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthaug import files
 from synthaug.errors import InputError
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INCEPTION_V3_FILE = "inception_v3_google-0cc3c7bd.pth"
 INCEPTION_V3_SHA256_PREFIX = "0cc3c7bd"
+VGG19_FILE = "vgg19-dcbb9e9d.pth"
+VGG19_SHA256_PREFIX = "dcbb9e9d"
 _STAGE_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 
 
@@ -67,12 +71,62 @@ def inception_v3_path(path: str | Path | None = None) -> Path | None:
         raise InputError(
             f"no InceptionV3 weights at {path}: give torchvision's {INCEPTION_V3_FILE}"
         )
-    if not files.sha256_file(path).startswith(INCEPTION_V3_SHA256_PREFIX):
-        raise InputError(
-            f"weights {path} are not torchvision's {INCEPTION_V3_FILE} (SHA-256 differs): "
-            "fetch the file again"
-        )
+    _check_published(path, INCEPTION_V3_FILE, INCEPTION_V3_SHA256_PREFIX)
     return path
+
+
+def vgg19_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read torchvision's ImageNet VGG19 weights.
+
+    Args:
+        path: a state dict of ``torch.save``, or safetensors, under any name. Nothing in it is run.
+
+    Returns:
+        The tensors under their names in the file, ``classifier.*`` left out; whether they are those
+        of VGG19 is for the network to say.
+
+    Raises:
+        InputError: the file is missing, damaged or of another format; or it has torchvision's name
+            and its SHA-256 does not start with the prefix in that.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+    from torch import Tensor
+
+    from synthaug.unpickling import is_archive, load_weights
+
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise InputError(
+            f"no VGG19 weights at {path} ({error.strerror}): give torchvision's {VGG19_FILE}"
+        ) from error
+    if path.name == VGG19_FILE:
+        _check_published(path, VGG19_FILE, VGG19_SHA256_PREFIX)
+    content: Any = None
+    if is_archive(start):
+        content = load_weights(path)
+    else:
+        with suppress(SafetensorError):
+            content = load(path.read_bytes())
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise InputError(
+            f"{path} holds no weights by name, as torch.save or safetensors write them: give "
+            f"torchvision's {VGG19_FILE}"
+        )
+    return {k: value for k, value in content.items() if not k.startswith("classifier.")}
+
+
+def _check_published(path: Path, name: str, prefix: str) -> None:
+    """Compare a file's hash with that in the name that torchvision gave it."""
+    if not files.sha256_file(path).startswith(prefix):
+        raise InputError(
+            f"weights {path} are not torchvision's {name} (SHA-256 differs): fetch the file again"
+        )
 
 
 def _timm_name(name: str) -> str:

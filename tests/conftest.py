@@ -157,6 +157,18 @@ def pair_files(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def vgg19_file(tmp_path_factory):
+    """Write random VGG19 weights, 80 MB, as torch.save does."""
+    import torch
+    from vgg_files import random_state
+
+    path = tmp_path_factory.mktemp("vgg19") / "vgg19.pth"
+    torch.save(random_state(), path)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="session")
 def write_videos():
     """Return a function that writes tiny videos of three frames, laid out as DAVIS."""
     from PIL import Image

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
@@ -192,3 +195,63 @@ def test_black_and_white_masks_mean_the_same_in_every_command(tmp_path):
     quiet = {"config": config, "echo": lambda line: None}
     again = fit(out=tmp_path / "again", white_is_object=True, **quiet, **scenes)
     assert MapGenerator(again).white_is_object
+
+
+@pytest.fixture(scope="module")
+def pulled(vgg19_file, tmp_path_factory):
+    return quick(tmp_path_factory.mktemp("vgg"), vgg=vgg19_file)
+
+
+def test_the_vgg_network_is_no_part_of_what_is_kept(pulled, fitted, vgg19_file):
+    manifest = json.loads((pulled / "manifest.json").read_text())
+    assert manifest["config"]["vgg"] == str(vgg19_file.resolve())
+    assert manifest["vgg_sha256"] == hashlib.sha256(vgg19_file.read_bytes()).hexdigest()
+    for kind in ("snapshot", "discriminator"):
+        names = [
+            json.loads((path / "manifest.json").read_text())[kind] for path in (pulled, fitted)
+        ]
+        one, other = (load_file(p / n) for p, n in zip((pulled, fitted), names, strict=True))
+        assert one.keys() == other.keys()
+    states = [torch.load(p / "checkpoint.pt", weights_only=True) for p in (pulled, fitted)]
+    one, other = (state["training"]["gan"].keys() for state in states)
+    assert one == other
+    lines = [json.loads(line) for line in (pulled / "metrics.jsonl").read_text().splitlines()]
+    assert any(line.get("g/vgg", 0) > 0 for line in lines)
+
+
+def test_a_fit_with_the_vgg_loss_resumes_bit_for_bit(pulled, vgg19_file, tmp_path):
+    def interrupt(progress):
+        if progress.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, progress=interrupt, vgg=str(vgg19_file))
+    out = fit(out=tmp_path / "out", resume=True, echo=lambda line: None)
+    assert snapshot(out) == snapshot(pulled)
+
+
+def test_only_a_resume_needs_the_vgg_weights_again(vgg19_file, tmp_path):
+    weights = shutil.copy(vgg19_file, tmp_path / "own.pth")
+    out = quick(tmp_path, vgg=str(weights), iterations=1)
+    weights.unlink()
+    assert len(generate(out, tmp_path / "bank", n=1)) == 1
+    edit(out, tmp_path / "masks" / "0.png", tmp_path / "edited", n=1)
+    for content, words in ((None, "cannot be read"), (b"another", "have changed")):
+        if content is not None:
+            weights.write_bytes(content)
+        with pytest.raises(InputError, match=f"own.pth, with .* {words}.*: put that file back"):
+            fit(out=out, resume=True, echo=lambda line: None)
+
+
+def test_wrong_vgg_weights_are_refused_before_anything_is_written(fitted, tmp_path):
+    out = shutil.copytree(fitted, tmp_path / "out")
+    wrong = tmp_path / "wrong.pth"
+    wrong.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="holds no weights by name"):
+        fit(
+            out=out,
+            config=dataclasses.replace(QUICK, vgg=str(wrong)),
+            overwrite=True,
+            **write_scenes(tmp_path),
+        )
+    assert snapshot(out) == snapshot(fitted)

@@ -139,6 +139,13 @@ def test_ablations_of_other_generators_are_refused():
         make_plan(FitConfig(preset="fast", ablate="noise"), (64, 64), 2, 1)
 
 
+@pytest.mark.parametrize("generator", [name for name in presets.GANS if name != "oasis"])
+def test_generators_other_than_oasis_refuse_the_vgg_loss(generator):
+    config = FitConfig(generator=generator, vgg="vgg19.pth")
+    with pytest.raises(InputError, match="VGG loss goes with --generator oasis: add that, or"):
+        presets.check(config)
+
+
 def test_the_command_line_knows_which_generators_learn_from_pictures():
     squares = {name for name, kind in presets.GANS.items() if kind.square_px is not None}
     assert squares == set(OF_PICTURES)

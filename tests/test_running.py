@@ -240,6 +240,20 @@ def test_changed_layouts_and_names_of_rare_classes_make_a_new_bank(recipe, tmp_p
         synthetic(named[1], tmp_path / "unit")
 
 
+def test_another_vgg_network_makes_another_fit(recipe, tmp_path, stages_alone):
+    weights, unit = tmp_path / "vgg19.pth", tmp_path / "unit"
+    recipe = replace(recipe, filter=replace(recipe.filter, rule=None))
+    pulled = replace(recipe, fit=FitConfig(generator="oasis", vgg=str(weights)))
+    for content in (b"one", b"one", b"another", b"another"):
+        weights.write_bytes(content)
+        synthetic(pulled, unit)
+    assert [what for what, _ in stages_alone] == ["fit", "generate"] * 2
+    assert stages_alone[0][1]["config"].vgg == str(weights)
+    synthetic(recipe, unit)
+    settings = json.loads((unit / "generator.json").read_text())["settings"]
+    assert not [name for name in settings if "vgg" in name]  # earlier fits stay valid
+
+
 def test_a_recipe_filters_by_its_own_stage(recipe, tmp_path, stages_alone):
     with pytest.raises(InputError, match=r"generate.filter is for generate alone"):
         synthetic(replace(recipe, generate=GenerateConfig(filter="sifid")), tmp_path / "unit")

@@ -65,6 +65,14 @@ def fit_command(
             "auto. [auto]"
         ),
     ] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(
+            help="oasis: torchvision's vgg19-dcbb9e9d.pth, to pull painted pictures to the real "
+            "ones in its features, too; on a CPU, steps take about twice as long.",
+            metavar="FILE",
+        ),
+    ] = None,
     objects: Annotated[
         Path | None, typer.Option(help="compose: bank whose clean objects are pasted too.")
     ] = None,
@@ -131,6 +139,7 @@ def fit_command(
                 "smoothness": smoothness,
                 "joint_masks": joint_masks,
                 "preset": preset,
+                "vgg": None if vgg is None else str(vgg),
                 "objects": None if objects is None else str(objects),
                 "shift": shift,
                 "enlarge": enlarge,

@@ -58,6 +58,9 @@ class FitConfig:
         plugins: names of data-efficient training's plug-ins, `synthaug.plugins.named`.
         ablate: oasis: what to leave out, to measure its worth: ``labelmix``, ``balance`` (of the
             classes) or ``noise``.
+        vgg: oasis: file of torchvision's ImageNet VGG19 weights, ``vgg19-dcbb9e9d.pth`` or the same
+            saved anew: painted pictures are then also pulled to the real ones in its features.
+            None as published.
         source: stylegan2 and biggan: folder of ``pretrain`` or ``convert`` to adapt.
         adaptation: stylegan2 and biggan: ``both`` (a loss over all blocks of the discriminator,
             and smoothness similarity), ``blocks`` or ``smoothness`` alone, ``plain`` (neither),
@@ -94,6 +97,7 @@ class FitConfig:
     names: str | tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     ablate: Literal["labelmix", "balance", "noise"] | None = None
+    vgg: str | None = None
     source: str | None = None
     adaptation: Adaptation = "both"
     smoothness: Annotated[float, Gt(0), Le(1000)] | None = None

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from synthaug.errors import InputError
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], path: str | Path, what: str) -> None:
+def fill(
+    module: nn.Module, state: Mapping[str, Tensor], path: str | Path, what: str, mend: str = ""
+) -> None:
     """Load strictly and freeze; names and shapes of all tensors are checked before.
 
     Args:
@@ -18,6 +20,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: str | Path, what:
         state: of exactly the names that the module has.
         path: where it was read, for the error line.
         what: what it should be, for the error line ("OASIS").
+        mend: ends that line.
 
     Raises:
         InputError: tensors are missing, unknown or of another shape.
@@ -34,7 +37,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: str | Path, what:
             else f"{wrong[0]} is {tuple(state[wrong[0]].shape)}, not "
             f"{tuple(expected[wrong[0]].shape)}"
         )
-        raise InputError(f"{path} is no {what} checkpoint of this kind: {problem}")
+        raise InputError(f"{path} is no {what} checkpoint of this kind: {problem}{mend}")
     plain = {k: v.to(expected[k].dtype).contiguous() for k, v in state.items()}
     module.load_state_dict(plain, strict=True, assign=True)
     module.requires_grad_(False)

@@ -60,6 +60,8 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
         )
     if gan != "oasis" and config.ablate is not None:
         raise InputError(f"ablate={config.ablate} goes with --generator oasis: leave it out")
+    if gan != "oasis" and config.vgg is not None:
+        raise InputError("the VGG loss goes with --generator oasis: add that, or leave vgg out")
     *others, last = GANS[gan].names
     if preset not in ("auto", *others, last):
         known = f"{', '.join(others)} or {last}" if others else last

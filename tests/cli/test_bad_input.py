@@ -157,6 +157,7 @@ class TestFit:
             (("--preset", "patch", "--max-size", 64, "--batch-size", 2), "batch_size, max_size"),
             (("--preset", "small"), "osmis has no preset small"),
             (("--set", "fit.ablate=noise"), "ablate=noise goes with --generator oasis"),
+            (("--vgg", "vgg19.pth"), "the VGG loss goes with --generator oasis"),
         ],
     )
     def test_settings_that_do_not_fit_together(self, refused, pair_files, words, answer):

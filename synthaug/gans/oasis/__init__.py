@@ -10,6 +10,7 @@ released code differ; we do as follows:
 - the strength of LabelMix is the code's (10; 5 for Cityscapes), the thesis says 5 for ADE20K;
 - pictures are flipped; the code means to crop as well, but an option that is overwritten turns
   that off, and so `paper` does not crop either;
+- the VGG loss is off, as in the paper's own model; `vgg` has it for those who have the weights;
 - batch statistics of the averaged generator are measured anew before it is used: the code;
 - the discriminator steps first, as everywhere in our loop; the code steps the generator first;
 - statistics are per process: published runs shared them between four GPUs.
@@ -32,6 +33,7 @@ from synthaug.gans.oasis.networks import (
     OasisDiscriminator,
     OasisGenerator,
 )
+from synthaug.gans.oasis.vgg import VGGLoss
 from synthaug.gans.spectral import renew_spectral_norms
 from synthaug.seeding import torch_stream
 
@@ -53,11 +55,15 @@ class OASIS(GAN):
         balance: weigh classes by their inverse frequency.
         noise: False paints every map in one way, to measure what noise is worth.
         statistics_batches: batches over which the averaged generator's statistics are measured.
+
+    Attributes:
+        vgg: pulls painted pictures to real ones, in training; None as published.
     """
 
     paints_masks = True
     keeps_discriminator = True
     scores_samples = True
+    vgg: VGGLoss | None = None
     segment_grid_px = 64
     """What sides of pictures to segment must be multiples of."""
 
@@ -117,11 +123,14 @@ class OASIS(GAN):
         return Terms(terms, lambda: losses.realness(judged_real))
 
     def generator_terms(self, fake: PairBatch, step: int) -> Terms:
-        """Have every generated pixel taken for a real one of its class."""
+        """Have every generated pixel taken for a real one of its class, and heed VGG if told so."""
         assert fake.mask is not None
         judged = self._judge(fake)
         terms = {"classes": self._balanced(judged, fake.mask)}
-        return Terms(terms, lambda: losses.realness(judged))
+        found = Terms(terms, lambda: losses.realness(judged))
+        if self.vgg is not None and fake.layout is not None:
+            found = found.with_beside({"vgg": self.vgg(fake.images[0], fake.layout[0])})
+        return found
 
     def segment(self, images: Tensor) -> Tensor:
         """Take the discriminator for a segmenter of real pictures.
