@@ -360,7 +360,7 @@ def _layouts_at(
         )
         return endless, opened.hash, set()
     paths = folder.list_images(path, "masks")
-    masks = [painter.meaning(folder.read_mask(file)) for file in paths]
+    masks = painter.meanings([folder.read_mask(file) for file in paths])
     maps = [fitted(mask, f"mask {file}") for mask, file in zip(masks, paths, strict=True)]
     digest = files.sha256_bytes("".join(files.sha256_file(file) for file in paths).encode())
     keys = {mask_key(mask) for mask in masks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,9 @@ class MapGenerator(Generator):
         super().__init__(path, accelerator=accelerator)
         assert isinstance(self._network, LabelMapGenerator)
         self._painter: LabelMapGenerator = self._network
-        ignored = self.manifest["config"].get("ignore", ())
-        self._unlabelled = [IGNORE_ID, *ignored]
+        self._ignored = self.manifest["config"].get("ignore", ())
+        self._unlabelled = [IGNORE_ID, *self._ignored]
         self.white_is_object = bool(self.manifest.get("white_is_object", False))
-        self._meaning = meaning_table({}, ignored, white=self.white_is_object)
         self._labelled = [p for p in self.pairs if (p.mask != IGNORE_ID).any()]
 
     def sample(self, seed: int) -> Sample:
@@ -238,23 +238,29 @@ class MapGenerator(Generator):
         return finish_image(painted, (mask.shape[0], mask.shape[1]), self.grey)
 
     def meaning(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """Give ids in a mask of the user's what they meant in training: see `meaning_table`.
+        """Give ids in a mask of the user's what they meant in training; see `meanings`."""
+        return self.meanings([mask])[0]
+
+    def meanings(self, masks: Sequence[NDArray[np.integer[Any]]]) -> list[NDArray[np.uint8]]:
+        """Give ids in masks that belong together what they meant in training.
 
         Args:
-            mask: ids, any shape.
+            masks: ids, of any shapes.
 
         Returns:
-            The same shape, uint8: what training ignored is 255, and 255 is 1 where it was the
-            object.
+            The same shapes, uint8: what training ignored is 255, and 255 is 1 where it was the
+            object, unless one of these masks holds id 1; see `meaning_table`.
 
         Raises:
             InputError: an id is not in 0..255.
         """
-        if mask.size and (mask.min() < 0 or mask.max() > 255):
-            bad = int(mask.min() if mask.min() < 0 else mask.max())
-            raise InputError(f"the mask holds id {bad}: ids of masks are 0..255")
-        meaning: NDArray[np.uint8] = self._meaning[mask]
-        return meaning
+        for mask in masks:
+            if mask.size and (mask.min() < 0 or mask.max() > 255):
+                bad = int(mask.min() if mask.min() < 0 else mask.max())
+                raise InputError(f"the mask holds id {bad}: ids of masks are 0..255")
+        shown = {"": {1} if any((mask == 1).any() for mask in masks) else set[int]()}
+        table = meaning_table(shown, self._ignored, white=self.white_is_object)
+        return [table[mask] for mask in masks]
 
     def check_ids(self, mask: NDArray[np.integer[Any]], where: str = "the mask") -> set[int]:
         """Return the ids of a mask, what is unlabelled included.

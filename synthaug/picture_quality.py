@@ -123,6 +123,10 @@ def read_held_out(generator: Generator, images: str | Path, *, seed: int = 0) ->
         else:
             crops, photographs = read_square_crops(images, height, seed)
         _refuse(generator, photographs.items(), generator.manifest.get("learned_from", ()))
+        if len(photographs) < LEAST_IMAGES:  # squares of one are no independent pictures
+            raise InputError(
+                f"{len(photographs)} held-out photographs: give at least {LEAST_IMAGES}"
+            )
         return check_held_out(generator, crops)
     held_out, _ = read_training_pairs(None, None, images, None)
     require_one_size(held_out, f"bring all images of {images} to one size")
@@ -168,10 +172,10 @@ def evaluate_pictures(
         `synthaug.quality.perceptual.intra_diversity`) and ``reached`` (training pictures that 2 %
         of the samples are nearest to), both null for more than 50 training pictures; ``jump``
         (largest over mean perceptual step on the way between two latents, 1 if even, mean over the
-        strips); ``losses`` (name -> mean over the last tenth of its logged values, of the networks
-        in training, not of the average that draws) and ``smoothness`` (the same of the distance
-        between the derivatives of generator and source, without its weight; null where the fit did
-        not compare them).
+        strips); ``losses`` (name -> mean over the last tenth of its values logged up to the
+        snapshot that is kept, of the networks in training, not of the average that draws) and
+        ``smoothness`` (the same of the distance between the derivatives of generator and source,
+        without its weight; null where the fit did not compare them).
 
     Raises:
         InputError: missing weights.

@@ -41,7 +41,8 @@ def meaning_table(
     Args:
         shown: the ids of each mask, by its name.
         ignore: ids that stand for "not labelled".
-        white: whether 255 is the object, where that is known from other masks of the data.
+        white: whether 255 is the object, where that is known from other masks of the data. It is
+            not where one of these masks holds id 1: that is how synthaug writes the same masks.
 
     Raises:
         InputError: an ignored id is not in 0..255.
@@ -54,7 +55,8 @@ def meaning_table(
     if IGNORE_ID in ignore:
         return table
     lone = [name for name, ids in shown.items() if ids == binary]
-    if white or (white is None and set().union(*shown.values()) == binary):
+    held = set().union(*shown.values())
+    if (white and 1 not in held) or (white is None and held == binary):
         table[IGNORE_ID] = 1
     elif white is None and lone:
         warnings.warn(

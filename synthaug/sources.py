@@ -168,10 +168,15 @@ class UnitSources:
         resize = (config.resize or "stretch") if uneven else None
         config = replace(config, names=self._names, resize=resize)
 
+        def forget() -> None:
+            if target.exists():
+                with files.claimed(target):
+                    files.clear_directory(target)
+
         def make(started: bool) -> None:
             resume = started and (target / CHECKPOINT).is_file()
-            if not resume and target.exists() and not (target / "manifest.json").exists():
-                shutil.rmtree(target)  # a fit that was stopped before its first save
+            if not resume and not (target / "manifest.json").exists():
+                forget()  # a fit that was stopped before its first save
             fit(
                 images=None if resume else self._write_pairs() / "images",
                 masks=None if resume else self.path / "pairs" / "masks",
@@ -196,9 +201,7 @@ class UnitSources:
             settings["source_sha256"] = files.sha256_file(source)
         if config.vgg is not None and Path(config.vgg).is_file():
             settings["vgg_sha256"] = files.sha256_file(config.vgg)
-        return self._stage(
-            stage, settings, make, forget=lambda: shutil.rmtree(target, ignore_errors=True)
-        )
+        return self._stage(stage, settings, make, forget=forget)
 
     def _stage(
         self,

@@ -35,6 +35,7 @@ from synthaug.picture_quality import (
 from synthaug.sample import Sample
 
 SIZES = ((40, 60), (90, 33), (64, 64))
+HELD_OUT = ((50, 70), (33, 40), (48, 36), (40, 64))
 
 
 def photographs(folder, sizes=SIZES):
@@ -128,7 +129,7 @@ class PicturesContract:
         self, source, tmp_path, monkeypatch
     ):
         generator = load_generator(source)
-        held_out = read_held_out(generator, photographs(tmp_path / "held", ((50, 70), (33, 40))))
+        held_out = read_held_out(generator, photographs(tmp_path / "held", HELD_OUT))
         assert [sample.size for sample in held_out.pictures] == [(32, 32)] * 20
         drawn = draw_pictures(generator, samples=8, strips=2)
         assert np.array_equal(drawn.samples[3].image, generator.sample(3).image)
@@ -145,13 +146,18 @@ class PicturesContract:
         with pytest.raises(InputError, match="was fitted to 21 of the 21 held-out pictures"):
             check_held_out(generator, seen)
 
+    def test_squares_of_one_photograph_are_not_many_pictures(self, source, tmp_path):
+        held = photographs(tmp_path / "held", HELD_OUT[:3])
+        refused = run("evaluate", source, "--images", held, code=2).stderr
+        assert "3 held-out photographs: give at least 4" in refused
+
     def test_the_photographs_it_has_learned_from_are_not_held_out(self, source, tmp_path):
-        held = photographs(tmp_path / "held", ((50, 70), (33, 40)))
-        shutil.copy(source.parent / "many" / "1.png", held / "2.png")
+        held = photographs(tmp_path / "held", HELD_OUT)
+        shutil.copy(source.parent / "many" / "1.png", held / "4.png")
         words = ("evaluate", source, "--images", held, "--seed", 7)  # other squares of them
         refused = run(*words, code=2).stderr
-        assert "was fitted to 1 of the 3 held-out pictures" in refused
-        assert f"{held / '2.png'} first" in refused
+        assert "was fitted to 1 of the 5 held-out pictures" in refused
+        assert f"{held / '4.png'} first" in refused
 
     def test_pictures_of_any_size_make_a_generator_of_squares(self, source):
         crops = np.load(source / "crops.npy")

@@ -186,8 +186,15 @@ def test_black_and_white_masks_mean_the_same_in_every_command(tmp_path):
     assert np.array_equal(read_mask(tmp_path / "edited" / "mask.png"), white // 255)
     bank = generate(out, tmp_path / "bank", 2, layouts=str(scenes["masks"]))
     assert all(np.unique(sample.mask).tolist() == [0, 1] for sample in bank)
+    own = generate(out, tmp_path / "own", 3, layouts="edited", seed=2)  # 255 is unlabelled here
+    assert any(set(np.unique(sample.mask)) == {0, 1, 255} for sample in own)
+    again = generate(out, tmp_path / "of-files", 3, layouts=own.path / "masks")
+    same = generate(out, tmp_path / "of-bank", 3, layouts=own.path)
+    assert [s.mask.tolist() for s in again] == [s.mask.tolist() for s in same]
     source = Source(str(out))
     choice = {"latent_seed": 3}
+    held = next(sample.mask for sample in own if {1, 255} <= set(np.unique(sample.mask)))
+    assert np.array_equal(source.repaint(held, choice), painter.render(held, 3))
     assert np.array_equal(source.repaint(white, choice), painter.render(white // 255, 3))
     assert source.sees_label(np.full((40, 40), 255, np.int64))
     for path in scenes["masks"].glob("*.png"):  # as a run writes what it has read

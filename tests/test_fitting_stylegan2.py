@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_line import run
 from fit_contract import (
+    HELD_OUT,
     AdaptationContract,
     assert_same_weights,
     interrupt_at,
@@ -87,7 +88,7 @@ class TestStyleGAN2(AdaptationContract):
         assert json.loads((out / "manifest.json").read_text())["truncation"] == 0.5
         few = functools.partial(picture_quality.draw_pictures, samples=8, strips=1)
         monkeypatch.setattr(picture_quality, "draw_pictures", few)
-        held = photographs(tmp_path / "held", ((50, 70), (33, 40)))
+        held = photographs(tmp_path / "held", HELD_OUT)
         words = ("evaluate", source, "--images", held, "--network", "efficientnet_lite0")
         page = tmp_path / "page"
         table = run(*words, "--truncation", 0.5, "--out", page).stdout

@@ -81,6 +81,9 @@ def test_the_page_judges_by_kid_within_its_error(generator, drawn, tmp_path):
             tmp_path / "page", generator, drawn, quality, images="held", seed=0, overwrite=True
         )
         assert words in page.read_text()
+    options = {"images": "held", "seed": 0, "weights": "own.pth", "overwrite": True}
+    page = write_pictures(tmp_path / "page", generator, drawn, value, **options)
+    assert "--weights own.pth" in page.read_text()
 
 
 def test_copies_of_the_training_picture_have_its_distance_and_no_diversity(generator, drawn):

@@ -272,6 +272,16 @@ def test_what_the_generator_cannot_do_is_refused_before_the_fit(
     assert not stages_alone
 
 
+def test_a_generator_that_another_process_fits_is_left_alone(recipe, tmp_path, stages_alone):
+    recipe = replace(recipe, filter=replace(recipe.filter, rule=None))
+    synthetic(recipe, tmp_path / "unit")
+    folder = tmp_path / "unit" / "generator"
+    other = replace(recipe, fit=replace(recipe.fit, seed=7))
+    with files.claimed(folder), pytest.raises(InputError, match="another process works on"):
+        synthetic(other, tmp_path / "unit")
+    assert (folder / "manifest.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "rule", "words"),
     [

@@ -181,7 +181,14 @@ def _evaluate_pictures(
         from synthaug.report.pictures import write_pictures
 
         page = write_pictures(
-            out, generator, drawn, value, images=images, seed=seed, overwrite=overwrite
+            out,
+            generator,
+            drawn,
+            value,
+            images=images,
+            seed=seed,
+            weights=settings["weights"],
+            overwrite=overwrite,
         )
         print(page, file=sys.stderr if as_json else sys.stdout)
 

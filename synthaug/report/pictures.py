@@ -35,6 +35,7 @@ def write_pictures(
     *,
     images: str | Path,
     seed: int,
+    weights: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write ``index.html``, one file that needs no other, ``quality.json`` and ``manifest.json``.
@@ -48,6 +49,7 @@ def write_pictures(
         quality: what `synthaug.picture_quality.evaluate_pictures` found.
         images: where the held-out pictures lie.
         seed: of the first sample.
+        weights: file of the feature network's weights, where one was named.
         overwrite: replace an earlier output.
 
     Returns:
@@ -59,7 +61,10 @@ def write_pictures(
     command = ["synthaug", "evaluate", generator.path, "--images", images, "--seed", seed]
     if generator.truncation != 1:
         command += ["--truncation", generator.truncation]
-    command += ["--network", quality["network"], "--out", out]
+    command += ["--network", quality["network"]]
+    if weights is not None:
+        command += ["--weights", weights]
+    command += ["--out", out]
     html = render(
         "pictures.html.j2",
         title=f"Pictures of {generator.path.name}",
