@@ -106,6 +106,7 @@ def generate(
     rare: Sequence[int | str] = (),
     truncation: float = 1.0,
     labelmix: float = 0.0,
+    keep: Sequence[int | str] = (),
 ) -> Bank:
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
 
@@ -132,6 +133,7 @@ def generate(
         labelmix: for a generator that paints masks: probability with which a class keeps the pixels
             of the training picture, see `MapGenerator.mix`; of ``moved`` masks where they are as
             they were. See `check_labelmix` for what does not go with it.
+        keep: likewise: classes, by id or name, that keep them in every sample.
 
     Returns:
         The bank; it shows the samples that the filter kept.
@@ -154,6 +156,7 @@ def generate(
             "rare": tuple(rare),
             "truncation": truncation,
             "labelmix": labelmix,
+            "keep": tuple(keep),
         },
     )
     check_labelmix(config)
@@ -193,8 +196,8 @@ def generate(
     if config.layouts is not None or config.rare:
         draw_sample, manifest["layouts"], given = _from_layouts(source, config)
         behind |= given
-    elif config.labelmix:
-        draw_sample = _mixed(source, config.labelmix)
+    elif config.labelmix or config.keep:
+        draw_sample = _mixed(source, config)
     if config.layouts not in _OWN_LAYOUTS:
         behind |= pictures_behind(Path(config.layouts))
     if behind:
@@ -252,33 +255,34 @@ def check_labelmix(config: GenerateConfig, rule: str | None = None) -> None:
         InputError: layouts of which there is no picture, rendering, or a filter.
     """
     name = config.layouts
-    if not config.labelmix:
+    if not config.labelmix and not config.keep:
         return
     if name == "edited" or (name and Path(name).is_dir()):
         raise InputError(
-            f"labelmix keeps pixels of training pictures, and of layouts {name} there are none: "
-            "leave one of them out, or take moved layouts"
+            f"labelmix and keep keep pixels of training pictures, and of layouts {name} there are "
+            "none: leave one of them out, or take moved layouts"
         )
     if config.render is not None:
         raise InputError(
-            "labelmix keeps pixels, and render makes them all anew: leave one of them out"
+            "labelmix and keep keep pixels, and render makes them all anew: leave one of them out"
         )
     if config.filter is not None or rule is not None:
         raise InputError(
             "the filter ranks samples by their likeness to the training pictures, which labelmix "
-            "gives them: leave one of them out (in a recipe filter.rule: null)"
+            "and keep give them: leave one of them out (in a recipe filter.rule: null)"
         )
 
 
-def _mixed(source: GeneratorFolder, share: float) -> Callable[[int], Sample]:
+def _mixed(source: GeneratorFolder, config: GenerateConfig) -> Callable[[int], Sample]:
     """Return what paints a seed's training pair anew, some classes kept."""
     if not isinstance(source, MapGenerator):
         raise InputError(
-            f"{source.path} paints no masks, so that there is nothing to keep with labelmix: fit "
-            "with --generator oasis"
+            f"{source.path} paints no masks, so that labelmix and keep have no use: fit with "
+            "--generator oasis"
         )
     source.require_training_masks()
-    return lambda seed: source.mix(source.training_pair(seed), seed, share)
+    share, keep = config.labelmix, [source.classes.find(name) for name in config.keep]
+    return lambda seed: source.mix(source.training_pair(seed), seed, share, keep=keep)
 
 
 def _from_layouts(
@@ -295,7 +299,8 @@ def _from_layouts(
             f"{source.path} paints no masks, so that layouts and rare classes cannot be asked for: "
             "fit with --generator oasis"
         )
-    name, share, painter = config.layouts, config.labelmix, source
+    name, painter = config.layouts, source
+    share, keep = config.labelmix, [source.classes.find(name) for name in config.keep]
     options = {"rare": config.rare, "flip": source.manifest["config"].get("flip", True)}
     if name in _OWN_LAYOUTS:
         painter.require_training_masks()
@@ -313,10 +318,10 @@ def _from_layouts(
 
     def draw(seed: int) -> Sample:
         mask, origin = layouts.layout_and_origin(seed)
-        if not share:
+        if not share and not keep:
             return painter.paint(mask, seed)
         assert origin is not None
-        return painter.mix(painter.pairs[origin], seed, share, mask=mask)
+        return painter.mix(painter.pairs[origin], seed, share, keep=keep, mask=mask)
 
     return draw, record, keys
 

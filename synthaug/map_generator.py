@@ -90,7 +90,13 @@ class MapGenerator(Generator):
         return Sample(self.render(mask, image_noise(seed)), mask.copy(), f"z{seed}", self.grey)
 
     def mix(
-        self, pair: Sample, seed: int, share: float, *, mask: NDArray[np.uint8] | None = None
+        self,
+        pair: Sample,
+        seed: int,
+        share: float = 0.0,
+        *,
+        keep: Sequence[int | str] = (),
+        mask: NDArray[np.uint8] | None = None,
     ) -> Sample:
         """Paint a labelled picture anew, and keep some of its classes as they were: LabelMix.
 
@@ -101,6 +107,7 @@ class MapGenerator(Generator):
             pair: a picture and its mask.
             seed: of the noise and of what is kept.
             share: see `kept`.
+            keep: see `kept`.
             mask: (H, W) ids to paint instead of the pair's own; only where both are the same may
                 anything be kept.
 
@@ -108,10 +115,11 @@ class MapGenerator(Generator):
             The mixed picture with the mask that it shows.
 
         Raises:
-            InputError: as `render`, or the share is out of range.
+            InputError: as `render`, the share is out of range, or a class is unknown.
         """
         painted = self.paint(pair.mask if mask is None else mask, seed)
-        where = self.kept(painted.mask, seed, share, painted.mask == pair.mask)
+        same = painted.mask == pair.mask
+        where = self.kept(painted.mask, seed, share, keep=keep, where=same)
         mixed = label_mix(pair.image, painted.image, where)
         return Sample(mixed, painted.mask, painted.id, self.grey)
 
@@ -119,29 +127,36 @@ class MapGenerator(Generator):
         self,
         mask: NDArray[np.uint8],
         seed: int,
-        share: float,
+        share: float = 0.0,
+        *,
+        keep: Sequence[int | str] = (),
         where: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Draw which classes of a mask keep their pixels, each for itself.
 
-        At least one class is not, so that something is painted.
+        At least one of those that are drawn for does not, so that something is painted.
 
         Args:
             mask: (H, W) ids; what is unlabelled is drawn for like a class.
             seed: of the draw.
             share: probability of a class to be kept, in [0, 1).
+            keep: classes, by id or name, that are kept in any case.
             where: (H, W) bool: elsewhere nothing is kept.
 
         Returns:
             (H, W) in [0, 1]: 1 where kept. Seams are as soft as the painter's pixels are large.
 
         Raises:
-            InputError: the share is out of range.
+            InputError: the share is out of range, or a class is unknown.
         """
         if not 0 <= share < 1:
             raise InputError(f"labelmix {share} is out of range: take a share from 0 to below 1")
-        draws, present = numpy_stream(seed, "labelmix").random(256), np.unique(mask)
-        draws[present[draws[present].argmax()]] = 1.0
+        draws = numpy_stream(seed, "labelmix").random(256)
+        always = [self.classes.find(name) for name in keep]
+        free = np.setdiff1d(np.unique(mask), always)
+        if len(free):
+            draws[free[draws[free].argmax()]] = 1.0
+        draws[always] = -1.0
         sharp = (draws < share)[mask].astype(np.float32)
         height, width = mask.shape
         softness_px = SEAM * height / self._working_size(height, width)[0]

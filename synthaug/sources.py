@@ -74,14 +74,16 @@ class UnitSources:
                 f"generate.truncation is stylegan2's, and fit.generator {recipe.fit.generator}: "
                 "leave it out"
             )
-        if recipe.generate.labelmix and recipe.fit.generator != "oasis":
-            raise InputError(
-                f"generate.labelmix is oasis', and fit.generator {recipe.fit.generator}: leave it "
-                "out"
-            )
+        for option in ("labelmix", "keep"):
+            if getattr(recipe.generate, option) and recipe.fit.generator != "oasis":
+                raise InputError(
+                    f"generate.{option} is oasis', and fit.generator {recipe.fit.generator}: leave "
+                    "it out"
+                )
         check_labelmix(recipe.generate, recipe.filter.rule)
         find = self.unit.classes.find
         rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
+        keep = tuple(str(find(name)) for name in recipe.generate.keep)
         generator, bank = self.path / "generator", self.path / "bank"
         own = recipe.fit
         if own.preset != "compose":  # they are for copy-paste then
@@ -89,7 +91,7 @@ class UnitSources:
         else:  # there is no bank of objects yet
             own = replace(own, background_share=0.0, generated_share=FitConfig().generated_share)
         key = self._fitted("generator", own)
-        drawing = replace(recipe.generate, rare=rare)
+        drawing = replace(recipe.generate, rare=rare, keep=keep)
 
         def draw(_: bool) -> None:
             generate(
@@ -106,6 +108,7 @@ class UnitSources:
                 coco=drawing.coco,
                 truncation=drawing.truncation,
                 labelmix=drawing.labelmix,
+                keep=drawing.keep,
             )
 
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
@@ -117,8 +120,8 @@ class UnitSources:
             settings["layouts_sha256"] = _content_hash(Path(drawing.layouts))
         if drawing.truncation != 1:
             settings["truncation"] = drawing.truncation
-        if drawing.labelmix:
-            settings["labelmix"] = drawing.labelmix
+        if drawing.labelmix or drawing.keep:
+            settings |= {"labelmix": drawing.labelmix, "keep": list(drawing.keep)}
         if drawing.coco:
             settings["coco"] = True
         if recipe.filter.rule is None:

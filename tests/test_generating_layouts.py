@@ -108,6 +108,26 @@ def test_labelmix_keeps_whole_classes_of_the_photograph(painter, tmp_path):
     assert again.content_hash == bank.content_hash
 
 
+def test_named_classes_are_kept_in_every_sample(painter, tmp_path):
+    bank = generate(painter, tmp_path / "bank", n=6, seed=1, keep=("class_7",))
+    for sample, record in zip(bank, bank.records, strict=True):
+        pair = painter.training_pair(record["latent_seed"])
+        deep = inner(sample.mask)
+        assert same(sample.image, pair.image)[(sample.mask == 7) & deep].all()
+        assert not same(sample.image, pair.image)[(sample.mask == 3) & deep].all()
+    assert bank.manifest["config"]["keep"] == ["class_7"]
+    out = tmp_path / "alone"
+    words = ["generate", painter.path, "-n", 2, "--keep", "7", "--layouts", "moved", "--out", out]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    assert Bank(out).manifest["config"]["labelmix"] == 0
+    with pytest.raises(InputError, match="no class cow"):
+        generate(painter, tmp_path / "other", keep=("cow",))
+    with pytest.raises(InputError, match="labelmix and keep keep pixels of training pictures"):
+        generate(painter, tmp_path / "other", keep=(7,), layouts="edited")
+    assert not (tmp_path / "other").exists()
+
+
 def test_labelmix_paints_what_was_moved(painter, tmp_path):
     options = {"n": 8, "seed": 1, "layouts": "moved"}
     plain = generate(painter, tmp_path / "plain", **options)
@@ -128,9 +148,9 @@ def test_labelmix_paints_what_was_moved(painter, tmp_path):
 def test_labelmix_of_maps_without_a_picture_is_refused(painter, make_fit_folder, tmp_path):
     (tmp_path / "masks").mkdir()
     for layouts in ("edited", tmp_path / "masks"):
-        with pytest.raises(InputError, match="labelmix keeps pixels of training pictures, and of"):
+        with pytest.raises(InputError, match="keep pixels of training pictures, and of"):
             generate(painter, tmp_path / "bank", layouts=layouts, labelmix=0.5)
-    with pytest.raises(InputError, match="paints no masks, so that there is nothing to keep"):
+    with pytest.raises(InputError, match="paints no masks, so that labelmix and keep have no use"):
         generate(make_fit_folder(), tmp_path / "bank", labelmix=0.5)
     with pytest.raises(InputError, match="labelmix"):
         generate(painter, tmp_path / "bank", labelmix=1.0)

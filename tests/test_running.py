@@ -262,7 +262,11 @@ def test_a_recipe_filters_by_its_own_stage(recipe, tmp_path, stages_alone):
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [({"truncation": 0.7}, "truncation is stylegan2's"), ({"labelmix": 0.5}, "labelmix is oasis'")],
+    [
+        ({"truncation": 0.7}, "truncation is stylegan2's"),
+        ({"labelmix": 0.5}, "labelmix is oasis'"),
+        ({"keep": ("dog",)}, "keep is oasis'"),
+    ],
 )
 def test_what_the_generator_cannot_do_is_refused_before_the_fit(
     recipe, tmp_path, stages_alone, option, words

@@ -53,6 +53,14 @@ def generate_command(
             metavar="SHARE",
         ),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="oasis: class, by id or name, that always keeps the photograph's pixels; "
+            "repeatable.",
+            metavar="CLASS",
+        ),
+    ] = None,
     truncation: options.Truncation = None,
     seed: options.Seed = None,
     accelerator: options.Accelerator = None,
@@ -79,6 +87,7 @@ def generate_command(
                 "layouts": layouts,
                 "rare": tuple(rare) if rare else None,
                 "labelmix": labelmix,
+                "keep": tuple(keep) if keep else None,
                 "truncation": truncation,
             }
         },
@@ -105,6 +114,7 @@ def generate_command(
         rare=config.rare,
         truncation=config.truncation,
         labelmix=config.labelmix,
+        keep=config.keep,
     )
     print(f"kept {len(bank)} of {len(bank.all_records)} samples", file=sys.stderr)
     print(bank.path)

@@ -29,7 +29,8 @@ class GenerateConfig:
         rare: classes, by id or name, that these masks shall show more often; ``auto``: all alike.
         truncation: stylegan2: pulls samples towards one mean picture, from 1, not at all, to 0.
         labelmix: oasis: probability with which a class keeps the photograph's own pixels, each
-            class of each sample for itself; 0 paints everything.
+            class of each sample for itself; 0 paints everything but ``keep``.
+        keep: oasis: classes, by id or name, that keep the photograph's own pixels in every sample.
     """
 
     n: Annotated[int, Ge(1)] = 100
@@ -43,6 +44,7 @@ class GenerateConfig:
     rare: tuple[int | str, ...] = ()
     truncation: Annotated[float, Ge(0), Le(1)] = 1.0
     labelmix: Annotated[float, Ge(0), Lt(1)] = 0.0
+    keep: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True)

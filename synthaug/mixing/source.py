@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -170,6 +170,7 @@ class Source:
         mask: NDArray[Any],
         choice: dict[str, Any],
         share: float,
+        keep: Sequence[int | str],
     ) -> NDArray[Any]:
         """Put back some classes of the picture that was repainted; see `MapGenerator.kept`.
 
@@ -179,11 +180,12 @@ class Source:
             mask: (H, W) or (H, W, 1), as `repaint` takes it.
             choice: the same.
             share: probability of a class to be kept, in [0, 1).
+            keep: classes, by id or name, that are kept in any case.
         """
         from synthaug.map_generator import label_mix
 
         ids = self._meaning(mask.reshape(mask.shape[:2]))
-        kept = self._opened.kept(ids, int(choice["latent_seed"]), share)
+        kept = self._opened.kept(ids, int(choice["latent_seed"]), share, keep=keep)
         return label_mix(picture, painted, kept)
 
     def _meaning(self, mask: NDArray[Any]) -> NDArray[np.uint8]:

@@ -52,6 +52,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             8-connected part.
         labelmix: with a generator that paints masks: probability, in [0, 1), with which a class of
             the mask keeps the image's own pixels, each class for itself; its seams are soft.
+        keep: with such a generator: classes, by id or name, that always keep them.
 
     Raises:
         InputError: a setting out of range, no single ``tv_tensors.Image`` in the input, a part
@@ -65,6 +66,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         *,
         objects: str = "id",
         labelmix: float = 0.0,
+        keep: Sequence[int | str] = (),
     ) -> None:
         super().__init__()
         if not 0 <= p <= 1 or objects not in ("id", "component"):
@@ -77,6 +79,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             raise InputError(f"SynthReplace(labelmix={labelmix}): take a share from 0 to below 1")
         self.objects = objects
         self.labelmix = labelmix
+        self.keep = tuple(keep)
 
     def forward(self, *inputs: Any) -> Any:
         """Return the input's structure with every label of the image replaced, or unchanged."""
@@ -91,9 +94,9 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             return structure
         source = open_source_once(self.source)
         if source.paints_masks:
-            return _repainted(structure, images[0], source, self.labelmix)
-        if self.labelmix:
-            source.require_painter("labelmix")
+            return _repainted(structure, images[0], source, self.labelmix, self.keep)
+        if self.labelmix or self.keep:
+            source.require_painter("labelmix or keep")
         if _leaves(structure, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
             source.require_masks()
             for mask in _class_masks(structure):
@@ -107,7 +110,13 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         return _replace(structure, "", _Pair(sample, objects, source.classes))
 
 
-def _repainted(structure: Any, image: tv_tensors.Image, source: Source, labelmix: float) -> Any:
+def _repainted(
+    structure: Any,
+    image: tv_tensors.Image,
+    source: Source,
+    labelmix: float,
+    keep: Sequence[int | str],
+) -> Any:
     """Give the image another look for its own mask."""
     masks = _class_masks(structure)
     if len(masks) != 1:
@@ -121,9 +130,9 @@ def _repainted(structure: Any, image: tv_tensors.Image, source: Source, labelmix
         return structure  # a crop that shows nothing labelled
     picture = source.repaint(ids, choice)
     painted = _image(image, Sample(picture, picture[..., 0]))
-    if labelmix:
+    if labelmix or keep:
         old, new = (shown.permute(1, 2, 0).numpy(force=True) for shown in (image, painted))
-        mixed = source.mix(old, new, ids, choice, labelmix).transpose(2, 0, 1)
+        mixed = source.mix(old, new, ids, choice, labelmix, keep).transpose(2, 0, 1)
         painted = tv_tensors.Image(np.ascontiguousarray(mixed))
     return _exchanged(structure, image, painted)
 

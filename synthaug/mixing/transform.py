@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import cv2
@@ -69,6 +70,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             box's ``"index"``. With several label fields, a dict of one of these per field.
         labelmix: with a generator that paints masks: probability, in [0, 1), with which a class of
             the mask keeps the image's own pixels, each class for itself; its seams are soft.
+        keep: with such a generator: classes, by id or name, that always keep them.
 
     Targets:
         image, mask, masks, bboxes
@@ -106,6 +108,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         objects: Literal["id", "component"]
         labels: LabelKind | dict[str, LabelKind]
         labelmix: Annotated[float, Ge(0), Lt(1)]
+        keep: Sequence[int | str]
 
     def __init__(
         self,
@@ -116,6 +119,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         objects: Literal["id", "component"] = "id",
         labels: LabelKind | dict[str, LabelKind] = "name",
         labelmix: float = 0.0,
+        keep: Sequence[int | str] = (),
     ) -> None:
         super().__init__(p=p)
         self.source = os.fspath(source)
@@ -123,6 +127,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         self.objects = objects
         self.labels = labels
         self.labelmix = labelmix
+        self.keep = tuple(keep)
 
     @property
     def targets(self) -> dict[str, Any]:
@@ -193,11 +198,12 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
                 return data  # a crop that shows nothing labelled
             picture = source.repaint(data.get("mask"), params)
             image = self.apply(data["image"], sample=Sample(picture, picture[..., 0]))
-            if self.labelmix:
-                image = source.mix(data["image"], image, data["mask"], params, self.labelmix)
+            if self.labelmix or self.keep:
+                old, mask = data["image"], data["mask"]
+                image = source.mix(old, image, mask, params, self.labelmix, self.keep)
             return data | {"image": image}
-        if self.labelmix:
-            source.require_painter("labelmix")
+        if self.labelmix or self.keep:
+            source.require_painter("labelmix or keep")
         if any(data.get(key) is not None for key in ("mask", "masks", "bboxes")):
             source.require_masks()
         sample = source.fetch(params)
