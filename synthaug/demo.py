@@ -152,7 +152,8 @@ def demo(
         )
     n = 12 if quick else SAMPLES
     with stages("generate", f"{n} new pairs") as progress:
-        generate(generator, out / "bank", n, seed=seed, overwrite=overwrite, progress=progress)
+        options: dict[str, Any] = {"overwrite": overwrite, "progress": progress}
+        generate(generator, out / "bank", n, seed, accelerator="cpu", **options)
     with stages("filter", "score every pair, drop the worst") as progress:
         bank = filter_bank(out / "bank", drop=DROP, progress=progress, **rules)
     with stages("evaluate", "compare with standard augmentation"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import multiprocessing
@@ -18,10 +19,12 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.utilities import distributed
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from synthaug.devices import NO_MEMORY, cuda_works
 from synthaug.errors import InputError
 
 # Its information, such as the precision it was asked for, would stand between our own lines.
@@ -53,7 +56,7 @@ class Engine:
             raise InputError(f"no {accelerator} device here: use --accelerator cpu or auto")
         asked = accelerator
         if asked == "auto":
-            accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+            accelerator = "cuda" if cuda_works() else "cpu"
         if precision == "auto":
             precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
         self.precision = precision
@@ -92,6 +95,8 @@ class Engine:
                 name, _, message = last.partition(": ")
                 if name.endswith(InputError.__name__):
                     raise InputError(message) from error
+                if name.endswith("OutOfMemoryError"):
+                    raise InputError(NO_MEMORY) from error
                 raise
 
     @contextmanager
@@ -182,7 +187,7 @@ class Engine:
 
 def native_bf16(accelerator: str) -> bool:
     """Whether the device computes bfloat16 in hardware."""
-    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+    if accelerator in ("auto", "cuda", "gpu") and cuda_works():
         return torch.cuda.get_device_capability()[0] >= 8
     if accelerator not in ("auto", "cpu"):
         return False
@@ -191,13 +196,22 @@ def native_bf16(accelerator: str) -> bool:
 
 
 def _is_here(accelerator: str) -> bool:
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    return {"cuda": cuda, "gpu": cuda or mps, "mps": mps}.get(accelerator, True)
+    mps = accelerator in ("gpu", "mps") and torch.backends.mps.is_available()
+    if accelerator in ("cuda", "gpu"):
+        return mps or cuda_works()
+    return mps or accelerator != "mps"
 
 
 def _call(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...], _: Fabric) -> Any:
     with _handled(signal.getsignal(signal.SIGINT), _interrupt):
-        return function(engine, *args)
+        try:
+            return function(engine, *args)
+        except BaseException:
+            # At this process's exit Fabric would wait for the others, who wait for this one.
+            clean_up = getattr(distributed, "_destroy_dist_connection", None)
+            if clean_up is not None:
+                atexit.unregister(clean_up)
+            raise
 
 
 class _OneComputer(LightningEnvironment):  # type: ignore[misc]  # has no types

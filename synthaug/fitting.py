@@ -101,7 +101,8 @@ def fit(
         overwrite: replace a folder that is already there.
         progress: called after every step.
         echo: takes the line that says which preset was chosen and why.
-        config: settings; default `FitConfig`.
+        config: settings; default `FitConfig`. Of one given beside ``resume`` only ``accelerator``
+            and ``devices`` count.
         white_is_object: 255 was the object in the masks that these were written from; what a
             painter is given later may be written so, too.
 
@@ -121,7 +122,10 @@ def fit(
     if resume:
         if any(given is not None for given in (image, mask, images, masks, objects)):
             raise InputError(f"a resumed fit has its pictures in {out}: name no others beside it")
+        place = config
         manifest, config = target.read_begun()
+        if place is not None:
+            config = replace(config, accelerator=place.accelerator, devices=place.devices)
         pairs, kinds = kept_pairs(target.path, manifest), manifest.get("crop_classes", [])
     else:
         options = asdict(config or FitConfig())

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
-from synthaug import gans
+from synthaug import devices, gans
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch
@@ -188,11 +188,11 @@ def pick_device(accelerator: Accelerator) -> torch.device:
     if accelerator not in get_args(Accelerator):
         names = ", ".join(get_args(Accelerator))
         raise InputError(f"unknown accelerator {accelerator!r}: choose one of {names}")
-    if accelerator == "mps":
-        available = torch.backends.mps.is_available()
-    else:
-        available = torch.cuda.is_available()
-    if accelerator == "cpu" or (accelerator == "auto" and not available):
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    mps = accelerator == "mps"
+    available = torch.backends.mps.is_available() if mps else devices.cuda_works()
+    if accelerator == "auto" and not available:
         return torch.device("cpu")
     if not available:
         raise InputError(f"no {accelerator} device here: use --accelerator cpu or auto")

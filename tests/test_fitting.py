@@ -127,6 +127,27 @@ def test_an_interrupted_fit_resumes_bit_for_bit(whole, tmp_path):
     assert same(*states)
 
 
+def test_a_fit_begun_on_a_gpu_goes_on_without_one(tmp_path):
+    def interrupt(progress):
+        if progress.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, progress=interrupt, echo=lambda line: None)
+    path = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"] |= {"accelerator": "cuda", "devices": 1}
+    path.write_text(json.dumps(manifest))
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no cuda device here: use --accelerator cpu"):
+            fit(out=path.parent, resume=True, echo=lambda line: None)
+    place = FitConfig(accelerator="cpu", iterations=99)
+    out = fit(out=path.parent, resume=True, config=place, echo=lambda line: None)
+    manifest = json.loads(path.read_text())
+    assert manifest["config"]["iterations"] == 6
+    assert snapshot(out)
+
+
 def test_the_best_snapshot_is_kept_over_a_resume_too(tmp_path, monkeypatch):
     seen = iter((0.5, 0.1, 0.9, 0.7, 0.8))  # of steps 2 to 6
     monkeypatch.setattr("synthaug.monitoring.Monitor.judge", lambda *_: Verdict(1, 1, next(seen)))

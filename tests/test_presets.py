@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from synthaug import gans, presets
 from synthaug.adaptation import NAMES
@@ -14,12 +13,12 @@ from synthaug.presets.oasis import training_size
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("synthaug.devices.cuda_works", lambda: True)
 
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("synthaug.devices.cuda_works", lambda: False)
 
 
 def test_auto_without_a_gpu_is_fast_and_says_why(no_gpu):

@@ -56,6 +56,13 @@ class _Group(TyperGroup):
                 raise
             tell(f"error: cannot use {error.filename}: {error.strerror}; check the path and rights")
             raise typer.Exit(2) from error
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which may not be loaded
+                raise
+            from synthaug.devices import NO_MEMORY
+
+            tell(f"error: {NO_MEMORY}")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,19 +75,26 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def resumed(ctx: typer.Context, out: Path) -> FitConfig:
     """Return the settings that a command goes on with, those of its earlier run.
 
+    Where to train may be another place: ``--accelerator`` and ``--devices`` are heeded.
+
     Raises:
         InputError: more is given than the folder, which holds settings and pictures, or another
             command has begun it.
     """
+    place = {}
     for param in ctx.command.params:
         source = ctx.get_parameter_source(param.name or "")
         if source is None or source.name != "COMMANDLINE" or param.name in ("out", "resume"):
+            continue
+        if param.name in ("accelerator", "devices"):
+            place[param.name] = ctx.params[param.name]
             continue
         name = param.opts[0] if param.param_type_name == "option" else (param.name or "").upper()
         raise InputError(
             f"--resume goes on with the settings and pictures that {out} keeps: leave out {name}, "
             "or start anew without --resume"
         )
+    from synthaug.config import FitConfig, make
     from synthaug.fit_folder import FitFolder
 
     config = FitFolder(out).read_config()
@@ -94,4 +102,4 @@ def resumed(ctx: typer.Context, out: Path) -> FitConfig:
         raise InputError(
             f"synthaug {config.command} has begun {out}: go on with {config.resuming(out)}"
         )
-    return config
+    return make(FitConfig, {**asdict(config), **place})

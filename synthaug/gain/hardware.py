@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from synthaug import devices
+
 
 def hardware() -> dict[str, Any]:
     """Describe this machine in plain JSON values."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    gpu = torch.cuda.get_device_name(0) if devices.cuda_works() else None
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -21,9 +23,14 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def used_gpu() -> bool:
+    """Whether this process has begun to compute on a GPU."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 def peak_memory_gb() -> float | None:
     """Most memory that this process has held so far, on the GPU if it computed there, in GB."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+    if used_gpu() and torch.cuda.max_memory_allocated() > 0:
         return round(torch.cuda.max_memory_allocated() / 1e9, 3)
     peak = peak_resident_gb()
     return None if peak is None else round(peak, 3)

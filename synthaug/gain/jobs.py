@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from synthaug import devices
 from synthaug.errors import InputError
 
 Item = TypeVar("Item")
@@ -32,7 +33,7 @@ _counter: Any = None
 
 def default_jobs() -> int:
     """One job per core that this process may use, at most `MOST_JOBS`; one where a GPU is."""
-    if torch.cuda.is_available():
+    if devices.cuda_works():
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(MOST_JOBS, cores or 1))

@@ -18,7 +18,7 @@ from synthaug import files
 from synthaug.config.arms import Arm
 from synthaug.errors import InputError
 from synthaug.formats.folder import mask_png
-from synthaug.gain.hardware import peak_memory_gb
+from synthaug.gain.hardware import peak_memory_gb, used_gpu
 from synthaug.gain.leaks import refuse_leak
 from synthaug.mixing.arms import ArmStream
 from synthaug.mixing.source import Source, open_source_once, working_size
@@ -153,7 +153,7 @@ def run(
         seed=derive_seed(seed, *names, "batches"),
         size=size,
     )
-    if torch.cuda.is_available():
+    if used_gpu():
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     losses = learner.learn(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
+from synthaug import devices
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.plugins.diffaug import DiffAugment
@@ -58,7 +57,7 @@ def make_plan(
     preset: str = config.preset
     why = f"preset {preset}: as asked"
     if preset == "auto":
-        gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        gpu = config.accelerator != "cpu" and devices.cuda_works()
         preset = "small" if gpu else "fast"
         why = f"preset {preset}: {'a GPU is here' if gpu else 'no GPU'}"
     height, width = training_size(size, preset, config.max_size)

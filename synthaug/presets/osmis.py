@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from synthaug import devices
 from synthaug.config import FitConfig
 from synthaug.gans.osmis.fast_networks import fast_size
 from synthaug.gans.osmis.networks import size_rule
@@ -41,7 +40,7 @@ def own_plugins(plan: Plan) -> list[Plugin]:
 
 
 def _choose(config: FitConfig, size: tuple[int, int]) -> tuple[str, str]:
-    if config.accelerator == "cpu" or not torch.cuda.is_available():
+    if config.accelerator == "cpu" or not devices.cuda_works():
         return "fast", "preset fast: no GPU, where the published OSMIS would take weeks"
     if min(size) < PAPER_MIN_SIDE_PX:
         return "fast", f"preset fast: under {PAPER_MIN_SIDE_PX} px a side, too small for paper"

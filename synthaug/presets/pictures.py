@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from synthaug import devices
 from synthaug.adaptation import Source, read_source
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
@@ -16,7 +15,7 @@ def choose_preset(config: FitConfig) -> str:
     """Resolve ``auto``: the published settings where a GPU adapts a source, else ``small``."""
     if config.preset != "auto":
         return config.preset
-    gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    gpu = config.accelerator != "cpu" and devices.cuda_works()
     return "paper" if gpu and config.source is not None else "small"
 
 

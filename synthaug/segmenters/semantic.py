@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from synthaug import devices
 from synthaug.errors import InputError
 from synthaug.quality.features import image_tensor
 from synthaug.sample import ClassMap, resize_image, resize_mask
@@ -291,7 +292,7 @@ def default_device() -> torch.device:
     CUDA cannot be started in a process that was forked from one that uses it.
     """
     worker = torch.utils.data.get_worker_info() is not None
-    return torch.device("cuda" if torch.cuda.is_available() and not worker else "cpu")
+    return torch.device("cuda" if not worker and devices.cuda_works() else "cpu")
 
 
 def _groups_of_one_size(

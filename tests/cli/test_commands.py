@@ -151,6 +151,36 @@ def test_fit_hands_over_what_was_asked(pair_files, tmp_path, monkeypatch):
     assert not seen["overwrite"]
 
 
+def test_a_fit_goes_on_where_it_is_told(make_fit_folder, monkeypatch):
+    from synthaug import fitting
+
+    seen = {}
+
+    def fit(image, mask, out, **options):
+        seen.update(options, out=out)
+        return out
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    fitted = make_fit_folder()
+    run("fit", "--resume", "--out", fitted, "--accelerator", "cuda", "--devices", 2)
+    assert (seen["out"], seen["resume"]) == (fitted, True)
+    assert (seen["config"].accelerator, seen["config"].devices) == ("cuda", 2)
+
+
+def test_a_full_gpu_is_one_line(pair_files, tmp_path, monkeypatch):
+    import torch
+
+    from synthaug import fitting
+
+    def fit(*_, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    line = run("fit", *pair_files, "--out", tmp_path / "out", code=2).stderr
+    assert line.startswith("error: the GPU's memory is full: take a smaller --batch-size")
+    assert line.count("\n") == 1
+
+
 def test_compositions_are_fitted_and_generated_like_any_generator(pair_files, tmp_path):
     words = ["--preset", "compose", "--shift", "near", "--no-flip"]
     fitted, bank = tmp_path / "composed", tmp_path / "bank"

@@ -45,9 +45,9 @@ def die() -> None:
 
 
 def outcome(result: dict[str, Any]) -> dict[str, Any]:
-    """A comparison without its timings."""
+    """A comparison without its timings and memory."""
     for arm in result["arms"].values():
-        del arm["seconds"]
+        del arm["seconds"], arm["peak_memory_gb"]
     return result
 
 
@@ -185,9 +185,9 @@ def test_what_ended_beside_a_failure_is_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_one_job_per_core_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("synthaug.devices.cuda_works", lambda: False)
     for cores, jobs in ((1, 1), (3, 3), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)))
         assert default_jobs() == jobs
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("synthaug.devices.cuda_works", lambda: True)
     assert default_jobs() == 1
