@@ -71,7 +71,7 @@ class TrainingState:
             )
         for plugin in self.plugins:
             plugin.attach(gan)
-        shared: dict[int, Any] = {id(module): module for module in gan.constants()}
+        shared: dict[int, Any] = {id(constant): constant for constant in gan.constants()}
         self.ema = copy.deepcopy(gan.generator, shared).requires_grad_(False).eval()
         self.optimizer_g = _adam(gan.generator, settings.lr_generator, settings.betas)
         self.optimizer_d = _adam(gan.discriminator, settings.lr_discriminator, settings.betas)

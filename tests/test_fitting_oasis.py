@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from synthaug import fitting
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fitting import fit
@@ -23,6 +24,7 @@ from synthaug.generation import generate, load_generator
 from synthaug.map_generator import MapGenerator
 from synthaug.mixing.source import Source
 from synthaug.painting import edit
+from synthaug.training import TrainingState, train
 
 QUICK = FitConfig(
     generator="oasis",
@@ -126,6 +128,25 @@ def test_an_interrupted_fit_resumes_bit_for_bit(fitted, tmp_path):
         quick(tmp_path, progress=interrupt)
     out = fit(out=tmp_path / "out", resume=True, echo=lambda line: None)
     assert snapshot(out) == snapshot(fitted)
+
+
+def test_the_average_shares_the_training_maps_in_a_resumed_fit_too(tmp_path, monkeypatch):
+    states: list[TrainingState] = []
+
+    def interrupt(state, *rest):
+        states.append(state)
+        if len(states) == 1:
+            signal.raise_signal(signal.SIGINT)
+        train(state, *rest)
+
+    monkeypatch.setattr(fitting, "train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path, iterations=2)
+    fit(out=tmp_path / "out", resume=True, echo=lambda line: None)
+    assert [state.step for state in states] == [1, 2]
+    for state in states:
+        assert len(state.ema.maps) == 3
+        assert state.ema.maps.data_ptr() == state.gan.generator.maps.data_ptr()
 
 
 def test_masks_of_another_size_are_painted_at_their_own(generator):

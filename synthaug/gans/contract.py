@@ -142,8 +142,8 @@ class GAN(nn.Module, ABC):
         """Return buffers () that every process estimates on its own samples; they are averaged."""
         return ()
 
-    def constants(self) -> Sequence[nn.Module]:
-        """Return parts of the generator that hold what never changes, such as training pictures.
+    def constants(self) -> Sequence[nn.Module | Tensor]:
+        """Return parts and buffers of the generator that never change, such as training pictures.
 
         The averaged generator shares them.
         """

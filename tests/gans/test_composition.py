@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from synthaug.gans.osmis.composition import DRAWS, MAX_OBJECTS, Composition
 
@@ -169,6 +170,20 @@ def test_each_pair_gives_its_own_compositions():
     for pair in (0, 1):
         alone, _ = composition(torch.zeros(1, DRAWS), torch.tensor([pair]))
         assert torch.allclose(both[pair], alone[0], atol=1e-6)
+
+
+def test_a_loaded_composition_draws_what_the_learned_one_does():
+    learnt = learned([scene([(14, 20, 16, 16, 1), (34, 40, 9, 9, 1)])])
+    loaded = Composition(*SIZE, 2, flip=True)
+    loaded.load_state_dict(learnt.state_dict(), strict=True)
+    assert all(torch.equal(a, b) for a, b in zip(draw(loaded), draw(learnt), strict=True))
+
+
+def test_composing_asks_the_device_for_no_number():
+    composition = learned([scene([(14, 20, 16, 16, 1), (34, 40, 9, 9, 1)])])
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        draw(composition)
+    assert "aten::_local_scalar_dense" not in {event.key for event in seen.key_averages()}
 
 
 def test_without_masks_the_whole_picture_is_background():

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gan_contract import GANContract, total
+from torch.profiler import ProfilerActivity, profile
 
 from synthaug import gans
 from synthaug.errors import InputError
@@ -12,7 +13,7 @@ from synthaug.gans.deviation import minibatch_deviation
 from synthaug.gans.gradient_penalty import gradient_penalty
 from synthaug.gans.smoothness import smoothness_px
 from synthaug.gans.stylegan2 import losses
-from synthaug.gans.stylegan2.layers import ModulatedConv, Upsample
+from synthaug.gans.stylegan2.layers import ModulatedConv, Upsample, fir, fir_kernel
 from synthaug.gans.stylegan2.networks import (
     StyleDiscriminator,
     StyleGenerator,
@@ -143,6 +144,58 @@ def test_upsampling_keeps_a_constant_and_doubles_the_size():
     up = Upsample()(image)
     assert up.shape == (1, 3, 12, 12)
     assert torch.allclose(up[:, :, 2:-2, 2:-2], torch.tensor(0.7))
+
+
+@pytest.mark.parametrize("pad", [(2, 1), (1, 1), (2, 2), (0, 3)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_filter_is_a_convolution_up_to_its_second_derivative(pad, layout):
+    kernel = fir_kernel(4.0).double() * torch.arange(1.0, 5.0)  # not symmetric
+    results = []
+    for filtered in (_convolved, fir):
+        x = torch.sin(torch.arange(2.0 * 5 * 9 * 7).double()).view(2, 5, 9, 7)
+        x = x.to(memory_format=layout).requires_grad_()
+        y = filtered(x, kernel, pad)
+        (gradient,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), x)
+        results.append((y, gradient, second))
+    wanted, found = results
+    assert torch.equal(found[0], wanted[0])
+    assert found[0].is_contiguous(memory_format=layout)
+    torch.testing.assert_close(found[1:], wanted[1:])
+    small = torch.rand(1, 2, 5, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: fir(x, kernel, pad), small)
+    assert torch.autograd.gradgradcheck(lambda x: fir(x, kernel, pad), small)
+
+
+@pytest.mark.parametrize("exact_backward", [True, False])
+def test_the_filter_under_autocast_is_as_exact_as_a_convolution(exact_backward):
+    results = []
+    for filtered in (_convolved, fir):
+        x = torch.linspace(-1, 1, 2 * 3 * 64).view(2, 3, 8, 8).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = filtered(x, fir_kernel(), (2, 1))
+            with torch.autocast("cpu", torch.bfloat16, enabled=not exact_backward):
+                (gradient,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), x)
+        results.append((y, gradient, second))
+    wanted, found = results
+    assert torch.equal(found[0], wanted[0])
+    assert [t.dtype for t in found] == [t.dtype for t in wanted]
+    torch.testing.assert_close(found[1:], wanted[1:], rtol=0.02, atol=0.02)
+
+
+def test_the_filter_derived_twice_takes_a_few_convolutions_however_many_the_channels():
+    x = torch.rand(1, 64, 8, 8, requires_grad=True)
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        y = Upsample()(x)
+        (gradient,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+    assert sum(e.count for e in seen.key_averages() if e.key == "aten::convolution") < 6
+
+
+def _convolved(x, kernel, pad):
+    kernels = kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+    return F.conv2d(F.pad(x, (*pad, *pad)), kernels, groups=x.shape[1])
 
 
 def test_the_deviation_is_that_of_interleaved_groups():

@@ -18,6 +18,7 @@ released code differ; we do as follows:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -100,6 +101,10 @@ class OASIS(GAN):
         """Keep the training maps, (P, H, W) int16."""
         assert masks is not None
         self.generator.maps = masks.to(torch.int16)
+
+    def constants(self) -> Sequence[nn.Module | Tensor]:
+        """The training maps."""
+        return (self.generator.maps,)
 
     def prepare(self, images: Tensor, masks: Tensor | None) -> PairBatch:
         """Pair images (B, 3, H, W) with class indices (B, H, W), -1 without a label."""

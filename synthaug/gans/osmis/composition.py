@@ -43,6 +43,7 @@ class Composition(nn.Module):
     classes: Tensor
     centres: Tensor
     largest: Tensor
+    reach: Tensor
 
     def __init__(
         self,
@@ -66,6 +67,9 @@ class Composition(nn.Module):
         self.register_buffer("classes", torch.full((P, K), -1, dtype=torch.long))
         self.register_buffer("centres", torch.zeros(P, K, 2))
         self.register_buffer("largest", torch.ones(P))
+        self.register_buffer("reach", torch.tensor([0.5, 0.25]), persistent=False)
+        self._slots = 0  # a number that the device need not be asked for in every step
+        self.register_load_state_dict_post_hook(_count_slots)  # type: ignore[no-untyped-call]
 
     def learn(self, images: Tensor, masks: Tensor | None) -> None:
         """Take pairs apart.
@@ -78,6 +82,7 @@ class Composition(nn.Module):
             masks = torch.ones_like(images[:, :1])
         for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
             self._learn_pair(index, image, mask)
+        _count_slots(self)
 
     def _learn_pair(self, index: int, image: Tensor, mask: Tensor) -> None:
         size = self.size
@@ -106,8 +111,7 @@ class Composition(nn.Module):
         """
         u = torch.special.ndtr(draws)
         image, mask = self._ground(u[:, :BACKGROUND_DRAWS], pair)
-        slots = int((self.classes >= 0).any(0).sum())  # they are filled one after the other
-        for slot in range(slots):
+        for slot in range(self._slots):
             first = BACKGROUND_DRAWS + OBJECT_DRAWS * slot
             image, mask = self._paste(image, mask, u[:, first : first + OBJECT_DRAWS], pair, slot)
         return image, mask
@@ -132,8 +136,7 @@ class Composition(nn.Module):
         """
         height, width = self.size
         centre = self.centres[pair, slot]
-        reach = torch.tensor([0.5, 0.25], device=u.device)
-        place = ((2 * u[:, 3:5] - 1) * reach + centre).clamp(-0.8, 0.8)
+        place = ((2 * u[:, 3:5] - 1) * self.reach + centre).clamp(-0.8, 0.8)
         most = self.largest[pair].log().clamp_min(0.3)
         scale = torch.exp((2 * u[:, 1] - 1) * (most + 0.3) / 2 + (most - 0.3) / 2)
         angle = (2 * u[:, 2] - 1) * 0.2
@@ -148,13 +151,18 @@ class Composition(nn.Module):
         part = torch.cat([self.pictures[pair], self.alphas[pair, slot, None]], 1)
         part = _warp(part, theta, "zeros")
         alpha = part[:, 3:]
-        label = self.classes[pair, slot].clamp_min(0)
-        of_class = F.one_hot(label, self.channels).to(mask.dtype)[..., None, None]
+        classes = torch.arange(self.channels, device=u.device)
+        of_class = (self.classes[pair, slot, None] == classes).to(mask.dtype)[..., None, None]
         return image + alpha * (part[:, :3] - image), mask + alpha * (of_class - mask)
 
     def _mirror(self, u: Tensor) -> Tensor:
         sign = torch.where(u < 0.5, -1.0, 1.0)
         return sign if self.flip else torch.ones_like(sign)
+
+
+def _count_slots(composition: Composition, *_: object) -> None:
+    """Count the slots of objects in use: they are filled one after the other."""
+    composition._slots = int((composition.classes >= 0).any(0).sum())
 
 
 def _components(labels: Tensor, num_classes: int) -> list[tuple[int, Tensor, int]]:

@@ -100,7 +100,7 @@ class FastOSMIS(OSMIS):
         if masks is not None:
             heads.area.copy_(masks.mean((0, 2, 3)).clamp_min(1e-3))
 
-    def constants(self) -> Sequence[nn.Module]:
+    def constants(self) -> Sequence[nn.Module | Tensor]:
         """The composition, which holds the training pairs."""
         return (self._parts()[0].composition,)
 

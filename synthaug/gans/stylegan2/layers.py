@@ -7,10 +7,13 @@ arXiv:1912.04958). Names of parameters and buffers are those of the public PyTor
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from synthaug.gans.precision import exact
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 """Taps of the binomial filter that all resampling goes through."""
@@ -22,10 +25,38 @@ def fir_kernel(gain: float = 1.0) -> Tensor:
     return torch.outer(taps, taps) / taps.sum().square() * gain
 
 
+class Fir(torch.autograd.Function):
+    """`fir`, whose derivative is a filter again.
+
+    Derived twice, a grouped convolution becomes one convolution per channel, for the sake of a
+    derivative by the kernel that nobody asks for.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
+        """Filter; see `fir`."""
+        ctx.save_for_backward(kernel)
+        ctx.pad = pad
+        x = F.pad(x, (*pad, *pad))
+        return F.conv2d(x, kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1), groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Filter the gradient with the kernel turned round, at the gradient's own precision."""
+        (kernel,), (before, after) = ctx.saved_tensors, ctx.pad
+        most = len(kernel) - 1
+        with exact(grads[0]):
+            turned = kernel.flip(0, 1)
+            return Fir.apply(grads[0], turned, (most - before, most - after)), None, None
+
+
 def fir(x: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
-    """Filter every channel of (B, C, h, w), ``pad`` zeros before and after both axes."""
-    x = F.pad(x, (*pad, *pad))
-    return F.conv2d(x, kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1), groups=x.shape[1])
+    """Filter every channel of (B, C, h, w), ``pad`` zeros before and after both axes.
+
+    The kernel (k, k) is taken for a constant: it gets no gradient.
+    """
+    y: Tensor = Fir.apply(x, kernel, pad)
+    return y
 
 
 def leaky(x: Tensor, clamp: float | None = None) -> Tensor:
