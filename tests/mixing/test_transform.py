@@ -349,7 +349,13 @@ def test_replay_is_exact_small_and_made_of_json(bank: Bank) -> None:
 
 def test_serialization_keeps_every_argument(bank: Bank) -> None:
     transform = SynthAugment(
-        Path(bank.path), p=0.25, resize=False, objects="component", labels={"what": "id"}
+        Path(bank.path),
+        p=0.25,
+        resize=False,
+        objects="component",
+        labels={"what": "id"},
+        labelmix=0.5,
+        keep=("cat",),
     )
     record = A.to_dict(transform)
     arguments = set(record["transform"]) - {"__class_fullname__"}
