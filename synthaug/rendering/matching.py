@@ -36,7 +36,7 @@ def search(queries: Tensor, octave: Octave) -> Tensor:
     places = octave.places[:: -(-len(octave.places) // MAX_KEYS)]
     keys = octave.descriptors[places]
     B, h, w, _ = queries.shape
-    cells = 1 << (22 if queries.device.type == "cpu" else 28)
+    cells = 1 << (22 if queries.device.type == "cpu" else 26)
     parts = torch.split(queries.flatten(1, 2), max(1, cells // (B * len(places))), 1)
     own = torch.stack([_distances(part, keys).amin(1) for part in parts]).amin(0)  # (B, n)
     norm = own + (COMPLETENESS * own.median(1, keepdim=True).values).clamp_min(1)
