@@ -10,7 +10,7 @@ from typing import Any
 
 from synthaug import files
 from synthaug.bank import Bank
-from synthaug.config import FitConfig, Recipe
+from synthaug.config import FitConfig, GenerateConfig, Recipe
 from synthaug.config.fit import OF_COMPOSE
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
@@ -28,6 +28,8 @@ _LATER_OPTIONS = (
     *("source", "adaptation", "smoothness", "joint_masks", "vgg"),
 )
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
+_OF_ONE_GENERATOR = {"truncation": "stylegan2's", "labelmix": "oasis'", "keep": "oasis'"}
+"""Options of generate, and whose they are."""
 
 
 class UnitSources:
@@ -69,16 +71,12 @@ class UnitSources:
                 "fit.objects is for fit alone: a recipe takes the bank's with compare.synthetic: "
                 "compose"
             )
-        if recipe.generate.truncation != 1 and recipe.fit.generator != "stylegan2":
-            raise InputError(
-                f"generate.truncation is stylegan2's, and fit.generator {recipe.fit.generator}: "
-                "leave it out"
-            )
-        for option in ("labelmix", "keep"):
-            if getattr(recipe.generate, option) and recipe.fit.generator != "oasis":
+        for option, owner in _OF_ONE_GENERATOR.items():
+            given = getattr(recipe.generate, option) != getattr(GenerateConfig(), option)
+            if given and recipe.fit.generator != owner.partition("'")[0]:
                 raise InputError(
-                    f"generate.{option} is oasis', and fit.generator {recipe.fit.generator}: leave "
-                    "it out"
+                    f"generate.{option} is {owner}, and fit.generator {recipe.fit.generator}: "
+                    "leave it out"
                 )
         check_labelmix(recipe.generate, recipe.filter.rule)
         find = self.unit.classes.find
