@@ -11,7 +11,7 @@ import signal
 import socket
 import textwrap
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from synthaug.devices import NO_MEMORY, cuda_works
+from synthaug.devices import NO_MEMORY, bf16_pays, cuda_works
 from synthaug.errors import InputError
 
 # Its information, such as the precision it was asked for, would stand between our own lines.
@@ -43,7 +43,7 @@ class Engine:
             and never MPS, which lacks some of the operations at some sizes.
         devices: number of processes, one per device.
         precision: ``auto``, or a precision of Lightning Fabric's; ``auto`` takes bf16-mixed where
-            the processor computes it natively (AVX512-BF16, AMX, or CUDA 8.0 and up).
+            it is faster (CUDA 8.0 and up; a CPU that `bf16_pays` on).
 
     Raises:
         InputError: the accelerator or that many devices are not there.
@@ -58,7 +58,7 @@ class Engine:
         if asked == "auto":
             accelerator = "cuda" if cuda_works() else "cpu"
         if precision == "auto":
-            precision = "bf16-mixed" if native_bf16(accelerator) else "32-true"
+            precision = "bf16-mixed" if _is_faster_in_bf16(accelerator) else "32-true"
         self.precision = precision
         own = [_OneComputer()] if devices > 1 else None
         try:
@@ -185,14 +185,10 @@ class Engine:
         return values
 
 
-def native_bf16(accelerator: str) -> bool:
-    """Whether the device computes bfloat16 in hardware."""
-    if accelerator in ("auto", "cuda", "gpu") and cuda_works():
+def _is_faster_in_bf16(accelerator: str) -> bool:
+    if accelerator in ("cuda", "gpu") and cuda_works():
         return torch.cuda.get_device_capability()[0] >= 8
-    if accelerator not in ("auto", "cpu"):
-        return False
-    supports: Iterable[str] = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in supports)
+    return accelerator == "cpu" and bf16_pays()
 
 
 def _is_here(accelerator: str) -> bool:
@@ -205,13 +201,15 @@ def _is_here(accelerator: str) -> bool:
 def _call(engine: Engine, function: Callable[..., Any], args: tuple[Any, ...], _: Fabric) -> Any:
     with _handled(signal.getsignal(signal.SIGINT), _interrupt):
         try:
-            return function(engine, *args)
+            result = function(engine, *args)
         except BaseException:
             # At this process's exit Fabric would wait for the others, who wait for this one.
             clean_up = getattr(distributed, "_destroy_dist_connection", None)
             if clean_up is not None:
                 atexit.unregister(clean_up)
             raise
+        dist.destroy_process_group()  # gloo's threads, left to the exit, now and then abort it
+        return result
 
 
 class _OneComputer(LightningEnvironment):  # type: ignore[misc]  # has no types

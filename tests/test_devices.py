@@ -1,4 +1,4 @@
-"""What happens where a GPU is seen that cannot be used, as with an old driver."""
+"""What happens where a GPU is seen that cannot be used, as with an old driver; bf16 on the CPU."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def test_one_that_is_asked_for_is_refused():
         pick_device("cuda")
     with pytest.raises(InputError, match="no cuda device here"):
         Engine("cuda")
+
+
+@pytest.mark.parametrize(
+    ("named", "seconds", "precision"),
+    [(True, (2, 1), "bf16-mixed"), (True, (1.1, 1), "32-true"), (False, (2, 1), "32-true")],
+)
+def test_bf16_is_taken_where_the_cpu_is_clearly_faster_with_it(
+    monkeypatch, named, seconds, precision
+):
+    """A processor may have instructions for bf16 and be slower with them."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: named)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    times = dict(zip((torch.float32, torch.bfloat16), seconds, strict=True))
+    monkeypatch.setattr(devices, "_seconds", times.__getitem__)
+    devices.bf16_pays.cache_clear()
+    assert Engine("cpu").precision == precision
+    assert Engine("cpu", precision="32-true").precision == "32-true"
+    devices.bf16_pays.cache_clear()
 
 
 def test_what_stays_on_the_cpu_does_not_ask():
