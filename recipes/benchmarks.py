@@ -14,11 +14,14 @@ come with the package. ``--rows`` measures some rows only:
 - generate: drawing samples and writing the bank; then its parts, one after the other.
 - filter: `filter_bank`, the first time and again with its scores kept.
 - compare: two arms by two seeds, in turn and two at a time; starting the processes counts too.
+- precision: a fit of ``--fit-steps`` steps (preset fast, the coins) in float32 and in bf16, in
+  turn. Which of them is faster hangs on the processor: ``--precision auto`` times it, too.
 
 Seconds are medians, or sums, over rounds in which the sides take turns; CPU seconds count all
 threads and workers and are what means something on a busy machine. Ratios say how many times the
-naive computation takes ours, and a batch with `SynthAugment` one without. The training step of the
-published networks is timed by ``benchmark_paper_step.py``, rendering by ``benchmark_rendering.py``.
+naive computation takes ours, a batch with `SynthAugment` one without, and float32 bf16. The
+training step of the published networks is timed by ``benchmark_paper_step.py``, rendering by
+``benchmark_rendering.py``.
 
 Hardware and result to expect: two CPU cores, some three minutes. SIFID 9 to 11 times as fast as the
 naive computation, which two threads slow down; with ``--threads 1`` and OMP_NUM_THREADS=1 about 3
@@ -29,6 +32,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import platform
 import sys
@@ -39,7 +43,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import copytree
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import albumentations as A
 import cv2
@@ -55,6 +59,7 @@ from synthaug.backbone import TAP_BLOCKS
 from synthaug.bank import Bank
 from synthaug.config import FitConfig
 from synthaug.demo import write_training_pair
+from synthaug.engine import Engine
 from synthaug.filtering import filter_bank, to_tensor
 from synthaug.formats.folder import image_png, mask_png
 from synthaug.formats.splits import Unit
@@ -85,6 +90,7 @@ def row(
 
 
 Times = dict[str, list[tuple[float, float]]]
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 def timed(do: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -335,6 +341,32 @@ def compare_rows(bank: Path, work: Path, steps: int) -> Iterator[str]:
         yield row(f"compare: 4 trainings of {steps} steps, jobs={jobs}", wall, cpu)
 
 
+def precision_rows(work: Path, steps: int, max_size: int | None = None) -> Iterator[str]:
+    """Fit the coins in float32 and in bf16, twice in turn."""
+    image, mask = write_training_pair(work / "coins")
+    times: dict[Precision, list[tuple[float, float]]] = {"32-true": [], "bf16-mixed": []}
+    for _ in range(2):
+        for precision, taken in times.items():
+            config = FitConfig(
+                preset="fast", iterations=steps, max_size=max_size, precision=precision
+            )
+            do = functools.partial(
+                synthaug.fit,
+                image,
+                mask,
+                work / "coarse",
+                config=config,
+                overwrite=True,
+                echo=lambda line: None,
+            )
+            taken.append(timed(do)[:2])
+    chosen = Engine("cpu").precision
+    for precision, taken in times.items():
+        note = ", the one that auto takes here" if precision == chosen else ""
+        times_of_bf16 = ratio(taken, times["bf16-mixed"]) if precision == "32-true" else ""
+        yield row(f"fit: {steps} steps, {precision}{note}", *middle(taken), times_of_bf16)
+
+
 def make_inputs(work: Path, samples: int) -> tuple[Path, Path]:
     """Write a generator that composes coins, and a filtered bank of it."""
     image, mask = write_training_pair(work / "pair")
@@ -345,7 +377,7 @@ def make_inputs(work: Path, samples: int) -> tuple[Path, Path]:
     return work / "bank", generator
 
 
-ROWS = ("sifid", "loader", "memory", "generate", "filter", "compare")
+ROWS = ("sifid", "loader", "memory", "generate", "filter", "compare", "precision")
 
 
 def table(options: argparse.Namespace, work: Path) -> str:
@@ -362,6 +394,7 @@ def table(options: argparse.Namespace, work: Path) -> str:
         "generate": lambda: generate_rows(generator, work / "generated", options.samples),
         "filter": lambda: filter_rows(copy),
         "compare": lambda: compare_rows(bank_path, work, options.steps),
+        "precision": lambda: precision_rows(work, options.fit_steps),
     }
     lines = ["| what | seconds | CPU seconds | ratio | memory |", "|---|---:|---:|---|---:|"]
     for name in options.rows:
@@ -386,6 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epoch-samples", type=int, default=160, help="per pass of the loader")
     parser.add_argument("--memory-samples", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--steps", type=int, default=30, help="per training of compare")
+    parser.add_argument("--fit-steps", type=int, default=40, help="per fit of precision")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

@@ -79,3 +79,11 @@ def test_compare_is_timed(script, small, bank, tmp_path):
     line = next(script.compare_rows(bank.path, tmp_path, 2))  # the next one starts processes
     assert cells(line)[0] == "compare: 4 trainings of 2 steps, jobs=1"
     assert float(cells(line)[1]) > 0
+
+
+def test_fits_are_timed_in_both_precisions(script, tmp_path):
+    full, half = script.precision_rows(tmp_path, 1, max_size=32)
+    assert cells(full)[0].startswith("fit: 1 steps, 32-true")
+    assert cells(half)[0].startswith("fit: 1 steps, bf16-mixed")
+    assert sum("auto" in line for line in (full, half)) == 1
+    assert re.fullmatch(r"\d+\.\d\d \(CPU \d+\.\d\d\)", cells(full)[3])
