@@ -147,6 +147,7 @@ def _built_in() -> dict[str, Arm]:
         Arm("copy-paste", pasted, augment=False),
         Arm("synthetic", half, augment=False),
         Arm("standard+synthetic", half, augment=True),
+        Arm("synthetic-first", half, augment=True, schedule="synthetic-first"),
         Arm("standard+copy-paste", pasted, augment=True),
         Arm("standard+copy-paste+synthetic", both, augment=True),
         Arm("auto", both, augment=True, schedule="auto"),

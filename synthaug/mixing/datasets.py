@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from synthaug.errors import InputError
 from synthaug.mixing.source import Source, check_ids_fit, open_source_once
 from synthaug.sample import Sample
 
+Schedule = Literal["constant", "synthetic-first"]
 Position = tuple[int, int]
 """(epoch, index within the epoch): what the batch sampler asks for."""
 
@@ -60,13 +61,17 @@ class SynthMix(Dataset[Any]):
         length: items per epoch; by default every real item is used once per epoch:
             ``floor(len(dataset) / (1 - ratio))``, or ``len(dataset)`` at ``ratio=1``. Set it when
             there are few real items, for example one.
+        schedule: how the share runs over the training: ``constant``, or ``synthetic-first``: twice
+            ``ratio`` in the first half of the epochs, and none in the second, so that the training
+            ends on real items. An arm of that name, with ``ratio=0.5``, is what `compare` tests.
+        epochs: of the training, for ``synthetic-first``; what is trained beyond them is real.
         provenance: add where each item comes from, ``"real/3"`` or ``"synthetic/00012"``: under
             the key ``"provenance"`` of a dict, else at the end of the tuple.
 
     Raises:
-        InputError: a ratio or length out of range, an empty dataset, a bank that is missing,
-            damaged or without kept samples, or real items that the default ``adapt`` cannot
-            imitate.
+        InputError: a ratio, length or number of epochs out of range, epochs without the schedule
+            that asks for them, an empty dataset, a bank that is missing, damaged or without kept
+            samples, or real items that the default ``adapt`` cannot imitate.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class SynthMix(Dataset[Any]):
         transform: Callable[..., dict[str, Any]] | None = None,
         adapt: Callable[[Sample], Any] | None = None,
         length: int | None = None,
+        schedule: Schedule = "constant",
+        epochs: int | None = None,
         provenance: bool = False,
     ) -> None:
         if ratio != "auto" and (not isinstance(ratio, Real) or not 0 <= ratio <= 1):
@@ -87,6 +94,7 @@ class SynthMix(Dataset[Any]):
             )
         if length is not None and (length < 1 or length != int(length)):
             raise InputError(f"length is {length}: give a whole number of items, at least one")
+        _check_schedule(schedule, epochs, ratio)
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise InputError(
                 f"a {type(dataset).__name__} cannot be mixed with: give a map-style dataset, with "
@@ -105,6 +113,7 @@ class SynthMix(Dataset[Any]):
         self._auto = ratio == "auto"
         self._ratio: float | None = None if ratio == "auto" else float(ratio)
         self._given_length = length
+        self._scheduled = epochs
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._real: _Structure | None = None
 
@@ -211,11 +220,20 @@ class SynthMix(Dataset[Any]):
         if not 0 <= place < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} items")
         share = self._share
+        if self._scheduled is not None:
+            return self._in_turn(epoch * len(self) + place, self._scheduled * len(self) // 2)
         before = math.floor(place * share)
         per_epoch = math.floor(len(self) * share)
         if math.floor((place + 1) * share) > before:
             return True, epoch * per_epoch + before
         return False, epoch * (len(self) - per_epoch) + place - before
+
+    def _in_turn(self, number: int, turn: int) -> tuple[bool, int]:
+        """`_locate` for an item's number since the first epoch; from ``turn`` on all are real."""
+        share = min(2 * self._share, Fraction(1))
+        before = math.floor(min(number, turn) * share)
+        is_synthetic = number < turn and math.floor((number + 1) * share) > before
+        return is_synthetic, before if is_synthetic else number - before
 
     def _real_index(self, rank: int) -> int:
         return self._shuffled("real", rank, len(self.dataset))
@@ -271,6 +289,23 @@ class SynthMix(Dataset[Any]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # a copy's own workers see it
+
+
+def _check_schedule(schedule: str, epochs: int | None, ratio: float | str) -> None:
+    if schedule not in get_args(Schedule):
+        raise InputError(f"schedule is {schedule!r}: choose one of {', '.join(get_args(Schedule))}")
+    if schedule == "constant":
+        if epochs is not None:
+            raise InputError("a constant share has no use for epochs: leave them out")
+        return
+    if epochs is None or epochs != int(epochs) or epochs < 1:
+        raise InputError(
+            f"epochs is {epochs}: synthetic-first needs the whole number that will be trained"
+        )
+    if isinstance(ratio, Real) and ratio > 0.5:
+        raise InputError(
+            f"ratio is {ratio}: of synthetic-first it is at most 0.5, all of the first half"
+        )
 
 
 class MixBatchSampler(Sampler[list[Position]]):

@@ -58,6 +58,25 @@ def test_the_ratio_is_exact(bank: Bank, ratio: float, length: int | None) -> Non
                 assert window == 10 * ratio
 
 
+@pytest.mark.parametrize(("ratio", "first"), [(0.5, 1.0), (0.25, 0.5), (0.1, 0.2), (0.0, 0.0)])
+@pytest.mark.parametrize("epochs", [4, 5])
+def test_the_synthetic_come_first_and_a_training_ends_on_real_items(
+    bank: Bank, ratio: float, first: float, epochs: int
+) -> None:
+    mix = SynthMix(real_items(12), bank.path, ratio, schedule="synthetic-first", epochs=epochs)
+    assert len(mix) == len(SynthMix(real_items(12), bank.path, ratio))
+    names = [name for epoch in range(epochs + 1) for name in origins(mix, epoch)]
+    turn = epochs * len(mix) // 2
+    assert len(synthetic(names[:turn])) == int(turn * first + 1e-9)
+    for start in range(turn - 10):
+        assert abs(len(synthetic(names[start : start + 10])) - 10 * first) < 1
+    assert synthetic(names[turn:]) == []  # and one epoch more than was said
+    for kind, size in (("synthetic/", len(KEPT)), ("real/", 12)):
+        shown = [name for name in names if name.startswith(kind)]
+        for start in range(0, len(shown) - size + 1, size):
+            assert len(set(shown[start : start + size])) == size
+
+
 def test_default_length_uses_each_real_item_once_per_epoch(bank: Bank) -> None:
     mix = SynthMix(real_items(9), bank.path, 0.25)
     assert len(mix) == 12
@@ -305,6 +324,11 @@ def test_the_bank_is_opened_late_and_never_pickled(bank: Bank, tmp_path: Path) -
         ({"ratio": -0.1}, "ratio is -0.1"),
         ({"length": 0}, "length is 0"),
         ({"dataset": []}, "empty"),
+        ({"schedule": "first"}, "schedule is 'first': choose one of constant, synthetic-first"),
+        ({"epochs": 4}, "a constant share has no use for epochs"),
+        ({"schedule": "synthetic-first"}, "epochs is None: synthetic-first needs"),
+        ({"schedule": "synthetic-first", "epochs": 0}, "epochs is 0: synthetic-first needs"),
+        ({"schedule": "synthetic-first", "epochs": 4, "ratio": 0.6}, "ratio is 0.6: of synth"),
     ],
 )
 def test_bad_settings_get_one_line(bank: Bank, settings: dict[str, Any], message: str) -> None:
