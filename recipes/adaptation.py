@@ -34,13 +34,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthaug.adaptation import NAMES
 from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text, write_with
-from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
+from synthaug.fitting.adaptation import NAMES
+from synthaug.fitting.fit_folder import CHECKPOINT
 from synthaug.generator import Generator
 from synthaug.picture_quality import (
     SAMPLES,

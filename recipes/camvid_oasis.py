@@ -42,15 +42,15 @@ from synthaug.cli.progress import fit_progress, stage_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.files import read_json, sha256_bytes, write_bytes, write_json, write_text, write_with
+from synthaug.fitting.presets import oasis
+from synthaug.fitting.training_pairs import read_training_pairs
 from synthaug.formats.folder import palette
 from synthaug.gain.hardware import hardware
 from synthaug.map_generator import MapGenerator
 from synthaug.painting_quality import build_judge, evaluate_painter, train_judge
-from synthaug.presets import oasis
 from synthaug.report.figures import grid
 from synthaug.sample import ClassMap, Sample
 from synthaug.segmenters.contract import Learner
-from synthaug.training_pairs import read_training_pairs
 
 VOID = 11
 ROWS = {

@@ -15,7 +15,15 @@ from torch import Tensor
 from synthaug import files
 from synthaug.errors import InputError
 from synthaug.filtering import in_batches, to_tensor
-from synthaug.fit_folder import FitFolder
+from synthaug.fitting.fit_folder import FitFolder
+from synthaug.fitting.training_pairs import (
+    class_folders,
+    kept_pairs,
+    read_class_crops,
+    read_square_crops,
+    read_training_pairs,
+    require_one_size,
+)
 from synthaug.generator import Generator
 from synthaug.quality.features import (
     FeatureNet,
@@ -31,14 +39,6 @@ from synthaug.quality.perceptual import PerceptualSpace, intra_diversity, neares
 from synthaug.sample import Sample, resize_image
 from synthaug.seeding import numpy_stream
 from synthaug.stages import Progress, counted
-from synthaug.training_pairs import (
-    class_folders,
-    kept_pairs,
-    read_class_crops,
-    read_square_crops,
-    read_training_pairs,
-    require_one_size,
-)
 
 SAMPLES, STRIPS, STRIP = 512, 32, 9
 """Samples that are measured, lines between two latents, and pictures on each."""

@@ -24,6 +24,7 @@ from synthaug import files
 from synthaug.config import CompareConfig, DataConfig, FitConfig, Recipe
 from synthaug.config.arms import ARMS, Arm, name_of
 from synthaug.errors import InputError
+from synthaug.fitting.presets import GANS, UNTRAINED
 from synthaug.formats.davis import read_video
 from synthaug.formats.names import read_names
 from synthaug.formats.splits import Unit, read_split
@@ -32,7 +33,6 @@ from synthaug.gain.jobs import default_jobs
 from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, ParentsOfOthers
 from synthaug.mixing.source import open_source_once
-from synthaug.presets import GANS, UNTRAINED
 from synthaug.report.comparison import write_comparison_page
 from synthaug.sources import UnitSources
 from synthaug.stages import Echo, Progress, counting

@@ -14,8 +14,8 @@ from synthaug.config import FitConfig, GenerateConfig, Recipe
 from synthaug.config.fit import OF_COMPOSE
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
-from synthaug.fit_folder import CHECKPOINT
 from synthaug.fitting import fit
+from synthaug.fitting.fit_folder import CHECKPOINT
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
 from synthaug.generation import check_labelmix, generate

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from test_fitting_oasis import quick
+from scene_painter import quick
 from typer.testing import CliRunner
 
 from synthaug.bank import Bank, mask_key, pictures_behind

@@ -11,11 +11,11 @@ import torch
 from command_line import run
 from PIL import Image
 from safetensors.torch import load_file
-from test_fitting_oasis import quick
+from scene_painter import quick
 
 from synthaug import gans
 from synthaug.errors import InputError
-from synthaug.fit_folder import FitFolder
+from synthaug.fitting.fit_folder import FitFolder
 from synthaug.formats.folder import read_image, read_mask
 from synthaug.generation import generate
 from synthaug.map_generator import MapGenerator

@@ -136,9 +136,9 @@ def _evaluate_painter(
     settings: Mapping[str, Any],
     as_json: bool,
 ) -> None:
+    from synthaug.fitting.training_pairs import read_training_pairs, require_one_size
     from synthaug.map_generator import MapGenerator
     from synthaug.painting_quality import evaluate_painter
-    from synthaug.training_pairs import read_training_pairs, require_one_size
 
     assert isinstance(painter, MapGenerator)
     ids = sorted({*painter.manifest["config"].get("ignore", ()), *ignore})

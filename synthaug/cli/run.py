@@ -28,7 +28,7 @@ def run_command(
 
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
-        from synthaug import presets
+        from synthaug.fitting import presets
 
         presets.check(loaded.fit)
         for stage in ("data", "fit", "generate", "filter", "compare"):

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from synthaug.config.fit import ADAPTED, OF_COMPOSE, SMOOTH, FitConfig
 from synthaug.errors import InputError
+from synthaug.fitting.presets import biggan, oasis, osmis, stylegan2, transgan
+from synthaug.fitting.presets.plan import Plan, Presets
 from synthaug.plugins.named import check_plugins
-from synthaug.presets import biggan, oasis, osmis, stylegan2, transgan
-from synthaug.presets.plan import Plan, Presets
 
 __all__ = ["GANS", "UNTRAINED", "Plan", "check", "check_fit", "make_plan"]
 

@@ -65,7 +65,7 @@ class Presets:
 
     Attributes:
         names: what a user may ask for, beside ``auto``.
-        make_plan: resolves a fit; see `synthaug.presets.make_plan` for what it is given.
+        make_plan: resolves a fit; see `synthaug.fitting.presets.make_plan` for what it is given.
         square_px: the GAN learns, without a source, from squares cut out of many unlabelled
             pictures, brought to this side if nobody says another; None: it learns otherwise.
     """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from synthaug.config import FitConfig
+from synthaug.fitting.presets.pictures import choose_preset, open_source, own_plugins
+from synthaug.fitting.presets.plan import Plan
 from synthaug.gans.stylegan2 import PATH, PRESETS
 from synthaug.gans.stylegan2.networks import channel_widths
-from synthaug.presets.pictures import choose_preset, open_source, own_plugins
-from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
 NAMES = ("small", "paper")

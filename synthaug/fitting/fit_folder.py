@@ -25,9 +25,9 @@ from synthaug.composing.cutting import generated_backgrounds, harvest, is_scene,
 from synthaug.composing.parts import PARTS, write_parts
 from synthaug.config import FitConfig, make, versions
 from synthaug.errors import InputError
+from synthaug.fitting.presets import UNTRAINED
 from synthaug.formats import folder
 from synthaug.generator_folder import check_manifest
-from synthaug.presets import UNTRAINED
 from synthaug.rendering import PatchGenerator
 from synthaug.rendering.generator import write_settings
 from synthaug.sample import ClassMap, Sample, resize_image, resize_mask
@@ -202,7 +202,7 @@ class FitFolder:
     def read_diversity(self) -> float:
         """Return the kept snapshot's diversity, 1 if it was not noted.
 
-        See `synthaug.monitoring.Verdict`.
+        See `synthaug.fitting.monitoring.Verdict`.
         """
         lines = self.read_metrics(self.read_manifest()["snapshot_step"])
         return float(next((line["diversity"] for line in lines[::-1] if "diversity" in line), 1.0))

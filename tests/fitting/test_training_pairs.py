@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from synthaug.errors import InputError
-from synthaug.sample import Sample
-from synthaug.training_pairs import (
+from synthaug.fitting.training_pairs import (
     bring_to_usual_size,
     class_folders,
     read_class_crops,
     read_square_crops,
     read_training_pairs,
 )
+from synthaug.sample import Sample
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_one_grey_file_does_not_make_all_grey(photographs):
 
 
 def test_a_large_class_does_not_multiply_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr("synthaug.training_pairs.CROPS", 4)
+    monkeypatch.setattr("synthaug.fitting.training_pairs.CROPS", 4)
     for name, count in (("many", 10), ("few", 2)):
         (tmp_path / name).mkdir()
         for number in range(count):

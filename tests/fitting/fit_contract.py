@@ -19,12 +19,12 @@ from command_line import run
 from PIL import Image
 from safetensors.torch import load_file
 
-from synthaug import picture_quality, training_pairs
+from synthaug import picture_quality
 from synthaug.bank import pictures_behind
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
-from synthaug.fit_folder import FitFolder
-from synthaug.fitting import fit
+from synthaug.fitting import fit, training_pairs
+from synthaug.fitting.fit_folder import FitFolder
 from synthaug.generation import generate, load_generator
 from synthaug.picture_quality import (
     check_held_out,

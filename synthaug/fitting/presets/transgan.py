@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.fitting.presets.pictures import own_plugins
+from synthaug.fitting.presets.plan import Plan
 from synthaug.gans.transgan import WIDTHS
-from synthaug.presets.pictures import own_plugins
-from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
 NAMES = ("small",)

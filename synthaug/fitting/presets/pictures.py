@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from synthaug import devices
-from synthaug.adaptation import Source, read_source
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.fitting.adaptation import Source, read_source
+from synthaug.fitting.presets.plan import Plan
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.plugins.hooks import Plugin
-from synthaug.presets.plan import Plan
 
 
 def choose_preset(config: FitConfig) -> str:

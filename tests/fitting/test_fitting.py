@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from states import same
 
-from synthaug import files, fitting, gans
+from synthaug import files, gans
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
-from synthaug.fit_folder import FitFolder
-from synthaug.fitting import fit
+from synthaug.fitting import fit, fitting
+from synthaug.fitting.fit_folder import FitFolder
+from synthaug.fitting.monitoring import Verdict
 from synthaug.generation import load_generator
-from synthaug.monitoring import Verdict
 
 QUICK = FitConfig(
     preset="fast",
@@ -150,7 +150,9 @@ def test_a_fit_begun_on_a_gpu_goes_on_without_one(tmp_path):
 
 def test_the_best_snapshot_is_kept_over_a_resume_too(tmp_path, monkeypatch):
     seen = iter((0.5, 0.1, 0.9, 0.7, 0.8))  # of steps 2 to 6
-    monkeypatch.setattr("synthaug.monitoring.Monitor.judge", lambda *_: Verdict(1, 1, next(seen)))
+    monkeypatch.setattr(
+        "synthaug.fitting.monitoring.Monitor.judge", lambda *_: Verdict(1, 1, next(seen))
+    )
     plan = fitting.make_plan
     monkeypatch.setattr(
         fitting, "make_plan", lambda *given: dataclasses.replace(plan(*given), watch_every=1)
@@ -459,7 +461,7 @@ def test_nothing_is_left_of_a_fit_that_was_stopped_before_it_began(tmp_path, mon
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    room = "synthaug.fit_folder." if "." in place else "synthaug.fitting."
+    room = "synthaug.fitting.fit_folder." if "." in place else "synthaug.fitting.fitting."
     pair = write_pair(tmp_path)
     monkeypatch.setattr(room + place, stopped)
     with pytest.raises(KeyboardInterrupt):

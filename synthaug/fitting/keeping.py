@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from synthaug.config.fit import FitConfig
-from synthaug.fit_folder import GRID_SAMPLES, FitFolder
+from synthaug.fitting.fit_folder import GRID_SAMPLES, FitFolder
+from synthaug.fitting.monitoring import Monitor, Verdict
+from synthaug.fitting.presets import Plan
 from synthaug.generator import Generator
-from synthaug.monitoring import Monitor, Verdict
-from synthaug.presets import Plan
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from synthaug import gans, presets
-from synthaug.adaptation import NAMES
+from synthaug import gans
 from synthaug.config import FitConfig
 from synthaug.config.fit import ADAPTED, OF_PICTURES
 from synthaug.errors import InputError
-from synthaug.presets import make_plan
-from synthaug.presets.oasis import training_size
+from synthaug.fitting import presets
+from synthaug.fitting.adaptation import NAMES
+from synthaug.fitting.presets import make_plan
+from synthaug.fitting.presets.oasis import training_size
 
 
 @pytest.fixture

@@ -16,24 +16,19 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from synthaug import gans, presets
-from synthaug.adaptation import read_source
+from synthaug import gans
 from synthaug.config import make
 from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.files import check_output_folder, claimed, sha256_file
-from synthaug.fit_folder import FitFolder, manifest_header, write_composition, write_patches
-from synthaug.formats.names import read_names
-from synthaug.gans.oasis import OASIS
-from synthaug.gans.oasis.vgg import VGGLoss
-from synthaug.keeping import Keeper, Run
-from synthaug.monitoring import COLLAPSED, Monitor
-from synthaug.presets import make_plan
-from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
-from synthaug.seeding import derive_seed, torch_seeded
-from synthaug.training import TrainingState, train
-from synthaug.training_pairs import (
+from synthaug.fitting import presets
+from synthaug.fitting.adaptation import read_source
+from synthaug.fitting.fit_folder import FitFolder, manifest_header, write_composition, write_patches
+from synthaug.fitting.keeping import Keeper, Run
+from synthaug.fitting.monitoring import COLLAPSED, Monitor
+from synthaug.fitting.presets import make_plan
+from synthaug.fitting.training_pairs import (
     KEPT_CROPS,
     bring_to_usual_size,
     class_folders,
@@ -45,6 +40,12 @@ from synthaug.training_pairs import (
     require_one_size,
     training_tensors,
 )
+from synthaug.formats.names import read_names
+from synthaug.gans.oasis import OASIS
+from synthaug.gans.oasis.vgg import VGGLoss
+from synthaug.sample import IGNORE_ID, MAX_CLASSES, ClassMap, Sample
+from synthaug.seeding import derive_seed, torch_seeded
+from synthaug.training import TrainingState, train
 
 MOST_PAINTED = 255
 """Classes of a generator that paints masks: all that 8 bits hold beside the ignore id."""
@@ -91,7 +92,7 @@ def fit(
     Args:
         image: photograph, 8 bits, grey or colour, from 32 px a side.
         mask: its index PNG; without masks the generator learns pictures alone (SIV-GAN).
-        out: folder to write; see `synthaug.fit_folder`.
+        out: folder to write; see `synthaug.fitting.fit_folder`.
         images: folder of photographs, instead of ``image``; of any sizes with ``config.resize``,
             and where transgan, or stylegan2 or biggan without a source, learns; biggan takes
             sub-folders as classes.

@@ -8,9 +8,9 @@ from typing import Any
 from synthaug import devices
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.fitting.presets.plan import Plan
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.plugins.hooks import Plugin
-from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
 NAMES = ("fast", "small", "paper")
@@ -47,7 +47,7 @@ LOOP: dict[str, dict[str, Any]] = {
 def make_plan(
     config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
 ) -> Plan:
-    """Resolve a fit of OASIS; see `synthaug.presets.make_plan`.
+    """Resolve a fit of OASIS; see `synthaug.fitting.presets.make_plan`.
 
     Raises:
         InputError: there are no masks.

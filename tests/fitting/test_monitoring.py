@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from synthaug.fitting.monitoring import ENOUGH_DIVERSITY, Monitor
 from synthaug.gans.contract import GAN, PairBatch
-from synthaug.monitoring import ENOUGH_DIVERSITY, Monitor
 from synthaug.plugins.diffaug import DiffAugment
 
 SIZE = (64, 96)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from synthaug import devices
 from synthaug.config import FitConfig
+from synthaug.fitting.presets.plan import Plan
 from synthaug.gans.osmis.fast_networks import fast_size
 from synthaug.gans.osmis.networks import size_rule
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.plugins.diversity import Diversity
 from synthaug.plugins.hooks import Plugin
-from synthaug.presets.plan import Plan
 from synthaug.training import LoopSettings
 
 NAMES = ("fast", "paper", "compose", "patch")
@@ -20,7 +20,7 @@ PAPER_MIN_SIDE_PX = 48
 def make_plan(
     config: FitConfig, size: tuple[int, int], num_classes: int | None, num_pairs: int
 ) -> Plan:
-    """Resolve a fit of OSMIS; see `synthaug.presets.make_plan`."""
+    """Resolve a fit of OSMIS; see `synthaug.fitting.presets.make_plan`."""
     preset: str = config.preset
     why = f"preset {config.preset}: as asked"
     if preset == "auto":
