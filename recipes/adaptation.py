@@ -41,7 +41,7 @@ from synthaug.files import read_json, write_json, write_text, write_with
 from synthaug.fitting import fit
 from synthaug.fitting.adaptation import NAMES
 from synthaug.fitting.fit_folder import CHECKPOINT
-from synthaug.generator import Generator
+from synthaug.generation import Generator
 from synthaug.picture_quality import (
     SAMPLES,
     Drawn,

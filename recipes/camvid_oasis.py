@@ -46,7 +46,7 @@ from synthaug.fitting.presets import oasis
 from synthaug.fitting.training_pairs import read_training_pairs
 from synthaug.formats.folder import palette
 from synthaug.gain.hardware import hardware
-from synthaug.map_generator import MapGenerator
+from synthaug.generation import MapGenerator
 from synthaug.painting_quality import build_judge, evaluate_painter, train_judge
 from synthaug.report.figures import grid
 from synthaug.sample import ClassMap, Sample

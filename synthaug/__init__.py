@@ -54,7 +54,7 @@ _HOMES = {
     "InputError": "synthaug.errors:InputError",
 }
 
-_ROOMS = ("config", "gain", "layouts", "map_generator", "map_segmenter", "mixing")
+_ROOMS = ("config", "gain", "generation", "mixing")
 """Modules that the documentation names as attributes of the package."""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from synthaug.config.arms import ARMS
 from synthaug.errors import InputError
 from synthaug.filtering import to_tensor
-from synthaug.map_generator import MapGenerator
+from synthaug.generation import MapGenerator
 from synthaug.mixing.arms import ArmStream
 from synthaug.mixing.source import working_size
 from synthaug.picture_quality import as_many, distances, refuse_seen

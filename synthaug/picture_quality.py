@@ -24,7 +24,7 @@ from synthaug.fitting.training_pairs import (
     read_training_pairs,
     require_one_size,
 )
-from synthaug.generator import Generator
+from synthaug.generation import Generator
 from synthaug.quality.features import (
     FeatureNet,
     Lite0Features,

@@ -18,7 +18,8 @@ from synthaug.fitting import fit
 from synthaug.fitting.fit_folder import CHECKPOINT
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
-from synthaug.generation import check_labelmix, generate
+from synthaug.generation import generate
+from synthaug.generation.drawing import check_labelmix
 from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path

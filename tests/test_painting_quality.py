@@ -15,8 +15,7 @@ from synthaug.cli import app
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fitting import fit
-from synthaug.generation import load_generator
-from synthaug.map_generator import MapGenerator
+from synthaug.generation import MapGenerator, load_generator
 from synthaug.painting_quality import evaluate_painter, train_judge
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream

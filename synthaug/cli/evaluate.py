@@ -14,7 +14,7 @@ from synthaug.cli import options
 from synthaug.cli.progress import stage_progress
 
 if TYPE_CHECKING:
-    from synthaug.generator import Generator
+    from synthaug.generation import Generator
     from synthaug.quality.features import Network
 
 
@@ -96,8 +96,7 @@ def _open(
 ) -> Generator:
     """Open a generator that can be measured on what is named."""
     from synthaug.errors import InputError
-    from synthaug.generation import load_generator
-    from synthaug.generator import Generator
+    from synthaug.generation import Generator, load_generator
 
     psi = 1.0 if truncation is None else truncation
     generator = load_generator(folder, accelerator="auto", truncation=psi)
@@ -137,7 +136,7 @@ def _evaluate_painter(
     as_json: bool,
 ) -> None:
     from synthaug.fitting.training_pairs import read_training_pairs, require_one_size
-    from synthaug.map_generator import MapGenerator
+    from synthaug.generation import MapGenerator
     from synthaug.painting_quality import evaluate_painter
 
     assert isinstance(painter, MapGenerator)

@@ -13,7 +13,7 @@ from synthaug.config.fit import FitConfig
 from synthaug.fitting.fit_folder import GRID_SAMPLES, FitFolder
 from synthaug.fitting.monitoring import Monitor, Verdict
 from synthaug.fitting.presets import Plan
-from synthaug.generator import Generator
+from synthaug.generation import Generator
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import derive_seed
 from synthaug.training import TrainingState

@@ -10,7 +10,7 @@ from typing import Any
 
 from synthaug import files
 from synthaug.config import versions
-from synthaug.generator import Generator
+from synthaug.generation import Generator
 from synthaug.mixing.source import working_size
 from synthaug.picture_quality import LAST_SHARE, LEAST_SHARE, MOST_TRAINING, Drawn
 from synthaug.report import figures

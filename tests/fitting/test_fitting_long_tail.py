@@ -11,7 +11,7 @@ from PIL import Image
 
 from synthaug.config import FitConfig
 from synthaug.fitting import fit
-from synthaug.map_generator import MapGenerator
+from synthaug.generation import MapGenerator
 from synthaug.seeding import numpy_stream
 
 CLASSES = 200

@@ -20,8 +20,7 @@ from synthaug.errors import InputError
 from synthaug.fitting import fit, fitting
 from synthaug.formats.folder import read_mask
 from synthaug.gans.oasis.noise import class_noise, combine, image_noise
-from synthaug.generation import generate, load_generator
-from synthaug.map_generator import MapGenerator
+from synthaug.generation import MapGenerator, generate, load_generator
 from synthaug.mixing.source import Source
 from synthaug.painting import edit
 from synthaug.training import TrainingState, train

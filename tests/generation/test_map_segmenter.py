@@ -17,9 +17,7 @@ from synthaug import gans
 from synthaug.errors import InputError
 from synthaug.fitting.fit_folder import FitFolder
 from synthaug.formats.folder import read_image, read_mask
-from synthaug.generation import generate
-from synthaug.map_generator import MapGenerator
-from synthaug.map_segmenter import MapSegmenter
+from synthaug.generation import MapGenerator, MapSegmenter, generate
 
 
 @pytest.fixture(scope="module")

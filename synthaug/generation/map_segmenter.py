@@ -14,9 +14,9 @@ from synthaug.bank import read_manifest
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import OASIS
-from synthaug.generator import likeliest, load_weights, pick_device
+from synthaug.generation.generator import likeliest, load_weights, pick_device
+from synthaug.generation.map_generator import MapGenerator, at_trained_scale
 from synthaug.generator_folder import check_manifest
-from synthaug.map_generator import MapGenerator, at_trained_scale
 from synthaug.sample import ClassMap
 
 

@@ -18,7 +18,7 @@ from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import LabelMapGenerator
 from synthaug.gans.oasis.noise import Per, combine, image_noise, interpolate, noise_per
-from synthaug.generator import Generator, finish_image
+from synthaug.generation.generator import Generator, finish_image
 from synthaug.sample import IGNORE_ID, Sample, meaning_table
 from synthaug.seeding import numpy_stream, torch_stream
 

@@ -152,7 +152,7 @@ def test_filter_is_part_of_the_bank(fitted, tmp_path, monkeypatch):
         bank.rewrite(records, filter={"drop": drop})
         return Bank(bank.path)
 
-    monkeypatch.setattr("synthaug.generation.filter_bank", drop_first)
+    monkeypatch.setattr("synthaug.generation.drawing.filter_bank", drop_first)
     bank = generate(fitted, tmp_path / "bank", n=3, filter="sifid", drop=0.3, coco=True)
     assert asked == {"drop": 0.3}
     assert [r["id"] for r in bank.records] == ["00001", "00002"]
@@ -163,7 +163,7 @@ def test_failing_filter_leaves_no_bank(fitted, tmp_path, monkeypatch):
     def refuse(bank, **options):
         raise InputError("no such weights")
 
-    monkeypatch.setattr("synthaug.generation.filter_bank", refuse)
+    monkeypatch.setattr("synthaug.generation.drawing.filter_bank", refuse)
     before = sorted(p.name for p in tmp_path.iterdir())
     with pytest.raises(InputError, match="no such weights"):
         generate(fitted, tmp_path / "bank", n=2, filter="sifid")

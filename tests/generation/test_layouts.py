@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synthaug.errors import InputError
-from synthaug.layouts import Layouts
+from synthaug.generation import Layouts
 from synthaug.sample import ClassMap
 
 SKY, ROAD, CAR, SIGN = 0, 1, 5, 9

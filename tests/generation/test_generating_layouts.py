@@ -16,8 +16,7 @@ from synthaug.bank import Bank, mask_key, pictures_behind
 from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.formats import coco
-from synthaug.generation import generate, load_generator
-from synthaug.layouts import Layouts
+from synthaug.generation import Layouts, generate, load_generator
 
 
 @pytest.fixture(scope="module")

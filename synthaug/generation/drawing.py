@@ -28,10 +28,10 @@ from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.formats import coco, folder
-from synthaug.generator import Generator, not_truncated, pick_device
+from synthaug.generation.generator import Generator, not_truncated, pick_device
+from synthaug.generation.layouts import Kind, Layouts, Objects, Outline
+from synthaug.generation.map_generator import MapGenerator
 from synthaug.generator_folder import GeneratorFolder
-from synthaug.layouts import Kind, Layouts, Objects, Outline
-from synthaug.map_generator import MapGenerator
 from synthaug.rendering import PatchGenerator, PatchRenderer
 from synthaug.sample import Sample, ignore_table, size_within
 from synthaug.seeding import derive_seed
@@ -127,7 +127,7 @@ def generate(
         layouts: for a generator that paints masks: ``edited`` or ``moved`` training masks instead
             of these as they are, a COCO file of their objects to move, or the masks of a folder of
             index PNGs, of a bank or of a generator, their middle if they have another aspect; see
-            `synthaug.layouts.Layouts`.
+            `Layouts`.
         rare: classes, by id or name, that the masks shall show more often, or ``("auto",)``.
         truncation: see `Generator`; where ``source`` is one opened, its own counts.
         labelmix: for a generator that paints masks: probability with which a class keeps the pixels
