@@ -6,87 +6,24 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from synthaug import files
-from synthaug.bank import FORMAT as BANK_FORMAT
-from synthaug.bank import GENERATOR_FORMAT as FORMAT
-from synthaug.bank import (
-    Bank,
-    mask_key,
-    pictures_behind,
-    read_manifest,
-    require_pairs,
-    write_bank,
-)
-from synthaug.composing import Composer
+from synthaug.bank import Bank, pictures_behind, require_pairs, write_bank
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
-from synthaug.formats import coco, folder
-from synthaug.generation.generator import Generator, not_truncated, pick_device
-from synthaug.generation.layouts import Kind, Layouts, Objects, Outline
+from synthaug.formats import coco
+from synthaug.generation.asked_layouts import OWN_LAYOUTS, from_layouts
+from synthaug.generation.generator import pick_device
 from synthaug.generation.map_generator import MapGenerator
+from synthaug.generation.opening import load_generator
 from synthaug.generator_folder import GeneratorFolder
-from synthaug.rendering import PatchGenerator, PatchRenderer
-from synthaug.sample import Sample, ignore_table, size_within
+from synthaug.rendering import PatchRenderer
+from synthaug.sample import Sample
 from synthaug.seeding import derive_seed
 
 RENDERED_TOGETHER = 8
-_OWN_LAYOUTS = (None, "edited", "moved")
-"""Layouts that are made of the training masks; others are paths."""
-
-
-def load_generator(
-    path: str | Path, *, accelerator: Accelerator = "cpu", truncation: float = 1.0
-) -> Generator | Composer | PatchGenerator:
-    """Open the folder that ``fit`` wrote.
-
-    Args:
-        path: the folder.
-        accelerator: where to compute; compositions are made on the CPU.
-        truncation: see `Generator`.
-
-    Returns:
-        A `Composer` where the preset was ``compose``, a `PatchGenerator` where it was ``patch``,
-        a `MapGenerator` where the GAN paints masks, else a `Generator`.
-
-    Raises:
-        InputError: the folder is no generator, or a file of it is missing or damaged; or it knows
-            no truncation.
-    """
-    manifest = read_manifest(Path(path), "generator")
-    opened: Generator | Composer | PatchGenerator
-    if Composer.draws(manifest):
-        opened = Composer(path)
-    elif PatchGenerator.draws(manifest):
-        opened = PatchGenerator(path, device=pick_device(accelerator))
-    elif MapGenerator.draws(manifest):
-        opened = MapGenerator(path, accelerator=accelerator)
-    else:
-        opened = Generator(path, accelerator=accelerator, truncation=truncation)
-    if opened.truncation != truncation:
-        raise not_truncated(opened.path)
-    return opened
-
-
-def open_source(path: str | Path) -> Bank | Generator | Composer | PatchGenerator:
-    """Open a folder of samples, whichever kind its manifest says it is.
-
-    Raises:
-        InputError: the folder is neither a bank nor a generator, or is damaged.
-    """
-    manifest = read_manifest(Path(path), "bank or generator")
-    kind = manifest.get("format") if isinstance(manifest, dict) else None
-    if kind == BANK_FORMAT:
-        return Bank(path)
-    if kind == FORMAT:
-        return load_generator(path)
-    raise InputError(f"{path} is neither a bank nor a generator: its manifest.json says {kind!r}")
 
 
 def generate(
@@ -180,7 +117,7 @@ def generate(
     for option in ("filter", "render"):
         if getattr(config, option) is not None:
             require_pairs(source.path, source.pairs, f"leave out {option}, which needs them")
-    source_hash = _source_hash(source.manifest["pairs"])
+    source_hash = source.pairs_hash
     manifest = {
         "config": asdict(config),
         "seed": config.seed,
@@ -194,11 +131,11 @@ def generate(
     draw_sample: Callable[[int], Sample] = source.sample
     behind = set(source.manifest.get("learned_from", ()))
     if config.layouts is not None or config.rare:
-        draw_sample, manifest["layouts"], given = _from_layouts(source, config)
+        draw_sample, manifest["layouts"], given = from_layouts(source, config)
         behind |= given
     elif config.labelmix or config.keep:
         draw_sample = _mixed(source, config)
-    if config.layouts not in _OWN_LAYOUTS:
+    if config.layouts not in OWN_LAYOUTS:
         behind |= pictures_behind(Path(config.layouts))
     if behind:
         manifest["learned_from"] = sorted(behind)
@@ -285,141 +222,8 @@ def _mixed(source: GeneratorFolder, config: GenerateConfig) -> Callable[[int], S
     return lambda seed: source.mix(source.training_pair(seed), seed, share, keep=keep)
 
 
-def _from_layouts(
-    source: GeneratorFolder, config: GenerateConfig
-) -> tuple[Callable[[int], Sample], dict[str, Any], set[str]]:
-    """Return what paints a seed's layout, what the manifest says of it, and `mask_key` of masks.
-
-    Raises:
-        InputError: the source paints no masks, nothing is at the path, or the maps or classes do
-            not fit the source.
-    """
-    if not isinstance(source, MapGenerator):
-        raise InputError(
-            f"{source.path} paints no masks, so that layouts and rare classes cannot be asked for: "
-            "fit with --generator oasis"
-        )
-    name, painter = config.layouts, source
-    share, keep = config.labelmix, [source.classes.find(name) for name in config.keep]
-    options = {"rare": config.rare, "flip": source.manifest["config"].get("flip", True)}
-    if name in _OWN_LAYOUTS:
-        painter.require_training_masks()
-        maps = [pair.mask for pair in painter.pairs]
-        layouts = Layouts(maps, painter.classes, kind=cast("Kind", name or "given"), **options)
-        digest, keys = _source_hash(painter.manifest["pairs"]), set[str]()
-    else:
-        assert name is not None
-        layouts, digest, keys = _layouts_at(Path(name), painter, options)
-    record = {
-        "from": name or "training masks",
-        "sha256": digest,
-        "shares": {str(class_id): share for class_id, share in layouts.shares.items()},
-    }
-
-    def draw(seed: int) -> Sample:
-        mask, origin = layouts.layout_and_origin(seed)
-        if not share and not keep:
-            return painter.paint(mask, seed)
-        assert origin is not None
-        return painter.mix(painter.pairs[origin], seed, share, keep=keep, mask=mask)
-
-    return draw, record, keys
-
-
-def _layouts_at(
-    path: Path, painter: MapGenerator, options: dict[str, Any]
-) -> tuple[Layouts, str, set[str]]:
-    """Return a path's layouts, the SHA-256 of what is there, and `mask_key` of a folder's masks."""
-    classes = painter.classes
-    if path.is_file():
-        painter.require_training_masks()
-        objects = _objects_of(path, painter)
-        maps = [pair.mask for pair in painter.pairs]
-        layouts = Layouts(maps, classes, kind="moved", objects=objects, **options)
-        return layouts, files.sha256_file(path), set()
-    if not path.is_dir():
-        raise InputError(
-            f"no layouts at {path}: use edited, moved, a COCO file, or a folder of masks, a bank "
-            "or a generator"
-        )
-
-    def fitted(mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        painter.check_ids(mask, where)
-        height, width = painter.size
-        mask = _cropped(mask, height / width)
-        return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
-
-    manifest = path / "manifest.json"
-    written = files.read_json(manifest, "manifest") if manifest.is_file() else {}
-    if isinstance(written, dict) and written.get("format") in (BANK_FORMAT, FORMAT):
-        opened = open_source(path)
-        ignored = ignore_table(painter.manifest["config"].get("ignore", ()))  # 255 is unlabelled
-        if isinstance(opened, Bank):
-            maps = [fitted(ignored[sample.mask], f"bank {path}") for sample in opened]
-            return Layouts(maps, classes, kind="given", **options), opened.content_hash, set()
-        endless = Layouts(
-            lambda seed: fitted(ignored[opened.sample(seed).mask], f"generator {path}"),
-            classes,
-            kind="given",
-            **options,
-        )
-        return endless, opened.hash, set()
-    paths = folder.list_images(path, "masks")
-    masks = painter.meanings([folder.read_mask(file) for file in paths])
-    maps = [fitted(mask, f"mask {file}") for mask, file in zip(masks, paths, strict=True)]
-    digest = files.sha256_bytes("".join(files.sha256_file(file) for file in paths).encode())
-    keys = {mask_key(mask) for mask in masks}
-    return Layouts(maps, classes, kind="given", **options), digest, keys
-
-
-def _cropped(mask: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
-    """The middle of a mask with height / width near ``aspect``."""
-    height, width = mask.shape
-    tall, wide = size_within((height, width), aspect)
-    top, left = (height - tall) // 2, (width - wide) // 2
-    return mask[top : top + tall, left : left + wide]
-
-
-def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
-    """Read the objects of the training pairs from a COCO file that names their pictures."""
-    known = set(painter.classes.ids)
-    by_stem = {pair.id: pair for pair in painter.pairs}
-    objects: dict[str, list[tuple[int, Outline]]] = {}
-    for file_name, found in coco.read_objects(path, lambda name: Path(name).stem in by_stem):
-        stem = Path(file_name).stem
-        if stem in objects:
-            raise InputError(
-                f"{path} names two pictures {stem}: leave in that of the training pictures alone"
-            )
-        for class_id, flags in found:
-            if class_id not in known:
-                raise InputError(
-                    f"{path} holds category id {class_id} that {painter.path} was not fitted to: "
-                    f"known are {sorted(known)}"
-                )
-            if flags.shape != by_stem[stem].size:
-                height, width = by_stem[stem].size
-                raise InputError(
-                    f"{path} says that {file_name} is {flags.shape[1]}x{flags.shape[0]} px, but "
-                    f"the training picture is {width}x{height}: export it for these pictures"
-                )
-        objects[stem] = [(class_id, Outline.of(flags)) for class_id, flags in found]
-    if not objects:
-        raise InputError(
-            f"{path} names none of the training pictures of {painter.path}: their names without "
-            "suffix must be the same"
-        )
-    return [objects.get(pair.id, []) for pair in painter.pairs]
-
-
 def write_coco(bank: Bank) -> Path:
     """Write the bank's kept samples as COCO instances and return the file's path."""
     path = Path(bank) / coco.INSTANCES
     coco.write_instances(bank, bank.classes, path)
     return path
-
-
-def _source_hash(pairs: Sequence[dict[str, Any]]) -> str:
-    """One SHA-256 over the hashes of the training pairs' files, in order."""
-    text = "".join(pair["image_sha256"] + pair["mask_sha256"] for pair in pairs)
-    return files.sha256_bytes(text.encode())
