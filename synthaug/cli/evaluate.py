@@ -117,7 +117,7 @@ def _open(
 def _evaluate_bank(
     folder: Path, agreement: bool, settings: Mapping[str, Any], as_json: bool
 ) -> None:
-    from synthaug.evaluation import evaluate
+    from synthaug.evaluation.bank_quality import evaluate
 
     _refuse_generator(folder)
     steps: dict[str, Any] = {} if agreement else {"agreement_steps": 0}
@@ -135,9 +135,9 @@ def _evaluate_painter(
     settings: Mapping[str, Any],
     as_json: bool,
 ) -> None:
+    from synthaug.evaluation.painting_quality import evaluate_painter
     from synthaug.fitting.training_pairs import read_training_pairs, require_one_size
     from synthaug.generation import MapGenerator
-    from synthaug.painting_quality import evaluate_painter
 
     assert isinstance(painter, MapGenerator)
     ids = sorted({*painter.manifest["config"].get("ignore", ()), *ignore})
@@ -157,7 +157,7 @@ def _evaluate_pictures(
     settings: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    from synthaug import picture_quality
+    from synthaug.evaluation import picture_quality
     from synthaug.files import check_output_folder
     from synthaug.quality.features import load_feature_net
 

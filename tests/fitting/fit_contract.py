@@ -19,19 +19,19 @@ from command_line import run
 from PIL import Image
 from safetensors.torch import load_file
 
-from synthaug import picture_quality
 from synthaug.bank import pictures_behind
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
-from synthaug.fitting import fit, training_pairs
-from synthaug.fitting.fit_folder import FitFolder
-from synthaug.generation import generate, load_generator
-from synthaug.picture_quality import (
+from synthaug.evaluation import picture_quality
+from synthaug.evaluation.picture_quality import (
     check_held_out,
     draw_pictures,
     evaluate_pictures,
     read_held_out,
 )
+from synthaug.fitting import fit, training_pairs
+from synthaug.fitting.fit_folder import FitFolder
+from synthaug.generation import generate, load_generator
 from synthaug.sample import Sample
 
 SIZES = ((40, 60), (90, 33), (64, 64))

@@ -19,9 +19,9 @@ from fit_contract import (
 from PIL import Image
 from stylegan2_files import port_file, random_gan
 
-from synthaug import picture_quality
 from synthaug.conversion import convert
 from synthaug.errors import InputError
+from synthaug.evaluation import picture_quality
 from synthaug.gans import stylegan2
 from synthaug.generation import generate, load_generator
 

@@ -8,7 +8,7 @@ from skimage import data
 
 from synthaug.bank import Bank, write_bank
 from synthaug.errors import InputError
-from synthaug.evaluation import evaluate, mask_agreement, mild_augmentation
+from synthaug.evaluation.bank_quality import evaluate, mask_agreement, mild_augmentation
 from synthaug.filtering import filter_bank
 from synthaug.mixing import standard_augmentation
 from synthaug.sample import ClassMap, Sample
@@ -56,7 +56,7 @@ def test_masks_shrink_in_step_with_their_images(monkeypatch: pytest.MonkeyPatch)
         learned.extend(batches.samples)  # type: ignore[attr-defined]
         return [0.0]
 
-    monkeypatch.setattr("synthaug.evaluation.optimise", train)
+    monkeypatch.setattr("synthaug.evaluation.bank_quality.optimise", train)
     mask_agreement([sample], [sample], CLASSES, tests=1)
     assert learned[0].size == (102, 192)
     assert np.array_equal(learned[0].mask, learned[0].mask[:, ::-1])

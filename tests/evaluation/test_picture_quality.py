@@ -11,17 +11,17 @@ import pytest
 from command_line import run
 from PIL import Image
 
-from synthaug import picture_quality
 from synthaug.bank import Bank
 from synthaug.errors import InputError
-from synthaug.generation import load_generator
-from synthaug.picture_quality import (
+from synthaug.evaluation import picture_quality
+from synthaug.evaluation.picture_quality import (
     Drawn,
     check_held_out,
     draw_pictures,
     evaluate_pictures,
     read_held_out,
 )
+from synthaug.generation import load_generator
 from synthaug.report.pictures import write_pictures
 from synthaug.sample import Sample
 

@@ -14,9 +14,9 @@ from synthaug import files
 from synthaug.cli import app
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.evaluation.painting_quality import evaluate_painter, train_judge
 from synthaug.fitting import fit
 from synthaug.generation import MapGenerator, load_generator
-from synthaug.painting_quality import evaluate_painter, train_judge
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream
 
@@ -173,7 +173,7 @@ class TestCommand:
         return result
 
     def test_prints_a_table_or_json(self, folders, monkeypatch):
-        import synthaug.painting_quality as room
+        import synthaug.evaluation.painting_quality as room
 
         def short(painter, samples, **settings):
             assert settings.pop("segmenter_steps") == 0

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from synthaug.config.arms import ARMS
 from synthaug.errors import InputError
+from synthaug.evaluation.picture_quality import as_many, distances, refuse_seen
 from synthaug.filtering import to_tensor
 from synthaug.generation import MapGenerator
 from synthaug.mixing.arms import ArmStream
 from synthaug.mixing.source import working_size
-from synthaug.picture_quality import as_many, distances, refuse_seen
 from synthaug.quality.appearance import ClassAppearance, colour_distances, texture_distances
 from synthaug.quality.features import Network, load_feature_net
 from synthaug.quality.kernel import LEAST_IMAGES
