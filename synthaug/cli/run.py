@@ -34,7 +34,7 @@ def run_command(
         for stage in ("data", "fit", "generate", "filter", "compare"):
             print(dump_stage(stage, getattr(loaded, stage)), end="")
         return
-    from synthaug.running import run_recipe
+    from synthaug.running.recipes import run_recipe
 
     folder = out or Path("runs") / f"{recipe.stem}{'-smoke' if smoke else ''}"
     try:

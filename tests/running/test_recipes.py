@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from synthaug import files, sources
+from synthaug import files
 from synthaug.bank import Bank
 from synthaug.config import (
     Arm,
@@ -21,7 +21,8 @@ from synthaug.config import (
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
-from synthaug.running import compare_units, needed_kinds, read_units, run_recipe, shortened
+from synthaug.running import sources
+from synthaug.running.recipes import compare_units, needed_kinds, read_units, run_recipe, shortened
 from synthaug.sample import ClassMap, Sample
 
 ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")

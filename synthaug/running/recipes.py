@@ -34,7 +34,7 @@ from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, ParentsOfOthers
 from synthaug.mixing.source import open_source_once
 from synthaug.report.comparison import write_comparison_page
-from synthaug.sources import UnitSources
+from synthaug.running.sources import UnitSources
 from synthaug.stages import Echo, Progress, counting
 
 SMOKE_UNITS = 2
