@@ -15,8 +15,7 @@ from PIL import Image
 from synthaug import fit, generate, load_generator
 from synthaug.config import FitConfig
 from synthaug.demo import write_training_pair
-from synthaug.layouts import Layouts
-from synthaug.map_segmenter import MapSegmenter
+from synthaug.generation import Layouts, MapSegmenter
 from synthaug.report.figures import grid
 
 

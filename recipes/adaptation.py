@@ -34,15 +34,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthaug.adaptation import NAMES
 from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
-from synthaug.files import read_json, write_json, write_text, write_with
-from synthaug.fit_folder import CHECKPOINT
-from synthaug.fitting import fit
-from synthaug.generator import Generator
-from synthaug.picture_quality import (
+from synthaug.evaluation.picture_quality import (
     SAMPLES,
     Drawn,
     check_held_out,
@@ -50,6 +45,11 @@ from synthaug.picture_quality import (
     draw_pictures,
     evaluate_pictures,
 )
+from synthaug.files import read_json, write_json, write_text, write_with
+from synthaug.fitting import fit
+from synthaug.fitting.adaptation import NAMES
+from synthaug.fitting.fit_folder import CHECKPOINT
+from synthaug.generation import Generator
 from synthaug.quality.features import Lite0Features
 from synthaug.sample import IGNORE_ID, Sample
 from synthaug.seeding import numpy_stream

@@ -47,9 +47,9 @@ from synthaug.gain.hardware import hardware
 from synthaug.report.comparison import write_comparison_page
 from synthaug.report.figures import grid, overlay
 from synthaug.report.verdict import Comparison, interval_words, read_comparison, verdict_line
+from synthaug.running.sources import UnitSources
 from synthaug.sample import Sample
 from synthaug.seeding import numpy_stream
-from synthaug.sources import UnitSources
 
 SIDE_PX, SHOTS, SAMPLES, SHOWN_ROWS = 64, 10, 100, 4
 ARMS = ("none", "standard", "synthetic", "standard+synthetic", "standard+copy-paste")

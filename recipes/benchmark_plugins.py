@@ -31,13 +31,13 @@ from synthaug.config import FitConfig
 from synthaug.demo import write_training_pair
 from synthaug.engine import Engine
 from synthaug.errors import InputError
+from synthaug.fitting.presets import make_plan
+from synthaug.fitting.training_pairs import read_square_crops, read_training_pairs, training_tensors
 from synthaug.gain.hardware import hardware
 from synthaug.plugins.ada import ADA
 from synthaug.plugins.named import NEEDS_MASKS, PLUGINS, REFUSED
-from synthaug.presets import make_plan
 from synthaug.sample import ClassMap
 from synthaug.training import TrainingState, train
-from synthaug.training_pairs import read_square_crops, read_training_pairs, training_tensors
 
 NONE = "none"
 MASKED = "stylegan2-masks"

@@ -6,8 +6,9 @@
 For every video: the bank as it is (off), its samples at a quarter of the size enlarged again
 (bicubic), and rendered (on); SIFID at four depths through the bundled network beside that of
 standard augmentation, and the IoU of a segmenter trained on the samples and tested on the pair
-(`synthaug.evaluation.mask_agreement`). Seconds are the median over samples, one at a time, at the
-bank's size and at twice that size (pair and samples enlarged), and for building the renderer.
+(`synthaug.evaluation.bank_quality.mask_agreement`). Seconds are the median over samples, one at a
+time, at the bank's size and at twice that size (pair and samples enlarged), and for building the
+renderer.
 
 Expected on two idle cores: 0.2 to 0.45 s for a sample of 427x240, and SIFID-1 and -2 below those of
 standard augmentation on most videos. ``--steps 0`` leaves the segmenter out, which takes a minute a
@@ -28,7 +29,7 @@ from pathlib import Path
 import cv2
 
 from synthaug.bank import Bank
-from synthaug.evaluation import mask_agreement
+from synthaug.evaluation.bank_quality import mask_agreement
 from synthaug.filtering import to_tensor
 from synthaug.gain.hardware import hardware
 from synthaug.mixing import standard_augmentation

@@ -6,8 +6,8 @@
 Data: ``--data`` names a folder with ``train`` and ``val`` (photographs) and ``trainannot`` and
 ``valannot`` (index masks), CamVid in SegNet's split at 256x192; id 11 is void (default
 ``../shared/data/camvid-256x192``). Each row is fitted on train and paints the masks of val, which
-`synthaug.painting_quality.evaluate_painter` measures; one U-Net, trained on train's real pictures
-alone, judges all rows.
+`synthaug.evaluation.painting_quality.evaluate_painter` measures; one U-Net, trained on train's real
+pictures alone, judges all rows.
 
 Rows: ``full``; ``no-labelmix``, ``no-balance``, ``no-noise``: one thing left out; with
 ``--ablation-steps`` other than ``--steps`` also ``full-short``, the whole in the ablations' steps,
@@ -41,16 +41,16 @@ import synthaug
 from synthaug.cli.progress import fit_progress, stage_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
+from synthaug.evaluation.painting_quality import build_judge, evaluate_painter, train_judge
 from synthaug.files import read_json, sha256_bytes, write_bytes, write_json, write_text, write_with
+from synthaug.fitting.presets import oasis
+from synthaug.fitting.training_pairs import read_training_pairs
 from synthaug.formats.folder import palette
 from synthaug.gain.hardware import hardware
-from synthaug.map_generator import MapGenerator
-from synthaug.painting_quality import build_judge, evaluate_painter, train_judge
-from synthaug.presets import oasis
+from synthaug.generation import MapGenerator
 from synthaug.report.figures import grid
 from synthaug.sample import ClassMap, Sample
 from synthaug.segmenters.contract import Learner
-from synthaug.training_pairs import read_training_pairs
 
 VOID = 11
 ROWS = {

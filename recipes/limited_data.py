@@ -38,10 +38,10 @@ from photograph_tiles import TILE_PX, describe, photographs, tiles
 from torch import Tensor
 
 from synthaug import gans
-from synthaug.adaptation import read_source
 from synthaug.engine import Engine
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text
+from synthaug.fitting.adaptation import read_source
 from synthaug.gans import stylegan2, transgan
 from synthaug.gans.contract import GAN
 from synthaug.plugins.ada import ADA

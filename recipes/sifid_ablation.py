@@ -31,7 +31,7 @@ from synthaug.gain import compare
 from synthaug.gain.runs import MEASURES
 from synthaug.gain.summary import summarise
 from synthaug.quality.features import FeatureNet, load_feature_net
-from synthaug.running import training_settings
+from synthaug.running.recipes import training_settings
 
 VIDEOS = ("blackswan", "cows", "horsejump-high", "dance-twirl")
 BASELINE, ARM, PLAIN = "standard", "standard+synthetic", "no-filter"

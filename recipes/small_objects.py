@@ -30,8 +30,8 @@ from synthaug.gain.hardware import hardware
 from synthaug.gain.parents import ParentsOfOthers
 from synthaug.gain.runs import MEASURES
 from synthaug.gain.summary import summarise
-from synthaug.running import training_settings
-from synthaug.sources import UnitSources
+from synthaug.running.recipes import training_settings
+from synthaug.running.sources import UnitSources
 
 CASES = ("horsejump-high:49", "libby:40")
 BASELINE, PASTED, USUAL = "standard", "standard+copy-paste", "own size"

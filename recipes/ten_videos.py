@@ -28,7 +28,7 @@ import numpy as np
 import synthaug
 from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
-from synthaug.evaluation import evaluate
+from synthaug.evaluation.bank_quality import evaluate
 from synthaug.files import write_json, write_text
 from synthaug.seeding import numpy_stream
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from synthaug.bank import Bank
     from synthaug.demo import demo as run_demo
     from synthaug.errors import InputError
-    from synthaug.evaluation import evaluate
+    from synthaug.evaluation.bank_quality import evaluate
     from synthaug.filtering import filter_bank
     from synthaug.fitting import fit
     from synthaug.generation import generate, load_generator
@@ -42,7 +42,7 @@ _HOMES = {
     "fit": "synthaug.fitting:fit",
     "generate": "synthaug.generation:generate",
     "filter_bank": "synthaug.filtering:filter_bank",
-    "evaluate": "synthaug.evaluation:evaluate",
+    "evaluate": "synthaug.evaluation.bank_quality:evaluate",
     "run_demo": "synthaug.demo:demo",
     "load_generator": "synthaug.generation:load_generator",
     "Bank": "synthaug.bank:Bank",
@@ -54,7 +54,7 @@ _HOMES = {
     "InputError": "synthaug.errors:InputError",
 }
 
-_ROOMS = ("config", "gain", "layouts", "map_generator", "map_segmenter", "mixing")
+_ROOMS = ("config", "gain", "generation", "mixing")
 """Modules that the documentation names as attributes of the package."""
 
 

@@ -25,7 +25,7 @@ from synthaug import files
 from synthaug.bank import Bank
 from synthaug.config import FitConfig, versions
 from synthaug.errors import InputError
-from synthaug.evaluation import evaluate
+from synthaug.evaluation.bank_quality import evaluate
 from synthaug.filtering import filter_bank
 from synthaug.fitting import fit
 from synthaug.formats import folder

@@ -74,6 +74,13 @@ class GeneratorFolder(ABC):
         self.hash: str = self.manifest["snapshot_sha256"]
         self.pairs: list[Sample] = read_written_pairs(self.path / "pairs", self.manifest["pairs"])
 
+    @property
+    def pairs_hash(self) -> str:
+        """One SHA-256 over the hashes of the training pairs' files, in order."""
+        pairs = self.manifest["pairs"]
+        text = "".join(pair["image_sha256"] + pair["mask_sha256"] for pair in pairs)
+        return files.sha256_bytes(text.encode())
+
     @classmethod
     def draws(cls, manifest: Any) -> bool:
         """Whether a folder with this manifest is of the kind that this class draws from."""

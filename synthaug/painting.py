@@ -15,11 +15,9 @@ from synthaug.config import Accelerator, versions
 from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.gans.oasis.noise import Per
-from synthaug.generation import load_generator
-from synthaug.generator import Generator
+from synthaug.generation import Generator, MapSegmenter, load_generator
+from synthaug.generation.map_generator import MapGenerator, check_strip
 from synthaug.generator_folder import GeneratorFolder
-from synthaug.map_generator import MapGenerator, check_strip
-from synthaug.map_segmenter import MapSegmenter
 from synthaug.report.figures import grid
 from synthaug.sample import Sample
 

@@ -18,13 +18,12 @@ from synthaug import files
 from synthaug.bank import Bank
 from synthaug.conversion import convert
 from synthaug.errors import InputError
+from synthaug.evaluation.painting_quality import build_judge, evaluate_painter
+from synthaug.fitting.training_pairs import read_training_pairs
 from synthaug.formats.folder import read_image, read_mask
-from synthaug.map_generator import MapGenerator
-from synthaug.map_segmenter import MapSegmenter
+from synthaug.generation import MapGenerator, MapSegmenter
 from synthaug.mixing import SynthAugment
 from synthaug.mixing.source import Source
-from synthaug.painting_quality import build_judge, evaluate_painter
-from synthaug.training_pairs import read_training_pairs
 
 SIZE = (64, 128)
 NAMES = "1=road,2=car,3=sky"

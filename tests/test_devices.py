@@ -11,8 +11,8 @@ from synthaug import devices
 from synthaug.config import FitConfig
 from synthaug.engine import Engine
 from synthaug.errors import InputError
-from synthaug.generator import pick_device
-from synthaug.presets import make_plan
+from synthaug.fitting.presets import make_plan
+from synthaug.generation.generator import pick_device
 from synthaug.segmenters.semantic import default_device
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

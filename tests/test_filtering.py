@@ -11,7 +11,7 @@ from synthaug.bank import Bank, write_bank
 from synthaug.config import FilterConfig
 from synthaug.errors import InputError
 from synthaug.filtering import filter_bank, judge
-from synthaug.generation import write_coco
+from synthaug.generation.drawing import write_coco
 from synthaug.quality.features import Lite0Features
 from synthaug.sample import ClassMap, Sample
 

@@ -36,7 +36,7 @@ def test_help_loads_nothing_heavy():
 def test_public_names_are_few_and_listed():
     assert len(synthaug.__all__) <= 15
     assert set(synthaug.__all__) <= set(dir(synthaug))
-    assert synthaug.layouts.Layouts.__doc__  # named so in the README
+    assert synthaug.generation.Layouts.__doc__  # named so in the README
     with pytest.raises(AttributeError, match="nothing"):
         _ = synthaug.nothing
 

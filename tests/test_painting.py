@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command_line import run
 from PIL import Image
-from test_fitting_oasis import quick
+from scene_painter import quick
 
 from synthaug.errors import InputError
 from synthaug.formats.folder import read_image, read_mask

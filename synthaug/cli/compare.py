@@ -125,7 +125,7 @@ def compare_command(
     if dry_run:
         print(dump_stage("data", loaded.data) + dump_stage("compare", loaded.compare), end="")
         return
-    from synthaug.running import compare_units, read_units
+    from synthaug.running.recipes import compare_units, read_units
 
     try:
         page = compare_units(

@@ -14,7 +14,7 @@ from synthaug.cli import options
 from synthaug.cli.progress import stage_progress
 
 if TYPE_CHECKING:
-    from synthaug.generator import Generator
+    from synthaug.generation import Generator
     from synthaug.quality.features import Network
 
 
@@ -96,8 +96,7 @@ def _open(
 ) -> Generator:
     """Open a generator that can be measured on what is named."""
     from synthaug.errors import InputError
-    from synthaug.generation import load_generator
-    from synthaug.generator import Generator
+    from synthaug.generation import Generator, load_generator
 
     psi = 1.0 if truncation is None else truncation
     generator = load_generator(folder, accelerator="auto", truncation=psi)
@@ -118,7 +117,7 @@ def _open(
 def _evaluate_bank(
     folder: Path, agreement: bool, settings: Mapping[str, Any], as_json: bool
 ) -> None:
-    from synthaug.evaluation import evaluate
+    from synthaug.evaluation.bank_quality import evaluate
 
     _refuse_generator(folder)
     steps: dict[str, Any] = {} if agreement else {"agreement_steps": 0}
@@ -136,9 +135,9 @@ def _evaluate_painter(
     settings: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    from synthaug.map_generator import MapGenerator
-    from synthaug.painting_quality import evaluate_painter
-    from synthaug.training_pairs import read_training_pairs, require_one_size
+    from synthaug.evaluation.painting_quality import evaluate_painter
+    from synthaug.fitting.training_pairs import read_training_pairs, require_one_size
+    from synthaug.generation import MapGenerator
 
     assert isinstance(painter, MapGenerator)
     ids = sorted({*painter.manifest["config"].get("ignore", ()), *ignore})
@@ -158,7 +157,7 @@ def _evaluate_pictures(
     settings: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    from synthaug import picture_quality
+    from synthaug.evaluation import picture_quality
     from synthaug.files import check_output_folder
     from synthaug.quality.features import load_feature_net
 

@@ -161,7 +161,7 @@ def fit_command(
     if resume:
         config = options.resumed(ctx, out)
     if dry_run:
-        from synthaug.presets import check_fit
+        from synthaug.fitting.presets import check_fit
 
         check_fit(config)
         print(dump_stage("fit", config), end="")

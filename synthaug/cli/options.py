@@ -95,7 +95,7 @@ def resumed(ctx: typer.Context, out: Path) -> FitConfig:
             "or start anew without --resume"
         )
     from synthaug.config import FitConfig, make
-    from synthaug.fit_folder import FitFolder
+    from synthaug.fitting.fit_folder import FitFolder
 
     config = FitFolder(out).read_config()
     if config.command != ctx.info_name:

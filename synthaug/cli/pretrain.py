@@ -73,7 +73,7 @@ def pretrain_command(
     if config.source is not None:
         raise InputError("pretrain starts from nothing: leave out fit.source, or use synthaug fit")
     if dry_run:
-        from synthaug.presets import check_fit
+        from synthaug.fitting.presets import check_fit
 
         check_fit(config)
         print(dump_stage("fit", config), end="")

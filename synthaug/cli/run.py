@@ -28,13 +28,13 @@ def run_command(
 
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
-        from synthaug import presets
+        from synthaug.fitting import presets
 
         presets.check(loaded.fit)
         for stage in ("data", "fit", "generate", "filter", "compare"):
             print(dump_stage(stage, getattr(loaded, stage)), end="")
         return
-    from synthaug.running import run_recipe
+    from synthaug.running.recipes import run_recipe
 
     folder = out or Path("runs") / f"{recipe.stem}{'-smoke' if smoke else ''}"
     try:

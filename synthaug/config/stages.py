@@ -25,7 +25,7 @@ class GenerateConfig:
         accelerator: where to generate.
         layouts: what a generator that paints masks is given instead of its training masks:
             ``edited`` or ``moved`` ones, the objects of a COCO file (``moved``), or masks of a
-            folder, bank or generator; see `synthaug.layouts.Layouts`.
+            folder, bank or generator; see `synthaug.generation.Layouts`.
         rare: classes, by id or name, that these masks shall show more often; ``auto``: all alike.
         truncation: stylegan2: pulls samples towards one mean picture, from 1, not at all, to 0.
         labelmix: oasis: probability with which a class keeps the photograph's own pixels, each

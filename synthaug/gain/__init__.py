@@ -1,6 +1,7 @@
 """MEASURE: arms x seeds -> paired gains with confidence intervals.
 
-- `comparing.compare`: trains and tests every arm and keeps the results in a folder
+- `comparing.compare`: trains and tests every arm and keeps the results
+- `comparison_folder`: the folder that holds them; what of it still counts
 - `checks`, `leaks`: refuses what cannot be compared, and sources that saw a test picture
 - `keys`: what a kept result depends on, so that the same command goes on
 - `runs`, `parents`, `choosing`: one arm with one seed on one unit; what `osvos` starts from; `auto`

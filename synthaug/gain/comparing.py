@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug import files
-from synthaug.config import versions
 from synthaug.config.arms import ARMS, Arm, name_of
 from synthaug.errors import InputError
 from synthaug.gain.checks import check, warn_of_repeats
-from synthaug.gain.choosing import Choices
 from synthaug.gain.clock import time_left
-from synthaug.gain.groups import class_groups
-from synthaug.gain.hardware import hardware
+from synthaug.gain.comparison_folder import ComparisonFolder, Sources
 from synthaug.gain.jobs import Jobs
-from synthaug.gain.keys import code_hashes, fingerprint, run_key
 from synthaug.gain.parents import GivenParents, Parents
-from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
-from synthaug.gain.summary import Cell, summarise
+from synthaug.gain.runs import Settings
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
 
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
-
-FORMAT = "synthaug-comparison-1"
-Sources = Mapping[str, Any]
-"""Kind of items (``synthetic``, ``copy-paste``) -> folder of a bank or generator."""
 
 
 def compare(
@@ -108,7 +96,7 @@ def compare(
     if path.is_file():
         raise InputError(f"{path} is a file: name a folder with --out")
     with files.claimed(path):
-        folder = _Folder(path, units, settings, sources, parents)
+        folder = ComparisonFolder(path, units, settings, sources, parents)
         for unit in units:
             warn_of_repeats(unit, say)
         plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
@@ -142,244 +130,6 @@ def compare(
     return summary
 
 
-class _Folder:
-    """The folder of a comparison: what it holds already, what is still to do."""
-
-    def __init__(
-        self,
-        path: Path,
-        units: Sequence[Unit],
-        settings: Settings,
-        sources: Callable[[Unit], Sources] | Mapping[str, Sources] | None,
-        parents: Parents,
-    ) -> None:
-        self.path, self.units, self.settings = path, list(units), settings
-        self.parents = parents
-        self.old = _old_manifest(path)
-        own = {**settings.as_dict(), "parent": None}  # a parent counts in the keys of its units
-        self.same_settings = {**self.old.get("settings", {}), "parent": None} == own
-        self.measures = MEASURES[units[0].kind]
-        self.results: dict[str, dict[Cell, dict[str, Any]]] = {}
-        self.manifest: dict[str, Any] = {}
-        self._shared = {**settings.as_dict(), **code_hashes(settings)}
-        self._groups = {unit.name: class_groups(unit) for unit in units}
-        self._hashes = {unit.name: fingerprint(unit).whole for unit in units}
-        self._choices = Choices(path, settings, parents, self._shared)
-        self._given = sources
-        self._sources: dict[str, Sources] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def old_arms(self) -> dict[str, Arm]:
-        """Arms that the folder has from earlier calls."""
-        return {value["name"]: Arm(**value) for value in self.old.get("arms", [])}
-
-    def join(
-        self,
-        arms: dict[str, Arm],
-        seeds: list[int],
-        baseline: str,
-        reproduce: str,
-        say: Callable[[str], None],
-    ) -> list[tuple[int, Unit, Arm]]:
-        """Add this call to what the folder holds; return the runs to have, in order."""
-        if not callable(self._given):  # otherwise making them may take long: on first need
-            for unit in self.units:
-                for arm in arms.values():
-                    open_sources(unit, arm, self._sources_of(unit))
-        past = self.old if self.same_settings else {}
-        known = {**(self.old_arms if past else {}), **arms}
-        all_seeds = list(dict.fromkeys([*past.get("seeds", []), *seeds]))
-        for name, arm in known.items():
-            cells = ((unit, seed) for unit in self.units for seed in all_seeds)
-            found = {(unit.name, seed): self._read(unit, arm, seed) for unit, seed in cells}
-            self.results[name] = {cell: run for cell, run in found.items() if run is not None}
-            if name not in arms and not self.results[name]:
-                if any((self.path / "runs" / u.name / name).is_dir() for u in self.units):
-                    say(f"{name}: earlier runs are of other data, sources or parents, left out")
-                del self.results[name]
-        if self.old and not self.same_settings:
-            self._tell_change(say)
-        shown = [arm for name, arm in known.items() if name in self.results]
-        run = {seed for cells in self.results.values() for _, seed in cells}
-        all_seeds = [seed for seed in all_seeds if seed in run or seed in seeds]
-        self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
-        if not self.old:  # else it says what the results are of that lie there
-            files.write_json(self.path / "manifest.json", self.manifest)
-        return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
-
-    def _tell_change(self, say: Callable[[str], None]) -> None:
-        """Say which settings have changed, and whether it is a way back."""
-        old = self.old["settings"]
-        changed = ", ".join(
-            f"{name} {old.get(name)} -> {value}"
-            for name, value in self.settings.as_dict().items()
-            if name != "parent" and old.get(name) != value
-        )
-        if any(self.results.values()):
-            say(f"back to settings of earlier runs ({changed}): those alone count")
-        else:
-            say(f"settings have changed ({changed}): runs with others do not count")
-
-    def has(self, unit: Unit, arm: Arm, seed: int) -> bool:
-        """Whether a run is there, made from the same ingredients."""
-        return (unit.name, seed) in self.results[arm.name]
-
-    def make(
-        self, unit: Unit, arm: Arm, seed: int, jobs: Jobs, say: Callable[[str], None]
-    ) -> dict[str, Any]:
-        """Train and test; for the first seed keep pictures. Threads may call it side by side.
-
-        Returns:
-            The result, to be given to `keep`.
-        """
-        with self._lock:
-            paths = self._sources_of(unit)
-            settings = self.parents.into(self.settings, unit)
-        actual = arm
-        if arm.schedule == "auto":
-            actual = self._choices.make(unit, arm, paths, jobs, say)
-        with self._lock:
-            key = self._key(unit, actual, seed)
-            sources = open_sources(unit, actual, paths)
-            found = self._same(unit, seed, key) if actual is not arm else None
-            if pictured := seed == self.manifest["seeds"][0]:
-                keep_pictures(unit, sources, self.path)
-                found = None  # its pictures are needed, too
-        if found is None:
-            found = jobs.call(
-                run,
-                unit,
-                actual,
-                seed,
-                sources,
-                settings,
-                predictions=pictured,
-                worth=settings.steps,
-            )
-        else:
-            jobs.count(settings.steps)
-        return {**found, "unit": unit.name, "arm": arm.name, "seed": seed, "key": key}
-
-    def keep(self, unit: Unit, arm: Arm, seed: int, result: dict[str, Any]) -> None:
-        """Write a result of `make`; its key lies beside its pictures, too, and is there first."""
-        where = self.path / "predictions" / unit.name / arm.name
-        if pictures := result.pop("predictions", None):
-            files.write_text(where / f"{seed}.key", result["key"])
-            for name, content in pictures.items():
-                files.write_bytes(where / str(seed) / f"{name}.png", content)
-        files.write_json(self._run_path(unit, arm, seed), result)
-        self.results[arm.name][unit.name, seed] = result
-
-    def write_summary(self) -> dict[str, Any]:
-        """Write and return ``comparison.json`` of the pairs of unit and seed that all arms have."""
-        count, first = len(self.units) * len(self.manifest["seeds"]), self.manifest["seeds"][0]
-        begun = {arm: cells for arm, cells in self.results.items() if cells}
-        shared = set.intersection(*map(set, begun.values())) if begun else set()
-        missing = {arm: left for arm, c in self.results.items() if (left := count - len(c))}
-        balanced = {
-            arm: {cell: found for cell, found in cells.items() if cell in shared}
-            for arm, cells in begun.items()
-        }
-        summary = summarise(
-            balanced,
-            units=[unit.name for unit in self.units],
-            baseline=self.manifest["baseline"],
-            measures=self.measures,
-            complete=not missing,
-            groups=self._groups,
-        )
-        summary["missing"] = missing
-        summary["runs"] = {
-            arm: sorted([unit, seed] for unit, seed in cells) for arm, cells in self.results.items()
-        }
-        summary["keys"] = {
-            arm: {unit: found["key"] for (unit, seed), found in cells.items() if seed == first}
-            for arm, cells in self.results.items()
-        }
-        self.manifest["settings"]["parent"] = self.parents.listed(self.units)
-        self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
-        if self._choices.made:
-            self.manifest["choices"] = self._choices.made
-        files.write_json(self.path / "manifest.json", self.manifest)
-        files.write_json(self.path / "comparison.json", summary)
-        files.write_text(self.path / "runs.csv", self._table())
-        return summary
-
-    def _table(self) -> str:
-        """All runs that count, one a line: measures in [0, 1] and seconds of training."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["unit", "arm", "seed", *self.measures, "seconds"])
-        order = [unit.name for unit in self.units]
-        for arm, cells in self.results.items():
-            for unit, seed in sorted(cells, key=lambda cell: (order.index(cell[0]), cell[1])):
-                found = cells[unit, seed]
-                scores = [round(found["measures"][name], 6) for name in self.measures]
-                table.writerow([unit, arm, seed, *scores, found["seconds"]["train"]])
-        return text.getvalue()
-
-    def _read(self, unit: Unit, arm: Arm, seed: int) -> dict[str, Any] | None:
-        path = self._run_path(unit, arm, seed)
-        if not path.is_file():
-            return None
-        actual: Arm | None = arm
-        if arm.schedule == "auto":
-            actual = self._choices.stored(unit, arm, self._sources_of(unit))
-        found = files.read_record(path, "run")
-        same = actual is not None and found.get("key") == self._key(unit, actual, seed)
-        return found if same else None
-
-    def _same(self, unit: Unit, seed: int, key: str) -> dict[str, Any] | None:
-        """The run of another arm that was made from the same ingredients."""
-        runs = (cells.get((unit.name, seed), {}) for cells in self.results.values())
-        return next((found for found in runs if found.get("key") == key), None)
-
-    def _run_path(self, unit: Unit, arm: Arm, seed: int) -> Path:
-        return self.path / "runs" / unit.name / arm.name / f"{seed}.json"
-
-    def _sources_of(self, unit: Unit) -> Sources:
-        if unit.name not in self._sources:
-            given = self._given
-            found = given(unit) if callable(given) else (given or {}).get(unit.name, {})
-            earlier = self.old.get("sources", {}).get(unit.name, {})
-            paths = {kind: str(Path(path).absolute()) for kind, path in found.items()}
-            self._sources[unit.name] = {**earlier, **paths}
-        return self._sources[unit.name]
-
-    def _key(self, unit: Unit, arm: Arm, seed: int) -> str:
-        paths = self._sources_of(unit) if arm.needs else {}
-        shared = {**self._shared, **self.parents.hashes(unit)}
-        return run_key([unit.name, self._hashes[unit.name]], arm, seed, paths, shared)
-
-    def _describe(
-        self, arms: Sequence[Arm], seeds: list[int], baseline: str, reproduce: str
-    ) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "measure": self.measures[0],
-            "measures": list(self.measures),
-            "baseline": baseline,
-            "arms": [arm.as_dict() for arm in arms],
-            "units": [
-                {
-                    "name": unit.name,
-                    "training": [sample.id for sample in unit.training],
-                    "test": len(unit.test),
-                    "classes": unit.classes.as_dict(),
-                    "kind": unit.kind,
-                    "hash": self._hashes[unit.name],
-                }
-                for unit in self.units
-            ],
-            "seeds": seeds,
-            "settings": {**self.settings.as_dict(), "parent": self.parents.listed(self.units)},
-            "versions": versions(),
-            "hardware": hardware(),
-            "reproduce": reproduce,
-        }
-
-
 def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm]) -> dict[str, Arm]:
     """The arms of a call by name, the baseline included."""
     if isinstance(given, str):
@@ -401,14 +151,3 @@ def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm])
                 )
         found[arm.name] = arm
     return found
-
-
-def _old_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an earlier call, {} for a new folder."""
-    if not path.exists() or not any(path.iterdir()):
-        return {}
-    if (path / "manifest.json").is_file():
-        found = files.read_json(path / "manifest.json", "comparison manifest")
-        if isinstance(found, dict) and found.get("format") == FORMAT:
-            return found
-    raise InputError(f"{path} holds something else than a comparison: choose another folder")

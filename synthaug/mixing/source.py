@@ -182,7 +182,7 @@ class Source:
             share: probability of a class to be kept, in [0, 1).
             keep: classes, by id or name, that are kept in any case.
         """
-        from synthaug.map_generator import label_mix
+        from synthaug.generation.map_generator import label_mix
 
         ids = self._meaning(mask.reshape(mask.shape[:2]))
         kept = self._opened.kept(ids, int(choice["latent_seed"]), share, keep=keep)

@@ -10,9 +10,9 @@ from typing import Any
 
 from synthaug import files
 from synthaug.config import versions
-from synthaug.generator import Generator
+from synthaug.evaluation.picture_quality import LAST_SHARE, LEAST_SHARE, MOST_TRAINING, Drawn
+from synthaug.generation import Generator
 from synthaug.mixing.source import working_size
-from synthaug.picture_quality import LAST_SHARE, LEAST_SHARE, MOST_TRAINING, Drawn
 from synthaug.report import figures
 from synthaug.report.page import Score
 from synthaug.report.templates import render
@@ -46,7 +46,7 @@ def write_pictures(
         out: the folder.
         generator: what has drawn the pictures.
         drawn: they.
-        quality: what `synthaug.picture_quality.evaluate_pictures` found.
+        quality: what `synthaug.evaluation.picture_quality.evaluate_pictures` found.
         images: where the held-out pictures lie.
         seed: of the first sample.
         weights: file of the feature network's weights, where one was named.

@@ -1,4 +1,4 @@
-"""The rows of the score table, from what `synthaug.evaluation.evaluate` measured."""
+"""The rows of the score table, from what `synthaug.evaluation.bank_quality.evaluate` measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def score_rows(quality: dict[str, Any]) -> list[Score]:
     """Lay out a bank's quality for the page.
 
     Args:
-        quality: the value of `synthaug.evaluation.evaluate`, mask agreement or not.
+        quality: the value of `synthaug.evaluation.bank_quality.evaluate`, mask agreement or not.
 
     Returns:
         SIFID at the four depths, diversity, distance to the training pair, copies, and mask

@@ -9,10 +9,10 @@ import yaml
 from command_line import run
 from PIL import Image
 
-from synthaug import running
 from synthaug.bank import write_bank
 from synthaug.formats import folder
 from synthaug.generation import load_generator
+from synthaug.running import recipes
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream
 
@@ -102,7 +102,7 @@ def test_training_images_of_several_sizes_are_pasted_at_their_usual_size(own, tm
 
 
 def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path, monkeypatch):
-    compare = running.compare
+    compare = recipes.compare
 
     def stopped(units, out, **options):
         def progress(done, total):
@@ -111,7 +111,7 @@ def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path
 
         return compare(units, out, **{**options, "progress": progress})
 
-    monkeypatch.setattr(running, "compare", stopped)
+    monkeypatch.setattr(recipes, "compare", stopped)
     words = (*own, "--arms", "none,standard", *QUICK, "--out", tmp_path / "out")
     result = run("compare", *words, code=130)
     assert "finished trainings are kept. Go on with: synthaug" in result.stderr
@@ -120,7 +120,7 @@ def test_interrupted_compare_says_how_to_go_on_and_writes_its_page(own, tmp_path
     run("compare", *words)
     whole = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "Not finished:" not in whole
-    monkeypatch.setattr(running, "compare", stopped)
+    monkeypatch.setattr(recipes, "compare", stopped)
     run("compare", *words, "--steps", 5, code=130)  # not one arm has run with these settings
     assert (tmp_path / "out" / "index.html").read_text("utf-8") == whole
 

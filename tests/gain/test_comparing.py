@@ -364,7 +364,7 @@ def test_killed_with_new_settings_a_folder_shows_the_old_ones(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("synthaug.gain.comparing._Folder.write_summary", killed)
+        patch.setattr("synthaug.gain.comparison_folder.ComparisonFolder.write_summary", killed)
         with pytest.raises(KeyboardInterrupt):
             compare(units, out, arms=["none"], seeds=2, steps=5)
     assert {name: read(out / name) for name in before} == before

@@ -44,7 +44,7 @@ def test_each_unit_starts_from_its_own_parent(
         cost = {"seconds": {"train": 1, "test": 1}, "peak_memory_gb": None}
         return {"measures": measures, "per_class": {}, "per_image": [], **cost}
 
-    monkeypatch.setattr("synthaug.gain.comparing.run", run)
+    monkeypatch.setattr("synthaug.gain.comparison_folder.run", run)
     monkeypatch.setattr("synthaug.gain.runs.build_learner", lambda *_, **__: None)
     expected = [(name, str(files[name])) for name in "abc"]
     options: dict[str, Any] = {"arms": ["standard"], "seeds": 1, "steps": 1}

@@ -12,7 +12,7 @@ from states import same
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fitting import fit
-from synthaug.presets import make_plan
+from synthaug.fitting.presets import make_plan
 
 QUICK = FitConfig(
     preset="fast",

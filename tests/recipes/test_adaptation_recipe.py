@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthaug import training_pairs
+from synthaug.fitting import training_pairs
 from synthaug.gans import biggan, stylegan2
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthaug import training_pairs
 from synthaug.config import FilterConfig
 from synthaug.demo import coins
+from synthaug.fitting import training_pairs
 from synthaug.gans import stylegan2
 
 

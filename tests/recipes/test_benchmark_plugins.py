@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from synthaug import training_pairs
 from synthaug.errors import InputError
+from synthaug.fitting import training_pairs
 from synthaug.gans import stylegan2
 from synthaug.plugins.named import PLUGINS
 

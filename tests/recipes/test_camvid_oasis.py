@@ -41,7 +41,7 @@ def options(data, out, *more):
 
 
 def test_smoke(script, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("synthaug.presets.oasis.AREA_PX", {"fast": 32 * 48})
+    monkeypatch.setattr("synthaug.fitting.presets.oasis.AREA_PX", {"fast": 32 * 48})
     run = options(data, tmp_path, "--steps=3", "--rows", "no-noise", "full")
 
     script.main([*run, "--ablation-steps=2"])

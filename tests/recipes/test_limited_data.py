@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from synthaug import training_pairs
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
-from synthaug.fitting import fit
+from synthaug.fitting import fit, training_pairs
 from synthaug.gans import stylegan2
 
 

@@ -1,0 +1,248 @@
+"""The stages that make a unit's sources: fit, generate and filter a bank, and compose."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from synthaug import files
+from synthaug.bank import Bank
+from synthaug.config import FitConfig, GenerateConfig, Recipe
+from synthaug.config.fit import OF_COMPOSE
+from synthaug.errors import InputError
+from synthaug.filtering import filter_bank
+from synthaug.fitting import fit
+from synthaug.fitting.fit_folder import CHECKPOINT
+from synthaug.formats import folder
+from synthaug.formats.splits import Unit
+from synthaug.generation import generate
+from synthaug.generation.drawing import check_labelmix
+from synthaug.sample import ClassMap
+from synthaug.stages import Echo, Progress, counting, run_stage
+from synthaug.weights import inception_v3_path
+
+_LATER_OPTIONS = (
+    *("generator", "ignore", "plugins", "ablate", "resize"),
+    *("source", "adaptation", "smoothness", "joint_masks", "vgg"),
+)
+"""At their defaults they count for nothing, so that stages made before they came stay valid."""
+_OF_ONE_GENERATOR = {"truncation": "stylegan2's", "labelmix": "oasis'", "keep": "oasis'"}
+"""Options of generate, and whose they are."""
+
+
+class UnitSources:
+    """The stages of one unit that make its sources.
+
+    Args:
+        path: the unit's folder.
+        unit: its training pairs are all that is used; those of several sizes are stretched to the
+            usual one, as segmenters' training does, unless ``fit.resize`` says to crop.
+        head: begins every line to ``echo``.
+        progress: called within stages.
+        echo: takes a line per stage.
+    """
+
+    def __init__(
+        self, path: Path, unit: Unit, head: str, progress: Progress | None, echo: Echo
+    ) -> None:
+        self.path, self.unit, self.head = path, unit, head
+        self.progress, self.echo = progress, echo
+        self._pairs = [
+            files.sha256_bytes(array.tobytes())
+            for sample in unit.training
+            for array in (sample.image, sample.mask)
+        ]
+        ids, names = unit.classes.ids, unit.classes.names
+        named = unit.classes != ClassMap(ids)
+        pairs = zip(ids, names, strict=True) if named else ()
+        self._names = tuple(f"{class_id}={name}" for class_id, name in pairs)
+
+    def synthetic(self, recipe: Recipe) -> Path:
+        """Fit a generator, draw a bank and filter it; compose with its objects if asked to."""
+        if recipe.generate.filter is not None:
+            raise InputError(
+                "generate.filter is for generate alone: a recipe filters by filter.rule and "
+                "filter.drop"
+            )
+        if recipe.fit.objects is not None:
+            raise InputError(
+                "fit.objects is for fit alone: a recipe takes the bank's with compare.synthetic: "
+                "compose"
+            )
+        for option, owner in _OF_ONE_GENERATOR.items():
+            given = getattr(recipe.generate, option) != getattr(GenerateConfig(), option)
+            if given and recipe.fit.generator != owner.partition("'")[0]:
+                raise InputError(
+                    f"generate.{option} is {owner}, and fit.generator {recipe.fit.generator}: "
+                    "leave it out"
+                )
+        check_labelmix(recipe.generate, recipe.filter.rule)
+        find = self.unit.classes.find
+        rare = tuple("auto" if name == "auto" else str(find(name)) for name in recipe.generate.rare)
+        keep = tuple(str(find(name)) for name in recipe.generate.keep)
+        generator, bank = self.path / "generator", self.path / "bank"
+        own = recipe.fit
+        if own.preset != "compose":  # they are for copy-paste then
+            own = replace(own, **{name: getattr(FitConfig(), name) for name in OF_COMPOSE})
+        else:  # there is no bank of objects yet
+            own = replace(own, background_share=0.0, generated_share=FitConfig().generated_share)
+        key = self._fitted("generator", own)
+        drawing = replace(recipe.generate, rare=rare, keep=keep)
+
+        def draw(_: bool) -> None:
+            generate(
+                generator,
+                bank,
+                drawing.n,
+                drawing.seed,
+                overwrite=True,
+                progress=counting(self.progress, "sample"),
+                render=drawing.render,
+                accelerator=drawing.accelerator,
+                layouts=drawing.layouts,
+                rare=drawing.rare,
+                coco=drawing.coco,
+                truncation=drawing.truncation,
+                labelmix=drawing.labelmix,
+                keep=drawing.keep,
+            )
+
+        settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
+        if drawing.render is not None:
+            settings["render"] = drawing.render
+        if drawing.layouts is not None or drawing.rare:
+            settings |= {"layouts": drawing.layouts, "rare": list(drawing.rare)}
+        if drawing.layouts is not None and Path(drawing.layouts).exists():
+            settings["layouts_sha256"] = _content_hash(Path(drawing.layouts))
+        if drawing.truncation != 1:
+            settings["truncation"] = drawing.truncation
+        if drawing.labelmix or drawing.keep:
+            settings |= {"labelmix": drawing.labelmix, "keep": list(drawing.keep)}
+        if drawing.coco:
+            settings["coco"] = True
+        if recipe.filter.rule is None:
+            settings["whole"] = True  # one that a filter has marked is drawn again
+        key = self._stage("bank", settings, draw)
+        rules = asdict(recipe.filter)
+
+        def sift(_: bool) -> None:
+            kept = filter_bank(bank, **rules, progress=counting(self.progress, "sample"))
+            self.echo(f"{self.head}: kept {len(kept)} of {len(kept.all_records)} samples")
+
+        if recipe.filter.rule is not None:
+            settings = {**rules, "bank": key}
+            if rules["network"] == "auto" and rules["weights"] is None and inception_v3_path():
+                settings["network"] = "inception_v3"  # its weights may come later
+            key = self._stage("filter", settings, sift, there=lambda: _is_filtered(bank))
+        if recipe.compare.synthetic == "bank":
+            return bank
+        return self.composed(recipe.fit, bank, key)
+
+    def composed(self, fitting: FitConfig, bank: Path | None = None, key: str = "") -> Path:
+        """Prepare composition: objects of the pairs, and of a bank, over other backgrounds."""
+        config = replace(
+            FitConfig(preset="compose"),
+            seed=fitting.seed,
+            resize=fitting.resize,
+            flip=fitting.flip,
+            shift=fitting.shift,
+            enlarge=fitting.enlarge,
+            copies=fitting.copies,
+        )
+        stage = "compose"
+        if bank is not None:
+            stage = "compose-generated"
+            config = replace(
+                config,
+                objects=str(bank),
+                generated_share=fitting.generated_share,
+                background_share=fitting.background_share,
+            )
+        self._fitted(stage, config, key)
+        return self.path / stage
+
+    def _fitted(self, stage: str, config: FitConfig, objects_key: str = "") -> str:
+        target = self.path / stage
+        uneven = len(set(self.unit.sizes)) > 1
+        resize = (config.resize or "stretch") if uneven else None
+        config = replace(config, names=self._names, resize=resize)
+
+        def forget() -> None:
+            if target.exists():
+                with files.claimed(target):
+                    files.clear_directory(target)
+
+        def make(started: bool) -> None:
+            resume = started and (target / CHECKPOINT).is_file()
+            if not resume and not (target / "manifest.json").exists():
+                forget()  # a fit that was stopped before its first save
+            fit(
+                images=None if resume else self._write_pairs() / "images",
+                masks=None if resume else self.path / "pairs" / "masks",
+                out=target,
+                resume=resume,
+                overwrite=not resume,
+                progress=lambda p: counting(self.progress, "step")(p.step, p.total),
+                echo=lambda line: self.echo(f"{self.head}: {line}"),
+                config=config,
+                white_is_object=self.unit.white_is_object,
+            )
+
+        options = asdict(config)
+        for name in _LATER_OPTIONS:
+            if options[name] == getattr(FitConfig(), name):
+                del options[name]
+        del options["names"]  # they change no sample: what was made before they came stays valid
+        settings = {**options, "objects": objects_key, "pairs": self._pairs}
+        if self.unit.white_is_object:
+            settings["white_is_object"] = True
+        if config.source is not None and (source := Path(config.source, "manifest.json")).is_file():
+            settings["source_sha256"] = files.sha256_file(source)
+        if config.vgg is not None and Path(config.vgg).is_file():
+            settings["vgg_sha256"] = files.sha256_file(config.vgg)
+        return self._stage(stage, settings, make, forget=forget)
+
+    def _stage(
+        self,
+        name: str,
+        ingredients: Mapping[str, Any],
+        make: Callable[[bool], None],
+        there: Callable[[], bool] | None = None,
+        forget: Callable[[], object] = lambda: None,
+    ) -> str:
+        """Run a stage unless it is done with these ingredients; return their hash.
+
+        ``make`` is told whether a run with the same ingredients was begun before.
+        """
+        return run_stage(
+            self.path / f"{name}.json",
+            ingredients,
+            make,
+            there=there or (self.path / name / "manifest.json").is_file,
+            echo=lambda line: self.echo(f"{self.head}: {line}"),
+            forget=forget,
+        )
+
+    def _write_pairs(self) -> Path:
+        target = self.path / "pairs"
+        if target.exists():
+            shutil.rmtree(target)
+        for sample in self.unit.training:
+            folder.write_pair(target, sample.id, sample)
+        return target
+
+
+def _content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of what lies in a folder: names and contents."""
+    if path.is_file():
+        return files.sha256_file(path)
+    held = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    lines = [f"{file.relative_to(path)} {files.sha256_file(file)}" for file in held]
+    return files.sha256_bytes("\n".join(lines).encode())
+
+
+def _is_filtered(bank: Path) -> bool:
+    return (bank / "manifest.json").is_file() and "filter" in Bank(bank).manifest
