@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SIZE = (40, 56)
 IDS = (2, 7, 9)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Begin every test at the same place of torch's stream, whatever ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_weights_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests expect the bundled network, also where InceptionV3 lies in torch's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        yield
 
 
 @pytest.fixture

@@ -21,9 +21,11 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GP
 @pytest.fixture(autouse=True)
 def seen(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    devices._computes.cache_clear()
+    for cached in (devices._computes, devices.bf16_pays):
+        cached.cache_clear()
     yield
-    devices._computes.cache_clear()
+    for cached in (devices._computes, devices.bf16_pays):
+        cached.cache_clear()
 
 
 def test_a_gpu_that_does_not_compute_is_left_alone_and_told_of_once():
@@ -56,10 +58,8 @@ def test_bf16_is_taken_where_the_cpu_is_clearly_faster_with_it(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     times = dict(zip((torch.float32, torch.bfloat16), seconds, strict=True))
     monkeypatch.setattr(devices, "_seconds", times.__getitem__)
-    devices.bf16_pays.cache_clear()
     assert Engine("cpu").precision == precision
     assert Engine("cpu", precision="32-true").precision == "32-true"
-    devices.bf16_pays.cache_clear()
 
 
 def test_what_stays_on_the_cpu_does_not_ask():

@@ -134,8 +134,11 @@ def test_workers_end_with_a_parent_that_is_killed() -> None:
 
 def _runs(process: int) -> bool:
     """Whether a process is there and has not ended."""
-    status = Path(f"/proc/{process}/stat")
-    return status.is_file() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:  # it may end while it is read
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def test_tasks_begin_in_order_and_count_their_steps() -> None:

@@ -466,7 +466,7 @@ def test_a_few_steps_of_the_loop_learn_the_colour_of_the_images():
     images[:, 2] = -0.6
     state = TrainingState(gan, [], loop_settings(60, 8, 0.003))
     seen = {}
-    train(state, images, None, Engine("cpu"), lambda terms: bool(seen.update(terms)))
+    train(state, images, None, Engine("cpu", 1, "32-true"), lambda terms: bool(seen.update(terms)))
     with torch.no_grad():
         made = gan.render(state.ema(gan.latent(32))).images[0]
     red, green, blue = made.mean((0, 2, 3))
