@@ -13,8 +13,6 @@ NO_MEMORY = (
     "the GPU's memory is full: take a smaller --batch-size or --max-size (compare.side_px), fewer "
     "--jobs, or the CPU (--accelerator cpu, or CUDA_VISIBLE_DEVICES= before the command)"
 )
-
-
 _GAIN = 1.25
 """How much faster bf16 must be: casts between the precisions take a part of it back."""
 
@@ -44,8 +42,8 @@ def _computes() -> bool:
 def bf16_pays() -> bool:
     """Whether the CPU convolves faster in bf16 than in float32, clearly and in hardware.
 
-    It is timed, in less than half a second: a processor with AVX512-BF16 may need twice the time
-    of float32 (Intel's, where a virtual machine hides their AMX) or half of it (AMD's).
+    It is timed, in less than half a second: with AVX512-BF16 a processor may be slower in bf16
+    (Intel's, where a virtual machine hides their AMX) or faster (AMD's).
     """
     named = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     if not any(getattr(torch.cpu, name, lambda: False)() for name in named):
