@@ -15,7 +15,7 @@ come with the package. ``--rows`` measures some rows only:
 - filter: `filter_bank`, the first time and again with its scores kept.
 - compare: two arms by two seeds, in turn and two at a time; starting the processes counts too.
 - precision: a fit of ``--fit-steps`` steps (preset fast, the coins) in float32 and in bf16, in
-  turn. Which of them is faster hangs on the processor: ``--precision auto`` times it, too.
+  turn. Which of them is faster hangs on the processor.
 
 Seconds are medians, or sums, over rounds in which the sides take turns; CPU seconds count all
 threads and workers and are what means something on a busy machine. Ratios say how many times the

@@ -24,7 +24,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from synthaug.devices import NO_MEMORY, bf16_pays, cuda_works
+from synthaug.devices import NO_MEMORY, cuda_works, has_native_bf16
 from synthaug.errors import InputError
 
 # Its information, such as the precision it was asked for, would stand between our own lines.
@@ -43,7 +43,7 @@ class Engine:
             and never MPS, which lacks some of the operations at some sizes.
         devices: number of processes, one per device.
         precision: ``auto``, or a precision of Lightning Fabric's; ``auto`` takes bf16-mixed where
-            it is faster (CUDA 8.0 and up; a CPU that `bf16_pays` on).
+            the processor computes it natively (CUDA 8.0 and up; a CPU with AVX512-BF16 or AMX).
 
     Raises:
         InputError: the accelerator or that many devices are not there.
@@ -58,7 +58,7 @@ class Engine:
         if asked == "auto":
             accelerator = "cuda" if cuda_works() else "cpu"
         if precision == "auto":
-            precision = "bf16-mixed" if _is_faster_in_bf16(accelerator) else "32-true"
+            precision = "bf16-mixed" if _takes_bf16(accelerator) else "32-true"
         self.precision = precision
         own = [_OneComputer()] if devices > 1 else None
         try:
@@ -185,10 +185,10 @@ class Engine:
         return values
 
 
-def _is_faster_in_bf16(accelerator: str) -> bool:
+def _takes_bf16(accelerator: str) -> bool:
     if accelerator in ("cuda", "gpu") and cuda_works():
         return torch.cuda.get_device_capability()[0] >= 8
-    return accelerator == "cpu" and bf16_pays()
+    return accelerator == "cpu" and has_native_bf16()
 
 
 def _is_here(accelerator: str) -> bool:

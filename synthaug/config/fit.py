@@ -47,7 +47,7 @@ class FitConfig:
         accelerator: where to train.
         devices: number of processes, one per device.
         precision: arithmetic, as Lightning Fabric names it; ``auto`` takes bf16-mixed where the
-            processor is faster with it (on a CPU this is timed), and 32-true elsewhere.
+            processor computes it natively, and 32-true elsewhere.
         flip: mirror images of the pair are plausible and may be learned from.
         ignore: ids in the masks that stand for "not labelled".
         resize: bring pictures of several sizes to their median height and width: ``stretch``, or
