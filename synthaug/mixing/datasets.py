@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from synthaug import seeding
 from synthaug.errors import InputError
+from synthaug.mixing.real_items import Structure, structure
 from synthaug.mixing.source import Source, check_ids_fit, open_source_once
 from synthaug.sample import Sample
 
@@ -115,7 +116,7 @@ class SynthMix(Dataset[Any]):
         self._given_length = length
         self._scheduled = epochs
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
-        self._real: _Structure | None = None
+        self._real: Structure | None = None
 
     @property
     def ratio(self) -> float:
@@ -264,7 +265,7 @@ class SynthMix(Dataset[Any]):
             return self.adapt(sample)
         if self._real is None:
             first = self.dataset[0]
-            self._real = _structure(first)
+            self._real = structure(first)
             self._compare(first)
         dtype = self._real.mask_dtype
         check_ids_fit(sample.mask, np.iinfo(dtype).max, dtype)
@@ -373,45 +374,3 @@ class MixBatchSampler(Sampler[list[Position]]):
         """Batches of all processes together."""
         full, rest = divmod(len(self.mix), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
-
-
-class _Structure(NamedTuple):
-    """What real items look like: dicts or tuples, and the type of their masks."""
-
-    keyed: bool
-    mask_dtype: np.dtype[Any]
-
-
-def _structure(item: Any) -> _Structure:
-    """Look at a real item; refuse what the default ``adapt`` cannot imitate."""
-    keyed = isinstance(item, dict) and set(item) == {"image", "mask"}
-    if keyed:
-        image, mask = item["image"], item["mask"]
-    elif isinstance(item, (tuple, list)) and len(item) == 2:
-        image, mask = item
-    else:
-        what = f"keys {sorted(item)}" if isinstance(item, dict) else f"type {type(item).__name__}"
-        raise InputError(
-            f"the dataset's items ({what}) are neither (image, mask) nor a dict of image and mask: "
-            "pass SynthMix(adapt=...), a function from a Sample to such an item"
-        )
-    if not _is_like_a_sample(image, mask):
-        raise InputError(
-            f"the dataset yields {_described(image)} images and {_described(mask)} masks, a bank "
-            "(H, W, 3) uint8 and (H, W) integer arrays: "
-            "pass SynthMix(adapt=...), a function from a Sample to an item like the dataset's"
-        )
-    return _Structure(keyed, mask.dtype)
-
-
-def _is_like_a_sample(image: Any, mask: Any) -> bool:
-    if not (isinstance(image, np.ndarray) and isinstance(mask, np.ndarray)):
-        return False
-    coloured = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    return coloured and mask.ndim == 2 and np.issubdtype(mask.dtype, np.integer)
-
-
-def _described(part: Any) -> str:
-    shape, dtype = getattr(part, "shape", None), getattr(part, "dtype", None)
-    kind = type(part).__name__
-    return kind if shape is None else f"{tuple(shape)} {dtype} {kind}"
