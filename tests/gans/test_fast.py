@@ -70,6 +70,18 @@ def test_the_first_samples_already_look_like_their_layouts():
     assert (pair.mask.argmax(1) == mask.argmax(1)).float().mean() > 0.8
 
 
+def test_the_picture_follows_the_mask_and_does_not_pull_at_it():
+    gan = fast()
+    pair = gan.generator(gan.latent(2))
+    of_image, of_mask = (
+        torch.autograd.grad(part.square().sum(), gan.generator.head.weight, retain_graph=True)[0]
+        for part in (pair.images[0], pair.mask)
+    )
+    assert of_image[:9].abs().sum() > 0
+    assert of_image[9:].abs().sum() == 0
+    assert of_mask[9:].abs().sum() > 0
+
+
 def test_a_lost_class_leaves_the_losses_finite_and_is_called_back():
     gan = fast()
     fake = gan.generator(gan.latent(2))

@@ -11,7 +11,8 @@ straight-through masks with a Bernoulli warm-up, EMA. What is new, each for spee
 - it first learns to paint compositions by plain regression, then against the discriminator, which
   takes compositions for real half of the time; a weak loss holds each sample to its layout, so
   that the diversity of layouts cannot collapse;
-- every class has its own colours, mixed by the mask: image and mask cannot disagree.
+- every class has its own colours, mixed by the mask: image and mask cannot disagree. The picture
+  does not pull at the mask, or dark parts of an object would be painted as background.
 """
 
 from __future__ import annotations

@@ -154,7 +154,8 @@ class FastGenerator(nn.Module):
         if self.num_classes is None:
             return PairBatch((colours[:, 0],), None, tuple(features), (image, None))
         soft = ((base[:, 3:] + 0.02).log() + painted[:, 3 * self.num_classes :]).softmax(1)
-        mixed = (soft[:, :, None] * colours).sum(1)  # (B, N, 3, H, W) -> (B, 3, H, W)
+        # The picture must not pull at the mask: dark relief would be painted as background.
+        mixed = (soft.detach()[:, :, None] * colours).sum(1)  # -> (B, 3, H, W)
         return PairBatch((mixed,), soft, tuple(features), (image, mask))
 
 
