@@ -42,6 +42,7 @@ class GeneratorFolder(ABC):
         classes: classes of the masks, none without masks.
         size: height and width of the training pairs, (H, W) in pixels.
         grey: whether samples have one channel.
+        colourless: whether samples are grey, in one channel or in three, as all training pairs are.
         hash: SHA-256 of what samples are drawn with.
         pairs: the training pairs; none if it was converted.
         paints_masks: whether it can make a new picture for a given mask.
@@ -73,6 +74,9 @@ class GeneratorFolder(ABC):
         self.grey: bool = self.manifest["grey"]
         self.hash: str = self.manifest["snapshot_sha256"]
         self.pairs: list[Sample] = read_written_pairs(self.path / "pairs", self.manifest["pairs"])
+        self.colourless = self.grey or (
+            bool(self.pairs) and all(pair.colourless for pair in self.pairs)
+        )
 
     @property
     def pairs_hash(self) -> str:

@@ -95,6 +95,11 @@ class Sample:
         """Height and width in pixels."""
         return self.mask.shape[0], self.mask.shape[1]
 
+    @property
+    def colourless(self) -> bool:
+        """Whether the picture is grey everywhere, in one channel or in three."""
+        return self.grey or bool((self.image == self.image[..., :1]).all())
+
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Stretch (H, W, 3) uint8 to ``size`` (height, width): by area if smaller, else bilinearly."""
@@ -181,7 +186,8 @@ class ClassMap:
         if len(ids) > most:
             raise InputError(
                 f"{where} holds {len(ids)} classes, at most {most} are supported: "
-                "is it a grey photograph or a soft mask? Save class ids as an index PNG"
+                "is it a grey photograph, or has every object a number of its own? Write ids of "
+                "classes, one for all objects of a kind, in an index PNG"
             )
         return cls(tuple(ids))
 

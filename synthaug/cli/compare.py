@@ -50,7 +50,7 @@ def compare_command(
         str | None,
         typer.Option(
             help="Ways to train, with commas; ways of your own stand in a recipe's compare.arms. "
-            "[all but wide that have their sources]"
+            "[all but wide and synthetic-first that have their sources]"
         ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Arm to compare with. [standard]")] = None,

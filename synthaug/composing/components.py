@@ -46,6 +46,16 @@ def find_components(
     return sorted(found, key=lambda item: -item[2])[:limit]
 
 
+def largest_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:
+    """Return the share of a mask (H, W) of ids that its largest object, of any size, covers."""
+    labels = classes.encode(mask)
+    largest = 0
+    for label in range(1, len(classes)):
+        _, numbered = cv2.connectedComponents((labels == label).astype(np.uint8))
+        largest = max(largest, *np.bincount(numbered.ravel(), minlength=2)[1:].tolist())
+    return largest / labels.size
+
+
 def object_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:
     """Return the share of a mask (H, W) of ids that belongs to all classes but the background."""
     return float(np.isin(mask, classes.ids[1:]).mean())

@@ -148,7 +148,7 @@ class Composer(GeneratorFolder):
             flags=cv2.INTER_NEAREST | back,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        tint = np.zeros(3) if self.grey else rng.uniform(-0.04, 0.04, 3)
+        tint = np.zeros(3) if self.colourless else rng.uniform(-0.04, 0.04, 3)
         gain = rng.uniform(0.9, 1.1) * (1 + tint)
         levels = (np.arange(256)[:, None] - 128) * gain + 128 + rng.uniform(-12, 12)
         table = np.rint(levels).clip(0, 255).astype(np.uint8)
@@ -251,7 +251,7 @@ class Composer(GeneratorFolder):
         gain, shift = rng.uniform(0.85, 1.15), rng.uniform(-18, 18)
         saturation, hue = rng.uniform(0.75, 1.25), np.deg2rad(rng.uniform(-10, 10))
         linear = np.eye(3)
-        if not self.grey:
+        if not self.colourless:
             grey = np.tile([0.299, 0.587, 0.114], (3, 1))
             axis = np.sqrt(1 / 3)
             cross = axis * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])

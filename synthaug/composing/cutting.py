@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from synthaug.bank import Bank
 from synthaug.composing.completion import complete, continued
-from synthaug.composing.components import find_components, grow
+from synthaug.composing.components import (
+    MAX_OBJECT_AREA,
+    MIN_OBJECT_AREA,
+    find_components,
+    grow,
+    largest_share,
+)
 from synthaug.composing.parts import MARGIN_PX, Background, Cutout
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
@@ -69,6 +75,20 @@ def movable_objects(mask: NDArray[np.uint8], classes: ClassMap) -> list[tuple[in
         area[channel] += component.sum()
     mostly = area > 0.5 * np.bincount(labels[labels >= 0], minlength=len(classes))
     return [(channel, component) for channel, component in moving if mostly[channel]][:MAX_OBJECTS]
+
+
+def why_none_moves(pairs: Sequence[Sample], classes: ClassMap) -> str:
+    """Say what keeps the objects of pairs, none of which moves, in their places."""
+    share = max(largest_share(pair.mask, classes) for pair in pairs)
+    if share < MIN_OBJECT_AREA:
+        return (
+            f"the largest object covers {share:.2%} of its picture, and from {MIN_OBJECT_AREA:.1%} "
+            "up they move: crop the pictures around their objects"
+        )
+    return (
+        f"what covers over {MAX_OBJECT_AREA:.0%} of its picture, or lies along more than "
+        f"{MAX_FRAME_CONTACT:.0%} of its frame, does not move, nor do areas of a scene"
+    )
 
 
 def _moves(component: Flags, scene: bool) -> bool:

@@ -21,7 +21,13 @@ from torch import Tensor
 from synthaug import files
 from synthaug.bank import GENERATOR_FORMAT, Bank, pictures_behind, read_manifest
 from synthaug.composing import Composer
-from synthaug.composing.cutting import generated_backgrounds, harvest, is_scene, take_apart
+from synthaug.composing.cutting import (
+    generated_backgrounds,
+    harvest,
+    is_scene,
+    take_apart,
+    why_none_moves,
+)
 from synthaug.composing.parts import PARTS, write_parts
 from synthaug.config import FitConfig, make, versions
 from synthaug.errors import InputError
@@ -309,7 +315,8 @@ def write_composition(
         backgrounds, cutouts = take_apart(pairs, classes, progress)
         words = f"{len(cutouts)} movable object(s)"
         if not cutouts:
-            words += ": beware, every sample will show the picture without its objects, or as it is"
+            words += ": beware, every sample will show the picture without its objects, or as it "
+            words += f"is ({why_none_moves(pairs, classes)})"
         if bank is not None:
             generated = harvest(bank, classes, cutouts)
             words += f" and {len(generated)} clean one(s) of {bank.path}"

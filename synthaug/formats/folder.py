@@ -23,6 +23,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats, as Pillow names them, whose pixels may differ from those that were saved."""
+SOFT_SHARE = 0.05
+"""Greys of which less lies within an area of one value are edges, not classes."""
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 """Formats that may hold several pictures that are not one picture's thumbnails or layers."""
 
@@ -63,19 +65,27 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
 
     Args:
         path: an index PNG: grey (value = id) or palette (index = id); 255 = ignore. An RGB file
-            is accepted when its three channels are equal.
+            is accepted when its three channels are equal, 16 bits when no id is above 255 or 0
+            and 65535 are the only ones, which become 0 and 255.
 
     Returns:
         (H, W) uint8 ids.
 
     Raises:
-        InputError: the file is missing, unreadable, stored with losses, or a colour picture.
+        InputError: the file is missing, unreadable, stored with losses, a colour picture, or
+            black and white with soft edges.
     """
+    ids = _read_ids(path)
+    _refuse_soft(path, ids)
+    return ids
+
+
+def _read_ids(path: str | Path) -> NDArray[np.uint8]:
     picture = _open(path, "mask")
     if picture.format in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg"):
         raise InputError(
-            f"mask {path} is a {picture.format} file whose compression can change ids: "
-            "export it as PNG"
+            f"mask {path} is a {picture.format} file whose compression can change ids: export it "
+            "as PNG from where it was drawn, or threshold it if it is black and white"
         )
     if picture.format == "TIFF" and not _stores_ids(picture):
         raise InputError(
@@ -91,9 +101,12 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
         return np.array(picture.convert("L")) // 255
     if picture.mode.startswith("I"):
         ids = np.array(picture)
+        if ids.max() == 65535 and np.isin(ids, (0, 65535)).all():
+            return np.where(ids > 0, 255, 0).astype(np.uint8)
         if ids.min() < 0 or ids.max() > 255:
             raise InputError(
-                f"mask {path} has ids up to {ids.max()}: renumber them into 0..254 (255 = ignore)"
+                f"mask {path} has ids up to {ids.max()}: renumber them into 0..254 (255 = ignore), "
+                "with one id for all objects of a kind"
             )
         return ids.astype(np.uint8)
     if picture.mode in ("RGB", "RGBA") and bits < 16:
@@ -110,6 +123,30 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
     raise InputError(
         f"mask {path} has mode {picture.mode}, {bits} bits: save class ids as an 8-bit index PNG"
     )
+
+
+def _refuse_soft(path: str | Path, ids: NDArray[np.uint8]) -> None:
+    """Refuse a black-and-white mask whose edges were smoothed, by JPEG or resizing.
+
+    Most of it is black or white. Its greys are several, reach past the middle, and lie between the
+    two alone: next to none of their pixels is the centre of 3 x 3 of one id, as a class's are.
+    """
+    import cv2
+
+    counts = np.bincount(ids.ravel(), minlength=256)
+    greys = np.flatnonzero(counts[1:255]) + 1
+    edges = int(counts[greys].sum())
+    two = counts[0] and counts[255] and 2 * edges <= ids.size
+    if not two or len(greys) < 3 or greys[-1] < 128:
+        return
+    around = np.ones((3, 3), np.uint8)
+    uniform = cv2.dilate(ids, around) == cv2.erode(ids, around)
+    inside = np.count_nonzero(uniform & (ids > 0) & (ids < 255))
+    if inside < SOFT_SHARE * edges:
+        raise InputError(
+            f"mask {path} is black and white with soft edges, of {len(greys)} greys: threshold it "
+            "at 128 and save it as PNG"
+        )
 
 
 def read_pair(image_path: str | Path, mask_path: str | Path, sample_id: str = "") -> Sample:
@@ -149,8 +186,13 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
     """Match the files of two folders by stem, in the order of the images' names.
 
     Raises:
-        InputError: as `list_images`, or an image has no mask.
+        InputError: as `list_images`, one folder for both, or an image has no mask.
     """
+    if Path(images).resolve() == Path(masks).resolve():
+        raise InputError(
+            f"{images} is named for the images and for the masks: put the masks into a folder of "
+            "their own, named as their images"
+        )
     by_stem = {_plain_stem(path): path for path in list_images(masks, "masks")}
     for path in list_images(images, "images"):
         stem = _plain_stem(path)
@@ -171,7 +213,10 @@ def _mend_name(stem: str, masks: Path) -> str:
     """Say how to mend a missing mask, by the file that is probably meant."""
     for found in sorted(path for path in masks.iterdir() if is_picture(path)):
         if found.stem == stem:
-            return f"{found.name} may have changed ids by its compression, export it as PNG"
+            return (
+                f"{found.name} may have changed ids by its compression, export it as PNG from "
+                "where it was drawn, or threshold it if it is black and white"
+            )
         if found.stem.lower().startswith(stem.lower()) and not found.stem[len(stem) :].isalnum():
             return f"rename {found.name}, names must match but for the ending"
     return "add it"
@@ -240,10 +285,12 @@ def palette() -> NDArray[np.uint8]:
 
 def _open(path: str | Path, what: str) -> Image.Image:
     try:
-        picture = Image.open(path)
-        pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
-        picture.load()
-        _turn_upright(picture)
+        # No path: Pillow would map a grey TIFF into memory, which scrambles one that is turned.
+        with Path(path).open("rb") as file:
+            picture = Image.open(file)
+            pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
+            picture.load()
+            _turn_upright(picture)
     except FileNotFoundError as error:
         raise InputError(f"no {what} at {path}: check the path") from error
     except IsADirectoryError as error:
@@ -255,8 +302,9 @@ def _open(path: str | Path, what: str) -> Image.Image:
             f"cannot read {what} {path}: {str(error).partition(',')[0]}; scale it down"
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise InputError(
-            f"cannot read {what} {path} ({error}): the file is damaged or not a picture, "
+            f"cannot read {what} {path}{reason}: the file is damaged or not a picture, "
             "export it again"
         ) from error
     if pages > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -63,9 +64,10 @@ class Generator(GeneratorFolder):
             A pair at the training pair's size, (H, W); mask ids as in the training mask.
         """
         classes = self.classes if self.classes.ids else None
-        return self.draw(
-            self._gan, self._network, seed, self.size, classes, self.grey, self.truncation
+        sample = self.draw(
+            self._gan, self._network, seed, self.size, classes, self.colourless, self.truncation
         )
+        return replace(sample, grey=self.grey)
 
     def interpolate(self, first: int, second: int, n: int) -> list[Sample]:
         """Draw ``n`` samples of evenly spaced latents, from one seed's latent to another's.
@@ -80,7 +82,8 @@ class Generator(GeneratorFolder):
             z = torch.lerp(one, other, share)
             pair = _generate(self._gan, self._network, z, stream, self.truncation)
             name = f"z{first}-z{second}-{share:.3f}"
-            samples.append(_finish(pair, name, self.size, classes, self.grey))
+            sample = _finish(pair, name, self.size, classes, self.colourless)
+            samples.append(replace(sample, grey=self.grey))
         return samples
 
     @staticmethod

@@ -250,7 +250,7 @@ class MapGenerator(Generator):
         if vectors.ndim == 3:
             vectors = F.interpolate(vectors[None], size, mode="nearest-exact")[0]
         painted = self._painter.paint(labels.to(self._device), vectors[None].to(self._device))
-        return finish_image(painted, (mask.shape[0], mask.shape[1]), self.grey)
+        return finish_image(painted, (mask.shape[0], mask.shape[1]), self.colourless)
 
     def meaning(self, mask: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Give ids in a mask of the user's what they meant in training; see `meanings`."""

@@ -26,8 +26,8 @@ CACHE_BYTES = 64 * 2**20
 """Decoded samples of a bank kept in memory, per open source: 160 of 427x240 px."""
 WHITE_MASKS = 4
 """Masks of 0 and 255 alone that may be "not labelled" before their user is asked."""
-OVERSHOOT = 2.0
-"""A float picture above this is not in [0, 1]; resampling may overshoot a little."""
+OVERSHOOT = (-0.5, 2.0)
+"""A float picture beyond these is not in [0, 1]; resampling may overshoot a little."""
 LATENT_SEEDS = 2**53
 """Latent seeds are drawn below this, so that they survive any JSON reader."""
 

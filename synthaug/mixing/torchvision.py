@@ -256,11 +256,14 @@ def _is_plain_list(value: Sequence[Any]) -> bool:
 
 
 def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
-    fits = not value.max() > OVERSHOOT if value.is_floating_point() else value.dtype == torch.uint8
+    least, most = (float(end) for end in value.double().aminmax())
+    fits = value.dtype == torch.uint8
+    if value.is_floating_point():
+        fits = not (least < OVERSHOOT[0] or most > OVERSHOOT[1])  # no NaN is beyond
     if not fits:
         raise InputError(
-            f"SynthReplace got an image of {value.dtype} up to {float(value.float().max()):g}: "
-            "pass uint8, or float in [0, 1]"
+            f"SynthReplace got an image of {value.dtype} from {least:g} to {most:g}: pass uint8, "
+            "or float in [0, 1], before what normalises it"
         )
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
     if value.ndim == 3 and value.shape[0] == 1:

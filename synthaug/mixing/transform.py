@@ -233,11 +233,13 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             image = grey if img.ndim == 2 else grey[..., None]
         if img.dtype == np.uint8:
             return np.array(image, order="C")
-        if np.issubdtype(img.dtype, np.floating) and not img.max(initial=0) > OVERSHOOT:
+        least, most = float(img.min(initial=0)), float(img.max(initial=0))
+        beyond = least < OVERSHOOT[0] or most > OVERSHOOT[1]  # no NaN is
+        if np.issubdtype(img.dtype, np.floating) and not beyond:
             return (image / 255).astype(img.dtype)
         raise InputError(
-            f"SynthAugment got an image of dtype {img.dtype} up to {img.max()}: pass uint8, or "
-            "float32 in [0, 1]"
+            f"SynthAugment got an image of dtype {img.dtype} from {least:g} to {most:g}: pass "
+            "uint8, or float32 in [0, 1], before what normalises it"
         )
 
     def apply_to_mask(

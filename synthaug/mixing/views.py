@@ -82,7 +82,7 @@ def _visible(
         image, mask = draw(rng)
         if np.isin(mask, ids).sum() >= least:
             break
-    return Sample(_relit(image, pair.grey, rng), mask, f"{sort}{index}", pair.grey)
+    return Sample(_relit(image, pair.colourless, rng), mask, f"{sort}{index}", pair.grey)
 
 
 def _whole(pair: Sample, ids: tuple[int, ...], rng: np.random.Generator) -> Picture:

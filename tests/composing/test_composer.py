@@ -239,6 +239,13 @@ def test_grey_pairs_give_grey_samples(compose):
         assert (sample.image == sample.image[..., :1]).all()
 
 
+def test_grey_pairs_of_three_channels_give_grey_samples_of_three(compose):
+    pair = Sample(np.repeat(ONE.image[..., :1], 3, 2), ONE.mask)
+    for sample in compose(pair).samples(range(6)):
+        assert not sample.grey
+        assert (sample.image == sample.image[..., :1]).all()
+
+
 def bank_of(path, *samples, classes=(2, 7)):
     lines = [(sample, {}) for sample in samples]
     return write_bank(path, lines, [ONE], ClassMap(classes), {}).path

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -72,6 +73,16 @@ def test_photo_and_mask_are_turned_as_their_exif_says(tmp_path, suffix, orientat
     if suffix == "png":
         stored.convert("L").save(tmp_path / f"m.{suffix}", exif=_exif(orientation))
         assert np.array_equal(folder.read_mask(tmp_path / f"m.{suffix}"), picture[..., 0])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_an_uncompressed_grey_tiff_is_turned_not_scrambled(tmp_path, orientation):
+    stored = _noise(40, 50)
+    path = tmp_path / "m.tif"
+    Image.fromarray(stored).save(path, tiffinfo={0x112: orientation})
+    turns = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]
+    assert np.array_equal(folder.read_image(path)[0][..., 0], np.rot90(stored, turns))
+    assert np.array_equal(folder.read_mask(path), np.rot90(stored, turns))
 
 
 def test_damaged_exif_turns_nothing(tmp_path):
@@ -243,8 +254,55 @@ def test_colour_mask_is_refused_with_its_commonest_colours(tmp_path):
 )
 def test_mask_stored_with_losses_is_refused(tmp_path, ids, name, form, options):
     Image.fromarray(ids).save(tmp_path / name, form, **options)
-    with pytest.raises(InputError, match=rf"{name} is a {form} file .*: export it as PNG"):
+    with pytest.raises(InputError, match=rf"{name} is a {form} file .*: export it as PNG from"):
         folder.read_mask(tmp_path / name)
+
+
+def _discs():
+    rows, columns = np.mgrid[:120, :160]
+    discs = [(30, 40, 17), (80, 60, 25), (60, 125, 20)]
+    return np.max([(rows - y) ** 2 + (columns - x) ** 2 <= r * r for y, x, r in discs], 0)
+
+
+def _through_jpeg(mask, quality):
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "JPEG", quality=quality)
+    return np.array(Image.open(buffer))
+
+
+@pytest.mark.parametrize(
+    "soften",
+    [
+        lambda mask: _through_jpeg(mask, 75),
+        lambda mask: _through_jpeg(mask, 95),
+        lambda mask: np.array(Image.fromarray(mask).resize((320, 240), Image.Resampling.BILINEAR)),
+        lambda mask: np.array(Image.fromarray(mask).resize((80, 60), Image.Resampling.BOX)),
+    ],
+)
+def test_a_black_and_white_mask_with_soft_edges_is_refused(tmp_path, soften):
+    mask = np.where(_discs(), 255, 0).astype(np.uint8)
+    assert np.array_equal(folder.read_mask(_save(tmp_path / "sharp.png", mask)), mask)
+    path = _save(tmp_path / "soft.png", soften(mask))
+    with pytest.raises(InputError, match=r"soft.png is .* soft edges, .*: threshold it at 128"):
+        folder.read_mask(path)
+
+
+def test_classes_inside_an_ignored_border_are_no_soft_edges(tmp_path):
+    mask = np.where(_discs(), 255, 0).astype(np.uint8)
+    for number, column in enumerate((40, 60, 125)):
+        mask[20 + 10 * number : 90, column : column + 1 + 3 * number] = 100 + 40 * number
+    assert np.array_equal(folder.read_mask(_save(tmp_path / "m.png", mask)), mask)
+
+
+def test_black_and_white_of_sixteen_bits_is_black_and_white(tmp_path):
+    path = _save(tmp_path / "m.png", np.where(_discs(), 65535, 0).astype(np.uint16))
+    assert np.array_equal(folder.read_mask(path), np.where(_discs(), 255, 0))
+
+
+def test_one_folder_for_images_and_masks_is_refused(tmp_path, ids):
+    _save(tmp_path / "a.png", ids)
+    with pytest.raises(InputError, match="for the images and for the masks: put the masks into"):
+        list(folder.match_pairs(tmp_path, tmp_path))
 
 
 def test_ids_above_255_are_refused(tmp_path):

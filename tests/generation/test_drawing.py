@@ -81,6 +81,16 @@ def test_grey_generator_gives_grey_pictures(make_fit_folder, tmp_path):
     assert Image.open(bank.path / "images" / "00000.png").mode == "L"
 
 
+def test_grey_pairs_of_three_channels_give_grey_pictures_of_three(make_fit_folder):
+    path = make_fit_folder(grey=True)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"grey": False}))
+    generator = load_generator(path)
+    for sample in [generator.sample(0), *generator.interpolate(0, 1, 2)]:
+        assert not sample.grey
+        assert (sample.image == sample.image[..., :1]).all()
+
+
 def test_generator_without_masks_marks_every_pixel_as_unlabelled(make_fit_folder):
     sample = load_generator(make_fit_folder(masks=False)).sample(1)
     assert (sample.mask == 255).all()

@@ -152,8 +152,10 @@ def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
         transform(picture(), {**target(), "masks": list(target()["masks"])})
     with pytest.raises(InputError, match=r"uint16 .*: pass uint8"):
         transform(picture(torch.uint16))
-    with pytest.raises(InputError, match=r"float32 up to 200: pass .* in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"float32 from 200 to 200: pass .* in \[0, 1\]"):
         transform(tv_tensors.Image(torch.full((3, H, W), 200.0)))
+    with pytest.raises(InputError, match=r"from -1 to -1: .* before what normalises it"):
+        transform(tv_tensors.Image(torch.full((3, H, W), -1.0)))
     words = transform(picture(), tv_tensors.Mask(torch.zeros(H, W)), "a caption", [1, 2])
     assert words[2:] == ("a caption", [1, 2])  # no objects, nothing of theirs
     for number in (1, 2):

@@ -277,8 +277,11 @@ def test_class_names_are_refused_when_numbers_come_after_a_hit_without_boxes(ban
 
 def test_a_float_picture_of_another_range_is_refused(bank: Bank) -> None:
     pair = real_pair()
-    with pytest.raises(InputError, match=r"float32 up to 200\.0: pass uint8, or float32 in"):
+    with pytest.raises(InputError, match=r"float32 from 0 to 200: pass uint8, or float32 in"):
         always(bank)(image=np.full(pair["image"].shape, 200, np.float32))
+    normalised = np.full(pair["image"].shape, -0.9, np.float32)
+    with pytest.raises(InputError, match=r"from -0\.9 to .* before what normalises it"):
+        always(bank)(image=normalised, mask=pair["mask"])
 
 
 def test_masks_of_other_ids_than_the_banks_are_warned_of_once(
