@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synthaug.gain.runs import Settings
     from synthaug.sample import Sample
 
-RUN_FORMAT = "synthaug-run-1"
+RUN_FORMAT = "synthaug-run-2"
 """Raised when equal ingredients give another result than before."""
 _imported: dict[str, tuple[Any, str]] = {}
 """Specs and hashes of users' modules when they were first counted: later ones are not what runs."""

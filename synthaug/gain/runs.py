@@ -180,7 +180,7 @@ def measure(
     Videos: J, F and J&F, means over the test frames (of the objects' means within a frame), as
     the DAVIS benchmark defines them; the last frame counts, which its semi-supervised evaluator
     leaves out as it does the first. All kinds: mIoU from one confusion matrix over all test
-    images, classes that are nowhere left out.
+    images, over the classes that a test mask holds.
 
     Args:
         learner: trained.
@@ -191,7 +191,7 @@ def measure(
 
     Returns:
         ``measures`` (name -> value), ``per_class`` (class id -> IoU, null where no test mask holds
-        the class: whether it is learned cannot show; predicted there, it counts 0 in mIoU),
+        the class: whether it is learned cannot show),
         ``per_image`` (``id`` and the primary measure of each, null where nothing is labelled; such
         frames do not count) and, if asked for, ``predictions`` (id -> content of an index PNG).
 
@@ -219,8 +219,7 @@ def measure(
         raise InputError(f"no test image of {unit.name} has a labelled pixel: check its masks")
     values = [*np.mean(frames, axis=0).tolist()] if frames else []
     measures = dict(zip(MEASURES[unit.kind], [*values, mean_iou(confusion)], strict=True))
-    tested = np.where(confusion.sum(1) > 0, iou_per_class(confusion), np.nan)
-    per_class = zip(classes.ids, tested.tolist(), strict=True)
+    per_class = zip(classes.ids, iou_per_class(confusion).tolist(), strict=True)
     return {
         "measures": measures,
         "per_class": {str(i): _finite(value) for i, value in per_class},

@@ -33,23 +33,25 @@ def confusion_matrix(
 
 
 def iou_per_class(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Intersection over union of each class, (N,) in [0, 1]; NaN where it is in neither map."""
-    intersection = np.diag(confusion).astype(np.float64)
-    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    """Intersection over union of each class, (N,) in [0, 1]; NaN where no target holds it.
+
+    A pixel that is taken for such a class counts against the one that it belongs to.
+    """
+    intersection, target = np.diag(confusion).astype(np.float64), confusion.sum(1)
     iou = np.full(len(confusion), np.nan)
-    np.divide(intersection, union, out=iou, where=union > 0)
+    np.divide(intersection, confusion.sum(0) + target - intersection, out=iou, where=target > 0)
     return iou
 
 
 def mean_iou(confusion: NDArray[np.int64], *, background: bool = True) -> float:
-    """Mean IoU over the classes present in target or prediction; absent classes are excluded.
+    """Mean IoU over the classes that the target holds, see `iou_per_class`.
 
     Args:
         confusion: (N, N), of one image or of a whole set.
         background: count class 0 too.
 
     Returns:
-        A value in [0, 1]; NaN when no class is present.
+        A value in [0, 1]; NaN when the target holds none.
     """
     values = iou_per_class(confusion)[0 if background else 1 :]
     present = values[~np.isnan(values)]

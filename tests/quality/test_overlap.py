@@ -30,6 +30,16 @@ def test_absent_classes_are_excluded() -> None:
     assert np.isnan(iou_per_class(confusion)[2:]).all()
 
 
+def test_a_stray_pixel_of_a_class_that_no_target_holds_costs_a_pixel() -> None:
+    target = np.repeat([0, 1], 50)
+    stray = target.copy()
+    stray[0] = 2
+    confusion = confusion_matrix(target, stray, 3)
+    assert mean_iou(confusion) == pytest.approx((49 / 50 + 1) / 2)
+    assert np.isnan(iou_per_class(confusion)[2])
+    assert mean_iou_by_group(confusion, [[0, 1], [1, 2]]) == pytest.approx([0.99, 1])
+
+
 def test_nothing_to_compare_is_nan() -> None:
     confusion = confusion_matrix(np.full(4, -1), np.zeros(4, int), 2)
     assert np.isnan(mean_iou(confusion))
