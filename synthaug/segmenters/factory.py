@@ -68,7 +68,7 @@ def build_network(
     Args:
         name: "package.module:function"; the current folder is searched, too.
         num_classes: number of classes N.
-        seed: seed of torch's random weights while the factory runs.
+        seed: seed of torch's random weights while the factory runs, and while it is tried.
         size: (height, width) at which the network is tried once; if it fails there, as networks
             do whose strides do not divide the size, images are padded to multiples of 32 px.
             None = it is first run on the first batch, as it is.
@@ -99,14 +99,14 @@ def build_network(
             raise InputError(
                 f"{name}(num_classes={num_classes}) failed: {_words(error)}: mend it"
             ) from error
-    if not isinstance(network, nn.Module):
-        raise InputError(
-            f"{name}(num_classes={num_classes}) returned a {type(network).__name__}: "
-            "let it return a torch.nn.Module"
-        )
-    checked = CheckedNetwork(network, num_classes, name)
-    if size is not None:
-        _try(checked, size)
+        if not isinstance(network, nn.Module):
+            raise InputError(
+                f"{name}(num_classes={num_classes}) returned a {type(network).__name__}: "
+                "let it return a torch.nn.Module"
+            )
+        checked = CheckedNetwork(network, num_classes, name)
+        if size is not None:
+            _try(checked, size)  # seeded, too: lazy layers draw their weights in it
     return checked
 
 
@@ -117,7 +117,7 @@ def _try(network: CheckedNetwork, size: tuple[int, int]) -> None:
     for multiple in (1, STRIDE_PX):
         network.multiple = multiple
         try:
-            with torch.inference_mode():
+            with torch.no_grad():  # what a network keeps in inference mode could not be trained on
                 network(torch.zeros(1, 3, *size, device=device))
             return
         except InputError:
