@@ -40,6 +40,30 @@ class CheckedNetwork(nn.Module):
         """Return the network's logits.
 
         Raises:
+            InputError: the network fails, they are no tensor of shape (B, N, H, W), or they have
+                no gradient in training.
+        """
+        try:
+            logits = self.checked(images)
+        except (InputError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            mode = "training" if self.training else "evaluation"
+            raise InputError(
+                f"the network of {self.name} fails in {mode} mode on images "
+                f"{tuple(images.shape)}: {_words(error)}: mend it"
+            ) from error
+        if self.training and torch.is_grad_enabled() and not logits.requires_grad:
+            raise InputError(
+                f"the logits of {self.name} have no gradient in training mode: "
+                "leave torch.no_grad() and detach() out of its forward"
+            )
+        return logits
+
+    def checked(self, images: Tensor) -> Tensor:
+        """Return the network's logits; what the network raises is raised as it is.
+
+        Raises:
             InputError: they are no tensor of shape (B, N, H, W).
         """
         height, width = images.shape[2:]
@@ -118,9 +142,9 @@ def _try(network: CheckedNetwork, size: tuple[int, int]) -> None:
         network.multiple = multiple
         try:
             with torch.no_grad():  # what a network keeps in inference mode could not be trained on
-                network(torch.zeros(1, 3, *size, device=device))
+                network.checked(torch.zeros(1, 3, *size, device=device))
             return
-        except InputError:
+        except (InputError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             failure = error

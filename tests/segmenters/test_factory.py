@@ -58,6 +58,27 @@ def positioned(num_classes):
             return super().forward(x) * self.grid
     return Net(3, num_classes, 1)
 
+def moody(num_classes):
+    class Net(nn.Conv2d):
+        error = RuntimeError("not in\\nthis mode")
+        def forward(self, x):
+            if self.training:
+                raise self.error
+            return super().forward(x)
+    return Net(3, num_classes, 1)
+
+def hungry(num_classes):
+    net = moody(num_classes)
+    net.error = torch.OutOfMemoryError("no memory")
+    return net
+
+def cut(num_classes):
+    class Net(nn.Conv2d):
+        @torch.no_grad()
+        def forward(self, x):
+            return super().forward(x)
+    return Net(3, num_classes, 1)
+
 def frozen(num_classes):
     return linear(num_classes).requires_grad_(False)
 
@@ -163,6 +184,18 @@ def test_wrong_logits_are_refused_at_once_or_in_the_first_step() -> None:
         build_learner("users_nets:wrapped", 2).learn(Halves(), CLASSES, seed=0)
     with pytest.raises(InputError, match="no trainable weights"):
         build_learner("users_nets:frozen", 2).learn(Halves(), CLASSES, seed=0)
+
+
+def test_a_network_that_cannot_be_trained_is_one_line() -> None:
+    def learn(name: str) -> None:
+        build_learner(f"users_nets:{name}", 2, size=(32, 48)).learn(Halves(), CLASSES, seed=0)
+
+    with pytest.raises(InputError, match=r"moody fails in training mode .*: not in this mode: men"):
+        learn("moody")
+    with pytest.raises(InputError, match=r"logits of users_nets:cut have no gradient in training"):
+        learn("cut")
+    with pytest.raises(torch.OutOfMemoryError):  # which the command line has a line for
+        learn("hungry")
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
