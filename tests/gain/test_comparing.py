@@ -479,6 +479,39 @@ def test_all_files_of_a_users_segmenter_count(
     assert list(found[0]["modules_sha256"]) == ["split_layers"]
 
 
+@pytest.mark.parametrize("init", [True, False])
+def test_the_whole_package_of_a_users_segmenter_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: bool
+) -> None:
+    """Also with namespace packages, and what only a function imports, or a number comes from."""
+    written = {
+        "wide/models/net.py": "from wide.layers import block\n\n\n"
+        "def net(num_classes):\n"
+        "    from ..layers.late import KERNEL\n\n"
+        "    return block.layer(num_classes, KERNEL)\n",
+        "wide/layers/block.py": "from torch import nn\n\nfrom wide_sizes import INPUTS\n\n\n"
+        "def layer(n, kernel):\n    return nn.Conv2d(INPUTS, n, kernel, padding='same')\n",
+        "wide/layers/late.py": "KERNEL = 1\n",
+        "wide/layers/other.py": "KERNEL = 3\n",
+        "wide_sizes.py": "import site_made\n\nINPUTS = 3\n",
+        "venv/site-packages/site_made.py": "",
+    }
+    if init:
+        written |= {f"wide/{folder}__init__.py": "" for folder in ("", "models/", "layers/")}
+    for name, text in written.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "venv" / "site-packages")
+    for name in [name for name in sys.modules if name.startswith(("wide", "site_made"))]:
+        del sys.modules[name]  # of the other case
+    build_learner("wide.models.net:net", 2)
+    found = code_hashes(Settings("wide.models.net:net"))
+    own = {"wide.layers.block", "wide.layers.late", "wide_sizes"}
+    assert own <= found["modules_sha256"].keys()
+    assert found["modules_sha256"].keys() <= own | {"wide.layers"}
+
+
 def test_a_network_of_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = ModuleType("cell")
     monkeypatch.setitem(sys.modules, "cell", cell)
