@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from synthaug import files
 from synthaug.bank import mask_key
 from synthaug.config.arms import Arm
 from synthaug.errors import InputError
+from synthaug.segmenters.factory import build_network
 
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
@@ -168,6 +172,39 @@ def code_hashes(settings: Settings) -> dict[str, Any]:
     if digests:
         found["modules_sha256"] = digests
     return found
+
+
+def weight_hashes(settings: Settings, num_classes: int) -> dict[str, str]:
+    """SHA-256 of the shapes of a user's network and of the weights that it brings along.
+
+    These are what two seeds build alike: weights that are drawn, of the seed or of anything else,
+    do not count, as their last bits differ between computers; the code that draws them does.
+
+    Args:
+        settings: of the comparison; {} is returned for a segmenter of ours.
+        num_classes: number of classes N.
+
+    Raises:
+        InputError: the network cannot be built.
+    """
+    if ":" not in settings.segmenter:
+        return {}
+    first, second = (
+        _described(build_network(settings.segmenter, num_classes, seed=seed)) for seed in (0, 1)
+    )
+    return {"weights_sha256": files.sha256_bytes("\n".join(sorted(first & second)).encode())}
+
+
+def _described(network: nn.Module) -> set[str]:
+    """Shape and content of every parameter and buffer; those of lazy layers have none yet."""
+    said = set()
+    for name, value in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(value) or value.layout is not torch.strided:
+            continue
+        content = value.detach().cpu().flatten().view(torch.uint8).numpy()
+        said.add(f"{name} {value.dtype} {tuple(value.shape)}")
+        said.add(f"{name} {files.sha256_bytes(content.tobytes())}")
+    return said
 
 
 def _own_files(module: ModuleType) -> dict[str, str]:
