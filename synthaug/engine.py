@@ -30,6 +30,9 @@ from synthaug.errors import InputError
 # Its information, such as the precision it was asked for, would stand between our own lines.
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
+_OTHER_PORTS = 2
+"""A port that was free may be taken when it is needed: so many others are tried."""
+
 
 class Engine:
     """One process's view of the devices that train together.
@@ -60,14 +63,14 @@ class Engine:
         if precision == "auto":
             precision = "bf16-mixed" if _takes_bf16(accelerator) else "32-true"
         self.precision = precision
-        own = [_OneComputer()] if devices > 1 else None
+        self._computers = [_OneComputer()] if devices > 1 else []
         try:
             self._fabric = Fabric(
                 accelerator=accelerator,
                 devices=devices,
                 precision=precision,
                 strategy="ddp_spawn" if devices > 1 else "auto",
-                plugins=own,
+                plugins=self._computers or None,
             )
         except (MisconfigurationException, RuntimeError, ValueError) as error:
             reason = textwrap.shorten(str(error), 160, placeholder=" ...")
@@ -89,7 +92,7 @@ class Engine:
             return function(self, *args)
         with _handled(signal.SIG_IGN, _interrupt_children):
             try:
-                return self._fabric.launch(functools.partial(_call, self, function, args))
+                return self._start(functools.partial(_call, self, function, args))
             except ProcessRaisedException as error:
                 last = str(error).strip().splitlines()[-1]
                 name, _, message = last.partition(": ")
@@ -98,6 +101,18 @@ class Engine:
                 if name.endswith("OutOfMemoryError"):
                     raise InputError(NO_MEMORY) from error
                 raise
+
+    def _start(self, function: Callable[..., Any]) -> Any:
+        """Launch; the processes meet at the port before any of them begins the function."""
+        for _ in range(_OTHER_PORTS):
+            try:
+                return self._fabric.launch(function)
+            except ProcessRaisedException as error:
+                if "EADDRINUSE" not in str(error):
+                    raise
+            for computer in self._computers:
+                computer.choose_port()
+        return self._fabric.launch(function)
 
     @contextmanager
     def relay(self, callback: Callable[[Any], object] | None) -> Iterator[Any]:
@@ -217,6 +232,9 @@ class _OneComputer(LightningEnvironment):  # type: ignore[misc]  # has no types
 
     def __init__(self) -> None:
         super().__init__()
+        self.choose_port()
+
+    def choose_port(self) -> None:
         with socket.socket() as probe:
             probe.bind((self.main_address, 0))
             self._port: int = probe.getsockname()[1]

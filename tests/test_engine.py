@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import logging
+import socket
 
 import pytest
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from synthaug.engine import Engine
+from synthaug.engine import Engine, _OneComputer
 from synthaug.errors import InputError
 from synthaug.gans.osmis.fast import FastOSMIS
 from synthaug.plugins.diffaug import DiffAugment
@@ -84,6 +85,25 @@ def test_two_processes_share_gradients_and_hold_equal_weights(tmp_path):
         for name, tensor in one[part].items():
             assert torch.equal(tensor, two[part][name]), name
     assert one["losses"] != two["losses"]  # each trained on draws of its own
+
+
+def world_size(engine):
+    return engine.world_size
+
+
+def test_a_port_that_was_taken_meanwhile_is_left_for_another(monkeypatch):
+    choose = _OneComputer.choose_port
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+
+        def choose_taken(computer):
+            monkeypatch.setattr(_OneComputer, "choose_port", choose)
+            computer._port = taken
+
+        monkeypatch.setattr(_OneComputer, "choose_port", choose_taken)
+        assert Engine("cpu", 2, "32-true").launch(world_size) == 2
 
 
 def send_much(engine, report):

@@ -35,14 +35,18 @@ class Choices:
         path: folder of the comparison.
         settings: of the comparison; choosing uses the same segmenter.
         parents: parent networks of the units.
-        shared: what of the settings decides a run.
+        shared: what decides all runs of a unit.
     """
 
     def __init__(
-        self, path: Path, settings: Settings, parents: Parents, shared: Mapping[str, Any]
+        self,
+        path: Path,
+        settings: Settings,
+        parents: Parents,
+        shared: Callable[[Unit], dict[str, Any]],
     ) -> None:
         self.made: dict[str, dict[str, Any]] = {}
-        self._path, self._settings, self._shared = path, settings, dict(shared)
+        self._path, self._settings, self._shared = path, settings, shared
         self._parents = parents
         self._locks: dict[str, threading.Lock] = {}
 
@@ -108,6 +112,6 @@ class Choices:
             "format": CHOICE_FORMAT,
             "unit": [unit.name, list(unit.classes.ids), training.hexdigest()],
             "sources": {kind: source_hashes(sources.get(kind)) for kind in arm.uses},
-            "shared": {**self._shared, **self._parents.hashes(unit)},
+            "shared": self._shared(unit),
         }
         return files.sha256_bytes(json.dumps(ingredients, sort_keys=True).encode())

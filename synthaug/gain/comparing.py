@@ -47,11 +47,11 @@ def compare(
 
     All arms get the same steps, batch size, first weights and real items. Every finished run is
     kept in ``OUT/runs``, all that count also as a table, ``OUT/runs.csv``; a run is only made
-    again when something that decides it has changed (data, arm, source, setting, seed). The order
-    is seed by seed over all units and arms, so that an interrupted comparison is balanced; its
-    ``comparison.json`` leaves out pairs of unit and seed of which arms are missing. A later call
-    with other arms or more seeds adds to the folder; until all its arms have the same seeds,
-    ``complete`` is false; ``missing``: runs an arm lacks.
+    again when something that decides it has changed (data, arm, source, setting, seed, your own
+    network's code or weights). The order is seed by seed over all units and arms, so that an
+    interrupted comparison is balanced; its ``comparison.json`` leaves out pairs of unit and seed
+    of which arms are missing. A later call with other arms or more seeds adds to the folder; until
+    all its arms have the same seeds, ``complete`` is false; ``missing``: runs an arm lacks.
 
     Args:
         units: what to learn and test on, all of one kind; names are unique.

@@ -17,7 +17,7 @@ from synthaug.gain.choosing import Choices
 from synthaug.gain.groups import class_groups
 from synthaug.gain.hardware import hardware
 from synthaug.gain.jobs import Jobs
-from synthaug.gain.keys import code_hashes, fingerprint, run_key
+from synthaug.gain.keys import code_hashes, fingerprint, run_key, weight_hashes
 from synthaug.gain.parents import Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
 from synthaug.gain.summary import Cell, summarise
@@ -50,9 +50,10 @@ class ComparisonFolder:
         self.results: dict[str, dict[Cell, dict[str, Any]]] = {}
         self.manifest: dict[str, Any] = {}
         self._shared = {**settings.as_dict(), **code_hashes(settings)}
+        self._weights = {n: weight_hashes(settings, n) for n in {len(u.classes) for u in units}}
         self._groups = {unit.name: class_groups(unit) for unit in units}
         self._hashes = {unit.name: fingerprint(unit).whole for unit in units}
-        self._choices = Choices(path, settings, parents, self._shared)
+        self._choices = Choices(path, settings, parents, self._shared_by)
         self._given = sources
         self._sources: dict[str, Sources] = {}
         self._lock = threading.Lock()
@@ -237,8 +238,13 @@ class ComparisonFolder:
 
     def _key(self, unit: Unit, arm: Arm, seed: int) -> str:
         paths = self._sources_of(unit) if arm.needs else {}
-        shared = {**self._shared, **self.parents.hashes(unit)}
-        return run_key([unit.name, self._hashes[unit.name]], arm, seed, paths, shared)
+        named = [unit.name, self._hashes[unit.name]]
+        return run_key(named, arm, seed, paths, self._shared_by(unit))
+
+    def _shared_by(self, unit: Unit) -> dict[str, Any]:
+        """What decides all runs of a unit: settings, the user's code and weights, the parent."""
+        weights = self._weights[len(unit.classes)]
+        return {**self._shared, **weights, **self.parents.hashes(unit)}
 
     def _describe(
         self, arms: Sequence[Arm], seeds: list[int], baseline: str, reproduce: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import sys
@@ -12,11 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from synthaug import files
 from synthaug.bank import mask_key
 from synthaug.config.arms import Arm
 from synthaug.errors import InputError
+from synthaug.segmenters.factory import build_network
 
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
@@ -27,6 +32,7 @@ RUN_FORMAT = "synthaug-run-2"
 """Raised when equal ingredients give another result than before."""
 _imported: dict[str, tuple[Any, str]] = {}
 """Specs and hashes of users' modules when they were first counted: later ones are not what runs."""
+_INSTALLED = {"site-packages", "dist-packages"}
 _REVISIONS = {"matching": 2, "repri": 2}
 """The same of one segmenter: 2 takes items evenly from large batches, and pictures one by one."""
 
@@ -131,8 +137,9 @@ def source_hashes(path: Any) -> list[str]:
 def code_hashes(settings: Settings) -> dict[str, Any]:
     """What else decides a segmenter's results: SHA-256 of the user's own modules, our revision.
 
-    Counted are the module that is named, once it is imported, and those of its folder that it
-    takes anything from, and so on.
+    Counted are the module that is named, once it is imported, and those of the user's that it
+    takes anything from, and so on: what lies in the folder that it is imported from, without
+    installed packages. Of an installed one its own modules count.
 
     Raises:
         InputError: the module lies in no file, or its file is another than was imported.
@@ -167,21 +174,78 @@ def code_hashes(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def weight_hashes(settings: Settings, num_classes: int) -> dict[str, str]:
+    """SHA-256 of the shapes of a user's network and of the weights that it brings along.
+
+    These are what two seeds build alike: weights that are drawn, of the seed or of anything else,
+    do not count, as their last bits differ between computers; the code that draws them does.
+
+    Args:
+        settings: of the comparison; {} is returned for a segmenter of ours.
+        num_classes: number of classes N.
+
+    Raises:
+        InputError: the network cannot be built.
+    """
+    if ":" not in settings.segmenter:
+        return {}
+    first, second = (
+        _described(build_network(settings.segmenter, num_classes, seed=seed)) for seed in (0, 1)
+    )
+    return {"weights_sha256": files.sha256_bytes("\n".join(sorted(first & second)).encode())}
+
+
+def _described(network: nn.Module) -> set[str]:
+    """Shape and content of every parameter and buffer; those of lazy layers have none yet."""
+    said = set()
+    for name, value in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(value) or value.layout is not torch.strided:
+            continue
+        content = value.detach().cpu().flatten().view(torch.uint8).numpy()
+        said.add(f"{name} {value.dtype} {tuple(value.shape)}")
+        said.add(f"{name} {files.sha256_bytes(content.tobytes())}")
+    return said
+
+
 def _own_files(module: ModuleType) -> dict[str, str]:
-    """Name and file of a module and of those below its folder that it refers to."""
+    """Name and file of a module and of the user's others that it refers to."""
     assert module.__file__ is not None
-    root = Path(module.__file__).resolve().parent
+    package = module.__name__.partition(".")[0]
+    depth = module.__name__.count(".") + hasattr(module, "__path__")
+    root = Path(module.__file__).resolve().parents[depth]
     found: dict[str, str] = {}
     waiting = [module]
     while waiting:
         own = waiting.pop()
         file = getattr(own, "__file__", None)
-        if file is None or own.__name__ in found or not Path(file).resolve().is_relative_to(root):
+        if file is None or own.__name__ in found:
+            continue
+        path = Path(file).resolve()
+        users = path.is_relative_to(root) and _INSTALLED.isdisjoint(path.parts)
+        if not users and own.__name__.partition(".")[0] != package:
             continue
         found[own.__name__] = file
-        if root.name in ("site-packages", "dist-packages"):
-            break
         for value in list(vars(own).values()):
             home = sys.modules.get(str(getattr(value, "__module__", None)))
             waiting += [other for other in (value, home) if isinstance(other, ModuleType)]
+        if users:  # reading all of an installed package takes long, and nobody edits it
+            waiting += [sys.modules[name] for name in _imports(own, path) if name in sys.modules]
     return found
+
+
+def _imports(module: ModuleType, path: Path) -> list[str]:
+    """Names in a module's source that may be modules: a number that it imports tells of none."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):  # compiled, or changed since it was imported
+        return []
+    names = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = (module.__package__ or "").split(".")
+            parts = above[: len(above) + 1 - node.level] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return names

@@ -40,6 +40,30 @@ class CheckedNetwork(nn.Module):
         """Return the network's logits.
 
         Raises:
+            InputError: the network fails, they are no tensor of shape (B, N, H, W), or they have
+                no gradient in training.
+        """
+        try:
+            logits = self.checked(images)
+        except (InputError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            mode = "training" if self.training else "evaluation"
+            raise InputError(
+                f"the network of {self.name} fails in {mode} mode on images "
+                f"{tuple(images.shape)}: {_words(error)}: mend it"
+            ) from error
+        if self.training and torch.is_grad_enabled() and not logits.requires_grad:
+            raise InputError(
+                f"the logits of {self.name} have no gradient in training mode: "
+                "leave torch.no_grad() and detach() out of its forward"
+            )
+        return logits
+
+    def checked(self, images: Tensor) -> Tensor:
+        """Return the network's logits; what the network raises is raised as it is.
+
+        Raises:
             InputError: they are no tensor of shape (B, N, H, W).
         """
         height, width = images.shape[2:]
@@ -68,7 +92,7 @@ def build_network(
     Args:
         name: "package.module:function"; the current folder is searched, too.
         num_classes: number of classes N.
-        seed: seed of torch's random weights while the factory runs.
+        seed: seed of torch's random weights while the factory runs, and while it is tried.
         size: (height, width) at which the network is tried once; if it fails there, as networks
             do whose strides do not divide the size, images are padded to multiples of 32 px.
             None = it is first run on the first batch, as it is.
@@ -99,14 +123,14 @@ def build_network(
             raise InputError(
                 f"{name}(num_classes={num_classes}) failed: {_words(error)}: mend it"
             ) from error
-    if not isinstance(network, nn.Module):
-        raise InputError(
-            f"{name}(num_classes={num_classes}) returned a {type(network).__name__}: "
-            "let it return a torch.nn.Module"
-        )
-    checked = CheckedNetwork(network, num_classes, name)
-    if size is not None:
-        _try(checked, size)
+        if not isinstance(network, nn.Module):
+            raise InputError(
+                f"{name}(num_classes={num_classes}) returned a {type(network).__name__}: "
+                "let it return a torch.nn.Module"
+            )
+        checked = CheckedNetwork(network, num_classes, name)
+        if size is not None:
+            _try(checked, size)  # seeded, too: lazy layers draw their weights in it
     return checked
 
 
@@ -117,10 +141,10 @@ def _try(network: CheckedNetwork, size: tuple[int, int]) -> None:
     for multiple in (1, STRIDE_PX):
         network.multiple = multiple
         try:
-            with torch.inference_mode():
-                network(torch.zeros(1, 3, *size, device=device))
+            with torch.no_grad():  # what a network keeps in inference mode could not be trained on
+                network.checked(torch.zeros(1, 3, *size, device=device))
             return
-        except InputError:
+        except (InputError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             failure = error

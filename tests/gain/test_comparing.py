@@ -479,6 +479,70 @@ def test_all_files_of_a_users_segmenter_count(
     assert list(found[0]["modules_sha256"]) == ["split_layers"]
 
 
+def test_weights_that_a_users_network_brings_along_count(
+    tmp_path: Path, make_unit: MakeUnit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that it draws do not, were it of the time."""
+    (tmp_path / "brought_net.py").write_text(
+        "import time\n\nimport torch\nfrom torch import nn\n\n\n"
+        "def net(num_classes):\n"
+        "    first, last = nn.Conv2d(3, 3, 1), nn.LazyConv2d(num_classes, 1)\n"
+        "    first.weight.data = torch.load('brought.pt')\n"
+        "    first.bias.data.fill_(time.perf_counter_ns() % 97 / 970)\n"
+        "    return nn.Sequential(first, last)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines: list[str] = []
+
+    def made(*units: Unit) -> int:
+        lines.clear()
+        options = {"arms": ["none"], "baseline": "none", "seeds": 1, "steps": 1}
+        learn([*units], tmp_path / "out", segmenter="brought_net:net", echo=lines.append, **options)
+        return sum(line.startswith("[") for line in lines)
+
+    torch.save(torch.ones(3, 3, 1, 1), "brought.pt")
+    unit, ids = make_unit(), ClassMap((0, 1, 2))
+    assert made(unit) == 1
+    assert made(unit) == 0
+    assert made(replace(unit, name="more", classes=ids), unit) == 1
+    torch.save(torch.ones(3, 3, 1, 1) / 2, "brought.pt")
+    assert made(unit) == 1
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_the_whole_package_of_a_users_segmenter_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: bool
+) -> None:
+    """Also with namespace packages, and what only a function imports, or a number comes from."""
+    written = {
+        "wide/models/net.py": "from wide.layers import block\n\n\n"
+        "def net(num_classes):\n"
+        "    from ..layers.late import KERNEL\n\n"
+        "    return block.layer(num_classes, KERNEL)\n",
+        "wide/layers/block.py": "from torch import nn\n\nfrom wide_sizes import INPUTS\n\n\n"
+        "def layer(n, kernel):\n    return nn.Conv2d(INPUTS, n, kernel, padding='same')\n",
+        "wide/layers/late.py": "KERNEL = 1\n",
+        "wide/layers/other.py": "KERNEL = 3\n",
+        "wide_sizes.py": "import site_made\n\nINPUTS = 3\n",
+        "venv/site-packages/site_made.py": "",
+    }
+    if init:
+        written |= {f"wide/{folder}__init__.py": "" for folder in ("", "models/", "layers/")}
+    for name, text in written.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "venv" / "site-packages")
+    for name in [name for name in sys.modules if name.startswith(("wide", "site_made"))]:
+        del sys.modules[name]  # of the other case
+    build_learner("wide.models.net:net", 2)
+    found = code_hashes(Settings("wide.models.net:net"))
+    own = {"wide.layers.block", "wide.layers.late", "wide_sizes"}
+    assert own <= found["modules_sha256"].keys()
+    assert found["modules_sha256"].keys() <= own | {"wide.layers"}
+
+
 def test_a_network_of_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = ModuleType("cell")
     monkeypatch.setitem(sys.modules, "cell", cell)

@@ -46,6 +46,39 @@ def wrapped(num_classes):
             return {"out": super().forward(x)}
     return Net(3, num_classes, 1)
 
+def lazy(num_classes):
+    return nn.Sequential(nn.LazyConv2d(4, 1), nn.BatchNorm2d(4), nn.LazyConv2d(num_classes, 1))
+
+def positioned(num_classes):
+    class Net(nn.Conv2d):
+        grid = None
+        def forward(self, x):
+            if self.grid is None:
+                self.grid = torch.linspace(-1, 1, x.shape[3]).expand(1, 1, *x.shape[2:])
+            return super().forward(x) * self.grid
+    return Net(3, num_classes, 1)
+
+def moody(num_classes):
+    class Net(nn.Conv2d):
+        error = RuntimeError("not in\\nthis mode")
+        def forward(self, x):
+            if self.training:
+                raise self.error
+            return super().forward(x)
+    return Net(3, num_classes, 1)
+
+def hungry(num_classes):
+    net = moody(num_classes)
+    net.error = torch.OutOfMemoryError("no memory")
+    return net
+
+def cut(num_classes):
+    class Net(nn.Conv2d):
+        @torch.no_grad()
+        def forward(self, x):
+            return super().forward(x)
+    return Net(3, num_classes, 1)
+
 def frozen(num_classes):
     return linear(num_classes).requires_grad_(False)
 
@@ -107,6 +140,21 @@ def test_users_network_learns() -> None:
     assert run(2)[0] != losses
 
 
+def test_a_network_that_keeps_a_tensor_of_its_trial_learns() -> None:
+    learner = build_learner("users_nets:positioned", 2, size=(32, 48))
+    assert np.isfinite(learner.learn(Halves(), CLASSES, seed=0)).all()
+
+
+def test_lazy_weights_follow_the_seed_and_batch_norms_have_seen_nothing() -> None:
+    learners = [build_learner("users_nets:lazy", 2, seed=seed, size=(32, 48)) for seed in (1, 1, 2)]
+    states = [learner.network.state_dict() for learner in learners]  # type: ignore[attr-defined]
+    assert torch.equal(states[0]["network.0.weight"], states[1]["network.0.weight"])
+    assert not torch.equal(states[0]["network.0.weight"], states[2]["network.0.weight"])
+    assert states[0]["network.1.num_batches_tracked"] == 0
+    assert torch.equal(states[0]["network.1.running_mean"], torch.zeros(4))
+    assert np.isfinite(learners[0].learn(Halves(), CLASSES, seed=0)).all()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -136,6 +184,18 @@ def test_wrong_logits_are_refused_at_once_or_in_the_first_step() -> None:
         build_learner("users_nets:wrapped", 2).learn(Halves(), CLASSES, seed=0)
     with pytest.raises(InputError, match="no trainable weights"):
         build_learner("users_nets:frozen", 2).learn(Halves(), CLASSES, seed=0)
+
+
+def test_a_network_that_cannot_be_trained_is_one_line() -> None:
+    def learn(name: str) -> None:
+        build_learner(f"users_nets:{name}", 2, size=(32, 48)).learn(Halves(), CLASSES, seed=0)
+
+    with pytest.raises(InputError, match=r"moody fails in training mode .*: not in this mode: men"):
+        learn("moody")
+    with pytest.raises(InputError, match=r"logits of users_nets:cut have no gradient in training"):
+        learn("cut")
+    with pytest.raises(torch.OutOfMemoryError):  # which the command line has a line for
+        learn("hungry")
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
