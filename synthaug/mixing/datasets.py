@@ -42,7 +42,7 @@ class SynthMix(Dataset[Any]):
                             worker_init_fn=seed_worker)
 
     With a sampler of your own call `set_epoch` before each epoch, as for a ``DistributedSampler``;
-    otherwise every epoch shows the same items.
+    otherwise every epoch shows the same items, and ``synthetic-first`` is refused.
 
     Args:
         dataset: a map-style dataset of labelled images, each item ``(image, mask)`` or
@@ -109,7 +109,7 @@ class SynthMix(Dataset[Any]):
         self.transform = transform
         self.adapt = adapt
         self.provenance = provenance
-        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch = torch.tensor(-1)  # nobody has told
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers see it change
         self._auto = ratio == "auto"
         self._ratio: float | None = None if ratio == "auto" else float(ratio)
@@ -161,14 +161,18 @@ class SynthMix(Dataset[Any]):
     @property
     def epoch(self) -> int:
         """The epoch that plain indices refer to."""
-        return int(self._epoch)
+        return max(int(self._epoch), 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that plain indices refer to, in workers that persist as well."""
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int | Position) -> Any:
-        """Return an item; an index alone refers to the epoch of `set_epoch`."""
+        """Return an item; an index alone refers to the epoch of `set_epoch`.
+
+        Raises:
+            InputError: an index alone, with ``synthetic-first``, before `set_epoch` was called.
+        """
         is_synthetic, rank = self._locate(index)
         if is_synthetic:
             item = self._synthetic(rank)
@@ -216,6 +220,11 @@ class SynthMix(Dataset[Any]):
     def _locate(self, index: int | Position) -> tuple[bool, int]:
         """Whether the item is synthetic, and its number among its kind since the first epoch."""
         epoch, place = index if isinstance(index, tuple) else (self.epoch, int(index))
+        if self._scheduled is not None and not isinstance(index, tuple) and self._epoch < 0:
+            raise InputError(
+                "synthetic-first must know the epoch: load with "
+                "batch_sampler=mix.batch_sampler(n), or call mix.set_epoch(epoch) before each epoch"
+            )
         if place < 0:
             place += len(self)
         if not 0 <= place < len(self):

@@ -77,6 +77,30 @@ def test_the_synthetic_come_first_and_a_training_ends_on_real_items(
             assert len(set(shown[start : start + size])) == size
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_synthetic_first_must_know_the_epoch(bank: Bank, persistent: bool) -> None:
+    def mix() -> SynthMix:
+        return SynthMix(
+            real_items(4), bank.path, 0.5, schedule="synthetic-first", epochs=2, provenance=True
+        )
+
+    workers = {"num_workers": 1, "persistent_workers": persistent}
+    with pytest.raises(InputError, match="must know the epoch: load with batch_sampler="):
+        next(iter(DataLoader(mix(), batch_size=4, shuffle=True)))
+    with pytest.raises(InputError, match=r"or call mix\.set_epoch\(epoch\)"):
+        next(iter(DataLoader(mix(), batch_size=4, **workers)))
+    told, counted = mix(), mix()
+    plain = DataLoader(told, batch_size=4, shuffle=True, **workers)
+    sampled = DataLoader(counted, batch_sampler=counted.batch_sampler(4), **workers)
+    for loader in (plain, sampled):
+        shares = []
+        for epoch in range(3):
+            if loader is plain:
+                told.set_epoch(epoch)
+            shares.append(len(synthetic([name for batch in loader for name in batch[2]])))
+        assert shares == [8, 0, 0]
+
+
 def test_default_length_uses_each_real_item_once_per_epoch(bank: Bank) -> None:
     mix = SynthMix(real_items(9), bank.path, 0.25)
     assert len(mix) == 12
