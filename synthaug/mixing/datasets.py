@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
+from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from synthaug import seeding
 from synthaug.errors import InputError
@@ -96,7 +97,8 @@ class SynthMix(Dataset[Any]):
         if length is not None and (length < 1 or length != int(length)):
             raise InputError(f"length is {length}: give a whole number of items, at least one")
         _check_schedule(schedule, epochs, ratio)
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        is_map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        if isinstance(dataset, IterableDataset) or not is_map_style:
             raise InputError(
                 f"a {type(dataset).__name__} cannot be mixed with: give a map-style dataset, with "
                 "__len__ and __getitem__"
@@ -113,8 +115,8 @@ class SynthMix(Dataset[Any]):
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers see it change
         self._auto = ratio == "auto"
         self._ratio: float | None = None if ratio == "auto" else float(ratio)
-        self._given_length = length
-        self._scheduled = epochs
+        self._given_length = None if length is None else int(length)
+        self._scheduled = None if epochs is None else int(epochs)
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._real: Structure | None = None
 
@@ -325,6 +327,10 @@ class MixBatchSampler(Sampler[list[Position]]):
     same number, so that none waits for another: the first batches come again where the last round
     is not full, or that round is left out with ``drop_last``.
 
+    Nobody else must share the batches again: Lightning and Fabric take
+    ``use_distributed_sampler=False``; for Accelerate, which shares them in ``prepare``, give
+    ``num_replicas=1, rank=0``.
+
     Args:
         mix: the dataset to sample.
         batch_size: items per batch, of this process.
@@ -334,7 +340,9 @@ class MixBatchSampler(Sampler[list[Position]]):
         rank: this process's number among them, from 0; by default that of the process group.
 
     Raises:
-        InputError: the batch size is not positive, or the rank not below ``num_replicas``.
+        InputError: the batch size is not positive, or the rank not below ``num_replicas``; with
+            ``drop_last`` an epoch has no batch; or Lightning makes it anew over a sampler of its
+            own.
     """
 
     def __init__(
@@ -346,6 +354,11 @@ class MixBatchSampler(Sampler[list[Position]]):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
+        if not isinstance(mix, SynthMix):
+            raise InputError(
+                "batch_sampler already shares batches among processes: pass "
+                "use_distributed_sampler=False (Lightning, Fabric)"
+            )
         if batch_size < 1 or batch_size != int(batch_size):
             raise InputError(f"batch_size is {batch_size}: give a whole number, at least 1")
         grouped = dist.is_available() and dist.is_initialized()
@@ -357,11 +370,22 @@ class MixBatchSampler(Sampler[list[Position]]):
             raise InputError(f"rank is {rank}: give 0 to {num_replicas - 1}, below num_replicas")
         mix.settle()
         self.mix = mix
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.drop_last = drop_last
         self.num_replicas = num_replicas
         self.rank = rank
         self.epoch = 0
+        if len(self) == 0:
+            each = f" for each of {num_replicas} processes" if num_replicas > 1 else ""
+            raise InputError(
+                f"the mix holds {len(mix)} items an epoch, fewer than a batch of {self.batch_size}"
+                f"{each}: set SynthMix(length=...), or leave out drop_last"
+            )
+
+    @property
+    def sampler(self) -> SimpleNamespace:
+        """Where Lightning and Fabric tell the epoch; never back, as Fabric resumes from 0."""
+        return SimpleNamespace(set_epoch=lambda epoch: self.set_epoch(max(epoch, self.epoch)))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass, to resume a training."""

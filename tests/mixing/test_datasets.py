@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, IterableDataset
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from synthaug.bank import Bank
 from synthaug.config.arms import Arm
@@ -254,6 +255,42 @@ def test_processes_that_train_together_share_an_epoch(
         mix.batch_sampler(4, num_replicas=2, rank=2)
 
 
+def test_whole_numbers_may_be_floats(bank: Bank) -> None:
+    mix = SynthMix(real_items(2), bank, 0.5, length=8.0)  # type: ignore[arg-type]
+    assert len(mix) == 8
+    assert [len(batch) for batch in mix.batch_sampler(4.0)] == [4, 4]  # type: ignore[arg-type]
+
+
+def test_an_epoch_without_a_batch_is_refused(bank: Bank) -> None:
+    mix = SynthMix(real_items(1), bank.path, 0.5)
+    with pytest.raises(InputError, match=r"holds 2 items an epoch, fewer than a batch of 8: set"):
+        mix.batch_sampler(8, drop_last=True)
+    with pytest.raises(InputError, match="fewer than a batch of 1 for each of 4 processes"):
+        mix.batch_sampler(1, drop_last=True, num_replicas=4, rank=0)
+    assert [len(batch) for batch in mix.batch_sampler(8)] == [2]
+
+
+def test_lightning_must_not_share_the_batches_again(bank: Bank) -> None:
+    mix = SynthMix(real_items(4), bank.path, 0.5)
+    shared = DistributedSampler(mix, num_replicas=2, rank=0)
+    with pytest.raises(InputError, match="pass use_distributed_sampler=False"):  # as Fabric does
+        type(mix.batch_sampler(4))(shared, batch_size=4, drop_last=False)  # type: ignore[arg-type]
+
+
+def test_lightning_tells_the_epoch(bank: Bank) -> None:
+    mix = SynthMix(real_items(2), bank.path, 0.5, provenance=True)
+    sampler = mix.batch_sampler(4)
+    loader = Fabric(accelerator="cpu", devices=1).setup_dataloaders(
+        DataLoader(mix, batch_sampler=sampler)
+    )
+    for start in (0, 7):  # resumed at 7, while Fabric counts on from 2
+        sampler.set_epoch(start)
+        for epoch in (start, start + 1):
+            assert [list(batch[2]) for batch in loader] == [origins(mix, epoch)]
+    sampler.sampler.set_epoch(20)  # as Lightning does when it resumes
+    assert next(iter(sampler))[0] == (20, 0)
+
+
 def test_the_process_group_is_asked_for_the_rank(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,8 +352,13 @@ def test_what_cannot_be_mixed_is_one_line(bank: Bank) -> None:
         def __iter__(self) -> Iterator[Any]:
             return iter(())
 
-    with pytest.raises(InputError, match="Endless cannot be mixed with"):
-        SynthMix(Endless(), bank)
+    class Counted(Endless):
+        def __len__(self) -> int:
+            return 4
+
+    for stream in (Endless(), Counted()):
+        with pytest.raises(InputError, match=f"{type(stream).__name__} cannot be mixed with"):
+            SynthMix(stream, bank)
     with pytest.raises(InputError, match="ratio is None"):
         SynthMix(real_items(2), bank, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"length is 5\.5"):
