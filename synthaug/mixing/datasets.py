@@ -11,6 +11,7 @@ from numbers import Real
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -56,7 +57,7 @@ class SynthMix(Dataset[Any]):
             training loop's matter and stays 1.
         seed: seeds the order of both sides.
         transform: called as ``transform(image=..., mask=...)`` on real and synthetic items alike
-            (an albumentations pipeline).
+            (an albumentations pipeline). A mask of int64 stays so where it comes back as int32.
         adapt: turns a `Sample` (RGB uint8 image, uint8 ids) into an item as ``dataset`` yields
             them; the default takes the structure of the first real item, with NumPy arrays, and
             the dtype of its mask; the id of ignored pixels stays 255.
@@ -290,10 +291,21 @@ class SynthMix(Dataset[Any]):
 
     def _transformed(self, item: Any) -> Any:
         assert self.transform is not None
-        if isinstance(item, dict):
-            return {**item, **self.transform(**item)}
-        result = self.transform(image=item[0], mask=item[1])
-        return (result["image"], result["mask"], *item[2:])
+        keyed = isinstance(item, dict)
+        given = item if keyed else {"image": item[0], "mask": item[1]}
+        mask = given.get("mask")
+        try:
+            result = dict(self.transform(**given))
+        except cv2.error as error:
+            if not isinstance(mask, np.ndarray) or mask.dtype.kind != "b":
+                raise
+            raise InputError(
+                "the transform cannot take bool masks: let the dataset, and adapt, give uint8, "
+                "mask.astype(np.uint8)"
+            ) from error
+        if "mask" in result:
+            result["mask"] = _as_wide(result["mask"], mask)
+        return {**item, **result} if keyed else (result["image"], result["mask"], *item[2:])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_orders": {}, "_real": None}
@@ -301,6 +313,14 @@ class SynthMix(Dataset[Any]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # a copy's own workers see it
+
+
+def _as_wide(mask: Any, given: Any) -> Any:
+    """Undo a cast to narrower integers: albumentations' Affine makes int32 of int64 as it fires."""
+    integers = all(isinstance(m, np.ndarray) and m.dtype.kind in "iu" for m in (mask, given))
+    if integers and np.can_cast(mask.dtype, given.dtype):
+        return mask.astype(given.dtype, copy=False)
+    return mask
 
 
 def _check_schedule(schedule: str, epochs: int | None, ratio: float | str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -190,6 +191,29 @@ def test_the_transform_treats_both_kinds_alike(bank: Bank, as_dict: bool) -> Non
         image, mask = item.values() if as_dict else item
         assert image.shape == (32, 40, 3)
         assert mask.shape == (32, 40)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_transform_does_not_narrow_masks_now_and_then(bank: Bank, as_dict: bool) -> None:
+    def widened(image: Any, mask: Any) -> dict[str, Any]:
+        return {"image": image, "mask": mask.astype(np.int64)}
+
+    narrow = real_items(4)
+    wide = [(image, mask.astype(np.int64)) for image, mask in narrow]
+    for real, transform in ((wide, standard_augmentation(*SIZE)), (narrow, widened)):
+        items = [{"image": i, "mask": m} for i, m in real] if as_dict else real
+        mix = SynthMix(items, bank.path, 0.5, length=20, transform=transform)
+        masks = [item["mask"] if as_dict else item[1] for item in mix]
+        assert {mask.dtype for mask in masks} == {np.dtype(np.int64)}
+
+
+def test_bool_masks_that_a_transform_cannot_take_get_one_line(bank: Bank) -> None:
+    real = [(image, mask > 0) for image, mask in real_items(2)]
+    mix = SynthMix(real, bank.path, 0.0, transform=standard_augmentation(*SIZE))
+    with pytest.raises(InputError, match=r"cannot take bool masks: .* mask\.astype\(np\.uint8\)"):
+        list(mix)
+    flipped = SynthMix(real, bank.path, 0.0, transform=A.HorizontalFlip(p=1.0))
+    assert {mask.dtype for _, mask in flipped} == {np.dtype(bool)}
 
 
 @pytest.mark.parametrize("persistent", [False, True])
