@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
@@ -120,6 +121,7 @@ class SynthMix(Dataset[Any]):
         self._scheduled = None if epochs is None else int(epochs)
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._real: Structure | None = None
+        self._sizes_compared = False
 
     @property
     def ratio(self) -> float:
@@ -188,6 +190,18 @@ class SynthMix(Dataset[Any]):
             return item
         origin = self.origin(index)
         return {**item, "provenance": origin} if isinstance(item, dict) else (*item, origin)
+
+    def __getitems__(self, indices: list[int | Position]) -> list[Any]:
+        """Return the items of a batch, as a `DataLoader` asks for them.
+
+        Warns:
+            UserWarning: without ``transform`` and ``adapt`` the dataset's items are all of one
+                size and the bank's of another, once.
+        """
+        items = [self[index] for index in indices]
+        if self._real is not None and self.transform is None and not self._sizes_compared:
+            self._compare_sizes(indices, items)
+        return items
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -288,6 +302,31 @@ class SynthMix(Dataset[Any]):
         """Warn of ids that the bank has not, as soon as a real item shows any."""
         if self._real is not None:
             self._source().compare_ids(item["mask"] if self._real.keyed else item[1])
+
+    def _size(self, item: Any) -> tuple[int, ...]:
+        assert self._real is not None
+        image = item["image"] if self._real.keyed else item[0]
+        return tuple(image.shape[:2])
+
+    def _compare_sizes(self, indices: list[int | Position], items: list[Any]) -> None:
+        """Warn of a batch that will not stack; of items that differ by themselves users know."""
+        sizes = [self._size(item) for item in items]
+        if len(set(sizes)) == 1:
+            return
+        self._sizes_compared = True
+        some = np.linspace(0, len(self.dataset) - 1, 8).astype(int).tolist()
+        real = {self._size(self.dataset[index]) for index in some}
+        others = {s for i, s in zip(indices, sizes, strict=True) if self._locate(i)[0]} - real
+        if len(real) > 1 or not others:
+            return
+        here, there = (f"{height}x{width}" for height, width in (*real, min(others)))
+        warnings.warn(
+            f"the dataset's items are {here} px, those of {self.bank} {there}, so that they do not "
+            "stack: pass SynthMix(transform=standard_augmentation(height, width)), or adapt=..., "
+            "which resizes a Sample",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def _transformed(self, item: Any) -> Any:
         assert self.transform is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -448,6 +449,25 @@ def test_items_unlike_the_banks_need_adapt(bank: Bank, image: Any, mask: Any, wh
 def test_a_bank_without_masks_is_refused(maskless: Bank, ratio: Any) -> None:
     with pytest.raises(InputError, match="pictures without masks"):
         list(SynthMix(real_items(4), maskless.path, ratio))
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_batch_that_will_not_stack_is_warned_of(bank: Bank, as_dict: bool) -> None:
+    def batches(real: list[Any], **settings: Any) -> list[Any]:
+        items = [{"image": i, "mask": m} for i, m in real] if as_dict else real
+        mix = SynthMix(items, bank.path, 0.5, length=8, **settings)
+        return list(DataLoader(mix, batch_sampler=mix.batch_sampler(4), collate_fn=list))
+
+    small = [(np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), np.uint8))] * 3
+    told = r"are 30x40 px, those of .* 36x48, .*\(transform=standard_augmentation"
+    with pytest.warns(UserWarning, match=told) as caught:
+        batches(small)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batches([*small, *real_items(3)])  # they vary by themselves
+        batches(real_items(3))
+        batches(small, transform=standard_augmentation(*SIZE))
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
