@@ -13,7 +13,9 @@ from typing import Any
 
 import albumentations as A
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 
 from synthaug.bank import Bank
 from synthaug.errors import InputError
@@ -302,6 +304,26 @@ def test_masks_of_other_ids_than_the_banks_are_warned_of_once(
         transform(image=image, mask=white)
     transform(image=image, mask=white)
     assert not told()
+
+
+@pytest.mark.parametrize("make", [PIL.Image.fromarray, torch.from_numpy])
+def test_pictures_that_are_no_arrays_get_one_line(bank: Bank, make: Any) -> None:
+    image, mask = real_pair().values()
+    kind = type(make(mask)).__name__
+    for key, value in {"image": make(image), "mask": make(mask), "masks": [make(mask)]}.items():
+        with pytest.raises(InputError, match=rf"{key} of type {kind}: .* np\.asarray\(picture\)"):
+            always(bank)(**{"image": image, key: value})
+
+
+def test_a_soft_mask_is_warned_of_in_a_line(bank: Bank, tmp_path: Path) -> None:
+    transform = always(Bank(shutil.copytree(bank.path, tmp_path / "bank")))
+    image, mask = real_pair().values()
+    soft = np.linspace(0, 1, mask.size, dtype=np.float32).reshape(mask.shape)
+    with pytest.warns(
+        UserWarning, match=r"holds ids \[0\.0.*, \.\.\.\], .*: make whole ids"
+    ) as told:
+        transform(image=image, mask=soft)
+    assert len(str(told[0].message)) < 400
 
 
 def test_boxes_without_a_format_are_refused(bank: Bank) -> None:
