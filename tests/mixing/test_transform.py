@@ -339,7 +339,7 @@ def fake_generator(tmp_path: Path, monkeypatch: Any, *, empty: bool = False) -> 
         mask[10:20, 10:20] = 0 if empty else 1
         return Sample(np.full((40, 50, 3), seed % 251, np.uint8), mask, f"z{seed}")
 
-    generator = SimpleNamespace(sample=sample, classes=ClassMap((0, 1)), size=(40, 50))
+    generator = SimpleNamespace(sample=sample, classes=ClassMap((0, 1)), size=(40, 50), manifest={})
     fake = SimpleNamespace(open_source=lambda path: generator)
     monkeypatch.setitem(sys.modules, "synthaug.generation", fake)
     folder = tmp_path / "generator"
