@@ -246,10 +246,12 @@ def manifest_header(
     config: dict[str, Any],
     precision: str,
     originals: Iterable[str] = (),
+    white_is_object: bool = False,
 ) -> dict[str, Any]:
     """Collect what a generator's manifest says before there are weights.
 
     ``originals``: SHA-256 of the pixels of pictures that pairs were resized or cut from.
+    ``white_is_object``: 255 was the object in the masks' files.
     """
     others = [Path(config[key]) for key in ("objects", "source") if config[key] is not None]
     behind = sorted(set(originals).union(*map(pictures_behind, others)))
@@ -265,6 +267,7 @@ def manifest_header(
         "seed": config["seed"],
         "versions": versions(),
         **({"learned_from": behind} if behind else {}),
+        **({"white_is_object": True} if white_is_object else {}),
     }
 
 
@@ -277,6 +280,7 @@ def write_composition(
     overwrite: bool,
     progress: Callable[[int, int], None] | None,
     originals: Iterable[str] = (),
+    white_is_object: bool = False,
 ) -> str:
     """Write the folder of the preset ``compose``; it appears when all of it is written.
 
@@ -288,6 +292,7 @@ def write_composition(
         overwrite: replace an earlier output.
         progress: called with (pairs done, P).
         originals: see `manifest_header`.
+        white_is_object: likewise.
 
     Returns:
         Words on what was found.
@@ -324,7 +329,7 @@ def write_composition(
             if config.background_share > 0:
                 backgrounds += generated_backgrounds(bank, classes)
         header = manifest_header(
-            gan, classes, lines, pairs[0], asdict(config), "32-true", originals
+            gan, classes, lines, pairs[0], asdict(config), "32-true", originals, white_is_object
         )
         digest = write_parts(staging, backgrounds, cutouts)
         parts = {"snapshot": PARTS, "snapshot_sha256": digest}
@@ -343,6 +348,7 @@ def write_patches(
     *,
     overwrite: bool,
     originals: Iterable[str] = (),
+    white_is_object: bool = False,
 ) -> None:
     """Write the folder of the preset ``patch``; it appears when all of it is written.
 
@@ -353,6 +359,7 @@ def write_patches(
         config: seed and flip.
         overwrite: replace an earlier output.
         originals: see `manifest_header`.
+        white_is_object: likewise.
 
     Raises:
         InputError: an output folder in use, a full disk (nothing is left behind), or pairs too
@@ -362,7 +369,7 @@ def write_patches(
     with files.new_directory(path, overwrite=overwrite) as staging:
         lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
         header = manifest_header(
-            gan, classes, lines, pairs[0], asdict(config), "32-true", originals
+            gan, classes, lines, pairs[0], asdict(config), "32-true", originals, white_is_object
         )
         settings = write_settings(staging, {**gan, "seed": config.seed, "pairs": lines})
         files.write_json(staging / "manifest.json", {**header, **settings})

@@ -105,7 +105,7 @@ def fit(
         config: settings; default `FitConfig`. Of one given beside ``resume`` only ``accelerator``
             and ``devices`` count.
         white_is_object: 255 was the object in the masks that these were written from; what a
-            painter is given later may be written so, too.
+            painter is given later, or is mixed with, may be written so, too.
 
     Returns:
         ``out``.
@@ -139,11 +139,12 @@ def fit(
         check_output_folder(out, overwrite=overwrite, reads=reads)
         if config.vgg is not None:
             VGGLoss(config.vgg)  # refused before anything is written
-        kinds, white = [], False
+        kinds = []
         if _from_nothing(config):
             pairs, originals, kinds = _squares(images, mask or masks, config)
         else:
             pairs, white = read_training_pairs(image, mask, images, masks, config.ignore)
+            white_is_object |= white
             if config.resize is None:
                 remedy = f"add --resize, or bring all images of {images} to one size"
                 require_one_size(pairs, remedy)
@@ -163,11 +164,21 @@ def fit(
             raise InputError("names are those of the masks' ids: give masks, or leave them out")
         classes = classes.named(read_names(config.names))
     if config.preset == "compose":
-        words = _compose(target.path, pairs, classes, config, overwrite, progress, originals)
+        words = _compose(
+            target.path, pairs, classes, config, overwrite, progress, originals, white_is_object
+        )
         echo(f"{told}preset compose: as asked; {words}")
         return target.path
     if config.preset == "patch":
-        write_patches(target.path, pairs, classes, config, overwrite=overwrite, originals=originals)
+        write_patches(
+            target.path,
+            pairs,
+            classes,
+            config,
+            overwrite=overwrite,
+            originals=originals,
+            white_is_object=white_is_object,
+        )
         patches = f"the patches of {len(pairs)} pair(s), nothing to train"
         echo(f"{told}preset patch: as asked; {patches}")
         return target.path
@@ -201,7 +212,14 @@ def fit(
                 if config.vgg is not None:
                     settings["vgg"] = str(Path(config.vgg).resolve())
                 manifest = manifest_header(
-                    plan.gan, classes, lines, pairs[0], settings, engine.precision, originals
+                    plan.gan,
+                    classes,
+                    lines,
+                    pairs[0],
+                    settings,
+                    engine.precision,
+                    originals,
+                    white_is_object,
                 )
                 if config.vgg is not None:
                     manifest["vgg_sha256"] = sha256_file(config.vgg)
@@ -210,8 +228,6 @@ def fit(
                 manifest["training_size"] = list(plan.size)
                 if kinds:
                     manifest["crop_classes"] = kinds
-                if white or white_is_object:
-                    manifest["white_is_object"] = True
             steps = plan.loop.iterations
             shown = f", {_described(classes)}" if classes and not resume else ""
             size = f"{plan.size[1]}x{plan.size[0]} px"
@@ -272,6 +288,7 @@ def _compose(
     overwrite: bool,
     progress: Callable[[Progress], None] | None,
     originals: list[str],
+    white_is_object: bool,
 ) -> str:
     """Write a composition; returns words on it."""
     if classes is None:
@@ -293,6 +310,7 @@ def _compose(
         overwrite=overwrite,
         progress=report,
         originals=originals,
+        white_is_object=white_is_object,
     )
     return f"{words}, {_described(classes)}"
 

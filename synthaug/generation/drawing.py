@@ -139,6 +139,8 @@ def generate(
         behind |= pictures_behind(Path(config.layouts))
     if behind:
         manifest["learned_from"] = sorted(behind)
+    if source.manifest.get("white_is_object"):
+        manifest["white_is_object"] = True
     seeds = [derive_seed(config.seed, "latent", index) for index in range(config.n)]
     renderer = None if config.render is None else _renderer(source, config.accelerator)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
+from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from synthaug import seeding
 from synthaug.errors import InputError
@@ -42,7 +45,7 @@ class SynthMix(Dataset[Any]):
                             worker_init_fn=seed_worker)
 
     With a sampler of your own call `set_epoch` before each epoch, as for a ``DistributedSampler``;
-    otherwise every epoch shows the same items.
+    otherwise every epoch shows the same items, and ``synthetic-first`` is refused.
 
     Args:
         dataset: a map-style dataset of labelled images, each item ``(image, mask)`` or
@@ -55,7 +58,7 @@ class SynthMix(Dataset[Any]):
             training loop's matter and stays 1.
         seed: seeds the order of both sides.
         transform: called as ``transform(image=..., mask=...)`` on real and synthetic items alike
-            (an albumentations pipeline).
+            (an albumentations pipeline). A mask of int64 stays so where it comes back as int32.
         adapt: turns a `Sample` (RGB uint8 image, uint8 ids) into an item as ``dataset`` yields
             them; the default takes the structure of the first real item, with NumPy arrays, and
             the dtype of its mask; the id of ignored pixels stays 255.
@@ -96,7 +99,8 @@ class SynthMix(Dataset[Any]):
         if length is not None and (length < 1 or length != int(length)):
             raise InputError(f"length is {length}: give a whole number of items, at least one")
         _check_schedule(schedule, epochs, ratio)
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        is_map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        if isinstance(dataset, IterableDataset) or not is_map_style:
             raise InputError(
                 f"a {type(dataset).__name__} cannot be mixed with: give a map-style dataset, with "
                 "__len__ and __getitem__"
@@ -109,14 +113,15 @@ class SynthMix(Dataset[Any]):
         self.transform = transform
         self.adapt = adapt
         self.provenance = provenance
-        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch = torch.tensor(-1)  # nobody has told
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers see it change
         self._auto = ratio == "auto"
         self._ratio: float | None = None if ratio == "auto" else float(ratio)
-        self._given_length = length
-        self._scheduled = epochs
+        self._given_length = None if length is None else int(length)
+        self._scheduled = None if epochs is None else int(epochs)
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._real: Structure | None = None
+        self._sizes_compared = False
 
     @property
     def ratio(self) -> float:
@@ -161,14 +166,18 @@ class SynthMix(Dataset[Any]):
     @property
     def epoch(self) -> int:
         """The epoch that plain indices refer to."""
-        return int(self._epoch)
+        return max(int(self._epoch), 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that plain indices refer to, in workers that persist as well."""
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int | Position) -> Any:
-        """Return an item; an index alone refers to the epoch of `set_epoch`."""
+        """Return an item; an index alone refers to the epoch of `set_epoch`.
+
+        Raises:
+            InputError: an index alone, with ``synthetic-first``, before `set_epoch` was called.
+        """
         is_synthetic, rank = self._locate(index)
         if is_synthetic:
             item = self._synthetic(rank)
@@ -181,6 +190,18 @@ class SynthMix(Dataset[Any]):
             return item
         origin = self.origin(index)
         return {**item, "provenance": origin} if isinstance(item, dict) else (*item, origin)
+
+    def __getitems__(self, indices: list[int | Position]) -> list[Any]:
+        """Return the items of a batch, as a `DataLoader` asks for them.
+
+        Warns:
+            UserWarning: without ``transform`` and ``adapt`` the dataset's items are all of one
+                size and the bank's of another, once.
+        """
+        items = [self[index] for index in indices]
+        if self._real is not None and self.transform is None and not self._sizes_compared:
+            self._compare_sizes(indices, items)
+        return items
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -216,6 +237,11 @@ class SynthMix(Dataset[Any]):
     def _locate(self, index: int | Position) -> tuple[bool, int]:
         """Whether the item is synthetic, and its number among its kind since the first epoch."""
         epoch, place = index if isinstance(index, tuple) else (self.epoch, int(index))
+        if self._scheduled is not None and not isinstance(index, tuple) and self._epoch < 0:
+            raise InputError(
+                "synthetic-first must know the epoch: load with "
+                "batch_sampler=mix.batch_sampler(n), or call mix.set_epoch(epoch) before each epoch"
+            )
         if place < 0:
             place += len(self)
         if not 0 <= place < len(self):
@@ -277,12 +303,48 @@ class SynthMix(Dataset[Any]):
         if self._real is not None:
             self._source().compare_ids(item["mask"] if self._real.keyed else item[1])
 
+    def _size(self, item: Any) -> tuple[int, ...]:
+        assert self._real is not None
+        image = item["image"] if self._real.keyed else item[0]
+        return tuple(image.shape[:2])
+
+    def _compare_sizes(self, indices: list[int | Position], items: list[Any]) -> None:
+        """Warn of a batch that will not stack; of items that differ by themselves users know."""
+        sizes = [self._size(item) for item in items]
+        if len(set(sizes)) == 1:
+            return
+        self._sizes_compared = True
+        some = np.linspace(0, len(self.dataset) - 1, 8).astype(int).tolist()
+        real = {self._size(self.dataset[index]) for index in some}
+        others = {s for i, s in zip(indices, sizes, strict=True) if self._locate(i)[0]} - real
+        if len(real) > 1 or not others:
+            return
+        here, there = (f"{height}x{width}" for height, width in (*real, min(others)))
+        warnings.warn(
+            f"the dataset's items are {here} px, those of {self.bank} {there}, so that they do not "
+            "stack: pass SynthMix(transform=standard_augmentation(height, width)), or adapt=..., "
+            "which resizes a Sample",
+            UserWarning,
+            stacklevel=2,
+        )
+
     def _transformed(self, item: Any) -> Any:
         assert self.transform is not None
-        if isinstance(item, dict):
-            return {**item, **self.transform(**item)}
-        result = self.transform(image=item[0], mask=item[1])
-        return (result["image"], result["mask"], *item[2:])
+        keyed = isinstance(item, dict)
+        given = item if keyed else {"image": item[0], "mask": item[1]}
+        mask = given.get("mask")
+        try:
+            result = dict(self.transform(**given))
+        except cv2.error as error:
+            if not isinstance(mask, np.ndarray) or mask.dtype.kind != "b":
+                raise
+            raise InputError(
+                "the transform cannot take bool masks: let the dataset, and adapt, give uint8, "
+                "mask.astype(np.uint8)"
+            ) from error
+        if "mask" in result:
+            result["mask"] = _as_wide(result["mask"], mask)
+        return {**item, **result} if keyed else (result["image"], result["mask"], *item[2:])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_orders": {}, "_real": None}
@@ -290,6 +352,14 @@ class SynthMix(Dataset[Any]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # a copy's own workers see it
+
+
+def _as_wide(mask: Any, given: Any) -> Any:
+    """Undo a cast to narrower integers: albumentations' Affine makes int32 of int64 as it fires."""
+    integers = all(isinstance(m, np.ndarray) and m.dtype.kind in "iu" for m in (mask, given))
+    if integers and np.can_cast(mask.dtype, given.dtype):
+        return mask.astype(given.dtype, copy=False)
+    return mask
 
 
 def _check_schedule(schedule: str, epochs: int | None, ratio: float | str) -> None:
@@ -316,6 +386,10 @@ class MixBatchSampler(Sampler[list[Position]]):
     same number, so that none waits for another: the first batches come again where the last round
     is not full, or that round is left out with ``drop_last``.
 
+    Nobody else must share the batches again: Lightning and Fabric take
+    ``use_distributed_sampler=False``; for Accelerate, which shares them in ``prepare``, give
+    ``num_replicas=1, rank=0``.
+
     Args:
         mix: the dataset to sample.
         batch_size: items per batch, of this process.
@@ -325,7 +399,9 @@ class MixBatchSampler(Sampler[list[Position]]):
         rank: this process's number among them, from 0; by default that of the process group.
 
     Raises:
-        InputError: the batch size is not positive, or the rank not below ``num_replicas``.
+        InputError: the batch size is not positive, or the rank not below ``num_replicas``; with
+            ``drop_last`` an epoch has no batch; or Lightning makes it anew over a sampler of its
+            own.
     """
 
     def __init__(
@@ -337,6 +413,11 @@ class MixBatchSampler(Sampler[list[Position]]):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
+        if not isinstance(mix, SynthMix):
+            raise InputError(
+                "batch_sampler already shares batches among processes: pass "
+                "use_distributed_sampler=False (Lightning, Fabric)"
+            )
         if batch_size < 1 or batch_size != int(batch_size):
             raise InputError(f"batch_size is {batch_size}: give a whole number, at least 1")
         grouped = dist.is_available() and dist.is_initialized()
@@ -348,11 +429,22 @@ class MixBatchSampler(Sampler[list[Position]]):
             raise InputError(f"rank is {rank}: give 0 to {num_replicas - 1}, below num_replicas")
         mix.settle()
         self.mix = mix
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.drop_last = drop_last
         self.num_replicas = num_replicas
         self.rank = rank
         self.epoch = 0
+        if len(self) == 0:
+            each = f" for each of {num_replicas} processes" if num_replicas > 1 else ""
+            raise InputError(
+                f"the mix holds {len(mix)} items an epoch, fewer than a batch of {self.batch_size}"
+                f"{each}: set SynthMix(length=...), or leave out drop_last"
+            )
+
+    @property
+    def sampler(self) -> SimpleNamespace:
+        """Where Lightning and Fabric tell the epoch; never back, as Fabric resumes from 0."""
+        return SimpleNamespace(set_epoch=lambda epoch: self.set_epoch(max(epoch, self.epoch)))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass, to resume a training."""

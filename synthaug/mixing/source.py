@@ -97,26 +97,37 @@ class Source:
 
         Args:
             mask: class ids, any shape; one that shows the background alone says nothing, and
-                neither do the first few that hold 255 beside it: it may mean "not labelled".
+                neither do the first few that hold 255 beside it: it may mean "not labelled",
+                but where 255 was the object in the masks that the source was made from.
 
         Warns:
-            UserWarning: its ids are others than the source's.
+            UserWarning: its ids are others than the source's, or no whole numbers.
         """
         if self._compared or mask.dtype == bool:
             return
         ids = set(np.unique(mask).tolist()) - set(self.classes.ids[:1])
-        if ids == {IGNORE_ID} and self._white < WHITE_MASKS:
+        grace = 0 if self._opened.manifest.get("white_is_object") else WHITE_MASKS
+        if ids == {IGNORE_ID} and self._white < grace:
             self._white += 1
             return
         self._compared = bool(ids)
-        if ids and not ids & set(self.classes.ids[1:]):
-            warnings.warn(
-                f"a mask of your data holds ids {sorted(ids)}, {self.path} has "
-                f"{list(self.classes.ids)} (255 is not labelled): if they mean the same objects, "
-                "bring your masks to its ids",
-                UserWarning,
-                stacklevel=2,
-            )
+        soft = sorted(value for value in ids if value % 1)
+        if soft:
+            remedy = "make whole ids of them first"
+        elif ids and not ids & set(self.classes.ids[1:]):
+            remedy = "if they mean the same objects, bring your masks to its ids"
+            if ids == {IGNORE_ID} and len(self.classes) == 2:
+                remedy += f", mask[mask == 255] = {self.classes.ids[1]}"
+        else:
+            return
+        values = soft or sorted(ids)
+        shown = f"[{', '.join(map(str, values[:5]))}{', ...' * (len(values) > 5)}]"
+        warnings.warn(
+            f"a mask of your data holds ids {shown}, {self.path} has {list(self.classes.ids)} "
+            f"(255 is not labelled): {remedy}",
+            UserWarning,
+            stacklevel=2,
+        )
 
     @property
     def paints_masks(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL.Image
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -25,6 +26,13 @@ from synthaug.sample import ClassMap, Sample, resized
 
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
 """Entries of a target that need not be refused."""
+_KINDS = {
+    "boxes": "tv_tensors.BoundingBoxes",
+    "bboxes": "tv_tensors.BoundingBoxes",
+    "mask": "tv_tensors.Mask",
+    "masks": "one tv_tensors.Mask",
+}
+"""Names of entries that describe the picture whatever they hold, and what they should be."""
 
 
 class SynthReplace(v2.Transform):  # type: ignore[misc]
@@ -41,6 +49,8 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
       ``"image_id"``, ``"orig_size"``, ``"size"`` and numbers stay. Where there are boxes or masks
       of objects, other plain tensors, arrays and lists of values (``"area"``, ``"iscrowd"``) are
       refused: they would tell of the objects that have gone.
+    - On a hit, masks and boxes that are plain tensors, arrays, lists or PIL images are refused, as
+      is any other array of two or more dimensions: they would still describe the old image.
 
     A generator that paints masks (``oasis``) gives the image a new look for its own mask, one
     ``Mask`` of class ids; mask, boxes and labels stay as they are.
@@ -97,6 +107,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             return _repainted(structure, images[0], source, self.labelmix, self.keep)
         if self.labelmix or self.keep:
             source.require_painter("labelmix or keep")
+        _refuse_plain(structure)
         if _leaves(structure, (tv_tensors.Mask, tv_tensors.BoundingBoxes)):
             source.require_masks()
             for mask in _class_masks(structure):
@@ -223,6 +234,20 @@ def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _entries(entry, key)
     else:
         yield key, value
+
+
+def _refuse_plain(structure: Any) -> None:
+    """Refuse masks, boxes and pictures that nobody can tell for what they are."""
+    for key, value in _entries(structure):
+        if value is None or isinstance(value, tv_tensors.TVTensor):
+            continue
+        if key in _KINDS or getattr(value, "ndim", 0) > 1 or isinstance(value, PIL.Image.Image):
+            entry = f"entry {key!r} is" if key else "the input holds"
+            raise InputError(
+                f"{entry} a plain {type(value).__name__} that would still describe the replaced "
+                f"image: wrap it as {_KINDS.get(key, _KINDS['mask'])} before SynthReplace, or "
+                "drop it"
+            )
 
 
 def _refuse_stale(key: str, value: Any, *, labelled: bool = False) -> None:

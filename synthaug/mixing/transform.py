@@ -192,6 +192,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         """Replace every known key by its part of the chosen pair; other keys pass through."""
         if data.get("image") is None:
             raise InputError("SynthAugment replaces image and labels together: pass image=...")
+        _require_arrays(data)
         source = open_source_once(self.source)
         if source.paints_masks:
             if data.get("mask") is not None and not source.sees_label(data["mask"]):
@@ -332,3 +333,15 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         if stored is not None and np.issubdtype(stored, np.str_):  # else longer names are cut
             known.dtype = np.result_type(stored, np.array([str(value) for value in values]))
         return column
+
+
+def _require_arrays(data: dict[str, Any]) -> None:
+    """Refuse pictures and tensors, which `albumentations.Compose` alone would refuse."""
+    masks = data.get("masks")
+    named = [(key, data.get(key)) for key in ("image", "mask")]
+    for key, value in named + [("masks", mask) for mask in (() if masks is None else masks)]:
+        if value is not None and not isinstance(value, np.ndarray):
+            raise InputError(
+                f"SynthAugment got {key} of type {type(value).__name__}: pass a NumPy array, "
+                "np.asarray(picture), channels last"
+            )

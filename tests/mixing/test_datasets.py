@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, IterableDataset
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from synthaug.bank import Bank
 from synthaug.config.arms import Arm
@@ -75,6 +78,30 @@ def test_the_synthetic_come_first_and_a_training_ends_on_real_items(
         shown = [name for name in names if name.startswith(kind)]
         for start in range(0, len(shown) - size + 1, size):
             assert len(set(shown[start : start + size])) == size
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_synthetic_first_must_know_the_epoch(bank: Bank, persistent: bool) -> None:
+    def mix() -> SynthMix:
+        return SynthMix(
+            real_items(4), bank.path, 0.5, schedule="synthetic-first", epochs=2, provenance=True
+        )
+
+    workers = {"num_workers": 1, "persistent_workers": persistent}
+    with pytest.raises(InputError, match="must know the epoch: load with batch_sampler="):
+        next(iter(DataLoader(mix(), batch_size=4, shuffle=True)))
+    with pytest.raises(InputError, match=r"or call mix\.set_epoch\(epoch\)"):
+        next(iter(DataLoader(mix(), batch_size=4, **workers)))
+    told, counted = mix(), mix()
+    plain = DataLoader(told, batch_size=4, shuffle=True, **workers)
+    sampled = DataLoader(counted, batch_sampler=counted.batch_sampler(4), **workers)
+    for loader in (plain, sampled):
+        shares = []
+        for epoch in range(3):
+            if loader is plain:
+                told.set_epoch(epoch)
+            shares.append(len(synthetic([name for batch in loader for name in batch[2]])))
+        assert shares == [8, 0, 0]
 
 
 def test_default_length_uses_each_real_item_once_per_epoch(bank: Bank) -> None:
@@ -167,6 +194,29 @@ def test_the_transform_treats_both_kinds_alike(bank: Bank, as_dict: bool) -> Non
         assert mask.shape == (32, 40)
 
 
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_transform_does_not_narrow_masks_now_and_then(bank: Bank, as_dict: bool) -> None:
+    def widened(image: Any, mask: Any) -> dict[str, Any]:
+        return {"image": image, "mask": mask.astype(np.int64)}
+
+    narrow = real_items(4)
+    wide = [(image, mask.astype(np.int64)) for image, mask in narrow]
+    for real, transform in ((wide, standard_augmentation(*SIZE)), (narrow, widened)):
+        items = [{"image": i, "mask": m} for i, m in real] if as_dict else real
+        mix = SynthMix(items, bank.path, 0.5, length=20, transform=transform)
+        masks = [item["mask"] if as_dict else item[1] for item in mix]
+        assert {mask.dtype for mask in masks} == {np.dtype(np.int64)}
+
+
+def test_bool_masks_that_a_transform_cannot_take_get_one_line(bank: Bank) -> None:
+    real = [(image, mask > 0) for image, mask in real_items(2)]
+    mix = SynthMix(real, bank.path, 0.0, transform=standard_augmentation(*SIZE))
+    with pytest.raises(InputError, match=r"cannot take bool masks: .* mask\.astype\(np\.uint8\)"):
+        list(mix)
+    flipped = SynthMix(real, bank.path, 0.0, transform=A.HorizontalFlip(p=1.0))
+    assert {mask.dtype for _, mask in flipped} == {np.dtype(bool)}
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_batches_hold_the_exact_share_and_epochs_go_on_in_workers(
     bank: Bank, persistent: bool
@@ -230,6 +280,42 @@ def test_processes_that_train_together_share_an_epoch(
         mix.batch_sampler(4, num_replicas=2, rank=2)
 
 
+def test_whole_numbers_may_be_floats(bank: Bank) -> None:
+    mix = SynthMix(real_items(2), bank, 0.5, length=8.0)  # type: ignore[arg-type]
+    assert len(mix) == 8
+    assert [len(batch) for batch in mix.batch_sampler(4.0)] == [4, 4]  # type: ignore[arg-type]
+
+
+def test_an_epoch_without_a_batch_is_refused(bank: Bank) -> None:
+    mix = SynthMix(real_items(1), bank.path, 0.5)
+    with pytest.raises(InputError, match=r"holds 2 items an epoch, fewer than a batch of 8: set"):
+        mix.batch_sampler(8, drop_last=True)
+    with pytest.raises(InputError, match="fewer than a batch of 1 for each of 4 processes"):
+        mix.batch_sampler(1, drop_last=True, num_replicas=4, rank=0)
+    assert [len(batch) for batch in mix.batch_sampler(8)] == [2]
+
+
+def test_lightning_must_not_share_the_batches_again(bank: Bank) -> None:
+    mix = SynthMix(real_items(4), bank.path, 0.5)
+    shared = DistributedSampler(mix, num_replicas=2, rank=0)
+    with pytest.raises(InputError, match="pass use_distributed_sampler=False"):  # as Fabric does
+        type(mix.batch_sampler(4))(shared, batch_size=4, drop_last=False)  # type: ignore[arg-type]
+
+
+def test_lightning_tells_the_epoch(bank: Bank) -> None:
+    mix = SynthMix(real_items(2), bank.path, 0.5, provenance=True)
+    sampler = mix.batch_sampler(4)
+    loader = Fabric(accelerator="cpu", devices=1).setup_dataloaders(
+        DataLoader(mix, batch_sampler=sampler)
+    )
+    for start in (0, 7):  # resumed at 7, while Fabric counts on from 2
+        sampler.set_epoch(start)
+        for epoch in (start, start + 1):
+            assert [list(batch[2]) for batch in loader] == [origins(mix, epoch)]
+    sampler.sampler.set_epoch(20)  # as Lightning does when it resumes
+    assert next(iter(sampler))[0] == (20, 0)
+
+
 def test_the_process_group_is_asked_for_the_rank(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,8 +377,13 @@ def test_what_cannot_be_mixed_is_one_line(bank: Bank) -> None:
         def __iter__(self) -> Iterator[Any]:
             return iter(())
 
-    with pytest.raises(InputError, match="Endless cannot be mixed with"):
-        SynthMix(Endless(), bank)
+    class Counted(Endless):
+        def __len__(self) -> int:
+            return 4
+
+    for stream in (Endless(), Counted()):
+        with pytest.raises(InputError, match=f"{type(stream).__name__} cannot be mixed with"):
+            SynthMix(stream, bank)
     with pytest.raises(InputError, match="ratio is None"):
         SynthMix(real_items(2), bank, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"length is 5\.5"):
@@ -358,6 +449,25 @@ def test_items_unlike_the_banks_need_adapt(bank: Bank, image: Any, mask: Any, wh
 def test_a_bank_without_masks_is_refused(maskless: Bank, ratio: Any) -> None:
     with pytest.raises(InputError, match="pictures without masks"):
         list(SynthMix(real_items(4), maskless.path, ratio))
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_batch_that_will_not_stack_is_warned_of(bank: Bank, as_dict: bool) -> None:
+    def batches(real: list[Any], **settings: Any) -> list[Any]:
+        items = [{"image": i, "mask": m} for i, m in real] if as_dict else real
+        mix = SynthMix(items, bank.path, 0.5, length=8, **settings)
+        return list(DataLoader(mix, batch_sampler=mix.batch_sampler(4), collate_fn=list))
+
+    small = [(np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), np.uint8))] * 3
+    told = r"are 30x40 px, those of .* 36x48, .*\(transform=standard_augmentation"
+    with pytest.warns(UserWarning, match=told) as caught:
+        batches(small)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batches([*small, *real_items(3)])  # they vary by themselves
+        batches(real_items(3))
+        batches(small, transform=standard_augmentation(*SIZE))
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torchvision import tv_tensors
@@ -148,8 +149,11 @@ def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
         transform(picture(), target()["boxes"], torch.tensor([9, 9, 9, 9]))
     with pytest.raises(InputError, match="'area' would still describe"):
         transform(picture(), {**target(), "area": [1.0, 2.0]})
-    with pytest.raises(InputError, match="as one Mask"):
+    with pytest.raises(InputError, match="as one tv_tensors"):
         transform(picture(), {**target(), "masks": list(target()["masks"])})
+    listed = [tv_tensors.Mask(mask) for mask in target()["masks"]]
+    with pytest.raises(InputError, match="as one Mask"):
+        transform(picture(), {**target(), "masks": listed})
     with pytest.raises(InputError, match=r"uint16 .*: pass uint8"):
         transform(picture(torch.uint16))
     with pytest.raises(InputError, match=r"float32 from 200 to 200: pass .* in \[0, 1\]"):
@@ -159,7 +163,7 @@ def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
     words = transform(picture(), tv_tensors.Mask(torch.zeros(H, W)), "a caption", [1, 2])
     assert words[2:] == ("a caption", [1, 2])  # no objects, nothing of theirs
     for number in (1, 2):
-        few = {k: v[:number] for k, v in target().items() if k != "image_id"}
+        few = {k: tv_tensors.wrap(v[:number], like=v) for k, v in target().items()}
         kept = transform(picture(), {**few, "orig_size": torch.tensor([480, 640])})
         assert kept[1]["orig_size"].tolist() == [480, 640]
     with pytest.raises(InputError, match="found 0"):
@@ -170,6 +174,35 @@ def test_what_would_go_stale_or_is_unclear_is_refused(bank: Bank) -> None:
         transform(picture(channels=4))
     with pytest.raises(InputError, match="p=2"):
         SynthReplace(bank.path, p=2)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.zeros((H, W)),
+        np.zeros((H, W), np.uint8),
+        PIL.Image.new("L", (W, H)),
+    ],
+)
+def test_a_plain_mask_is_refused(bank: Bank, mask: Any) -> None:
+    transform = SynthReplace(bank.path, p=1.0)
+    kind = type(mask).__name__
+    with pytest.raises(InputError, match=f"the input holds a plain {kind} that would still"):
+        transform(picture(), mask)
+    for key in ("mask", "labels", "segmentation"):
+        with pytest.raises(InputError, match=f"entry '{key}' is a plain {kind} .* tv_tensors.Mask"):
+            transform({"image": picture(), key: mask})
+    assert SynthReplace(bank.path, p=0.0)(picture(), mask)[1] is mask
+
+
+def test_plain_boxes_are_refused(bank: Bank) -> None:
+    transform = SynthReplace(bank.path, p=1.0)
+    for boxes in (torch.ones((2, 4)), [[1, 1, 5, 5]], torch.ones(4)):
+        for key in ("boxes", "bboxes"):
+            with pytest.raises(InputError, match=rf"'{key}' is a plain .* tv_tensors\.Bounding"):
+                transform({"image": picture(), key: boxes, "labels": torch.ones(2)})
+    stays = {"image": picture(), "labels": torch.tensor(3), "weights": torch.ones(5), "mask": None}
+    assert transform(stays)["weights"] is stays["weights"]
 
 
 def test_masks_of_other_ids_are_warned_of(bank: Bank, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import albumentations as A
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 
 from synthaug.bank import Bank
 from synthaug.errors import InputError
@@ -304,6 +306,26 @@ def test_masks_of_other_ids_than_the_banks_are_warned_of_once(
     assert not told()
 
 
+@pytest.mark.parametrize("make", [PIL.Image.fromarray, torch.from_numpy])
+def test_pictures_that_are_no_arrays_get_one_line(bank: Bank, make: Any) -> None:
+    image, mask = real_pair().values()
+    kind = type(make(mask)).__name__
+    for key, value in {"image": make(image), "mask": make(mask), "masks": [make(mask)]}.items():
+        with pytest.raises(InputError, match=rf"{key} of type {kind}: .* np\.asarray\(picture\)"):
+            always(bank)(**{"image": image, key: value})
+
+
+def test_a_soft_mask_is_warned_of_in_a_line(bank: Bank, tmp_path: Path) -> None:
+    transform = always(Bank(shutil.copytree(bank.path, tmp_path / "bank")))
+    image, mask = real_pair().values()
+    soft = np.linspace(0, 1, mask.size, dtype=np.float32).reshape(mask.shape)
+    with pytest.warns(
+        UserWarning, match=r"holds ids \[0\.0.*, \.\.\.\], .*: make whole ids"
+    ) as told:
+        transform(image=image, mask=soft)
+    assert len(str(told[0].message)) < 400
+
+
 def test_boxes_without_a_format_are_refused(bank: Bank) -> None:
     with pytest.raises(InputError, match=r"A.Compose\(bbox_params"):
         A.Compose([always(bank)])(**real_pair(), bboxes=[[1, 1, 5, 5]])
@@ -317,7 +339,7 @@ def fake_generator(tmp_path: Path, monkeypatch: Any, *, empty: bool = False) -> 
         mask[10:20, 10:20] = 0 if empty else 1
         return Sample(np.full((40, 50, 3), seed % 251, np.uint8), mask, f"z{seed}")
 
-    generator = SimpleNamespace(sample=sample, classes=ClassMap((0, 1)), size=(40, 50))
+    generator = SimpleNamespace(sample=sample, classes=ClassMap((0, 1)), size=(40, 50), manifest={})
     fake = SimpleNamespace(open_source=lambda path: generator)
     monkeypatch.setitem(sys.modules, "synthaug.generation", fake)
     folder = tmp_path / "generator"
