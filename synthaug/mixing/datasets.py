@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
-from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -17,17 +16,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset
 
 from synthaug import seeding
 from synthaug.errors import InputError
+from synthaug.mixing.batches import MixBatchSampler, Position
 from synthaug.mixing.real_items import Structure, structure
 from synthaug.mixing.source import Source, check_ids_fit, open_source_once
 from synthaug.sample import Sample
 
 Schedule = Literal["constant", "synthetic-first"]
-Position = tuple[int, int]
-"""(epoch, index within the epoch): what the batch sampler asks for."""
 
 
 class SynthMix(Dataset[Any]):
@@ -377,92 +375,3 @@ def _check_schedule(schedule: str, epochs: int | None, ratio: float | str) -> No
         raise InputError(
             f"ratio is {ratio}: of synthetic-first it is at most 0.5, all of the first half"
         )
-
-
-class MixBatchSampler(Sampler[list[Position]]):
-    """Batches of (epoch, index) in the mix's own order; each pass is the next epoch.
-
-    Of processes that train together (DDP) each takes every ``num_replicas``-th batch; all have the
-    same number, so that none waits for another: the first batches come again where the last round
-    is not full, or that round is left out with ``drop_last``.
-
-    Nobody else must share the batches again: Lightning and Fabric take
-    ``use_distributed_sampler=False``; for Accelerate, which shares them in ``prepare``, give
-    ``num_replicas=1, rank=0``.
-
-    Args:
-        mix: the dataset to sample.
-        batch_size: items per batch, of this process.
-        drop_last: leave out the last batch when it is not full.
-        num_replicas: processes that train together; by default those of torch's process group, 1
-            without one.
-        rank: this process's number among them, from 0; by default that of the process group.
-
-    Raises:
-        InputError: the batch size is not positive, or the rank not below ``num_replicas``; with
-            ``drop_last`` an epoch has no batch; or Lightning makes it anew over a sampler of its
-            own.
-    """
-
-    def __init__(
-        self,
-        mix: SynthMix,
-        batch_size: int,
-        *,
-        drop_last: bool = False,
-        num_replicas: int | None = None,
-        rank: int | None = None,
-    ) -> None:
-        if not isinstance(mix, SynthMix):
-            raise InputError(
-                "batch_sampler already shares batches among processes: pass "
-                "use_distributed_sampler=False (Lightning, Fabric)"
-            )
-        if batch_size < 1 or batch_size != int(batch_size):
-            raise InputError(f"batch_size is {batch_size}: give a whole number, at least 1")
-        grouped = dist.is_available() and dist.is_initialized()
-        if num_replicas is None:
-            num_replicas = dist.get_world_size() if grouped else 1
-        if rank is None:
-            rank = dist.get_rank() if grouped else 0
-        if not 0 <= rank < num_replicas:
-            raise InputError(f"rank is {rank}: give 0 to {num_replicas - 1}, below num_replicas")
-        mix.settle()
-        self.mix = mix
-        self.batch_size = int(batch_size)
-        self.drop_last = drop_last
-        self.num_replicas = num_replicas
-        self.rank = rank
-        self.epoch = 0
-        if len(self) == 0:
-            each = f" for each of {num_replicas} processes" if num_replicas > 1 else ""
-            raise InputError(
-                f"the mix holds {len(mix)} items an epoch, fewer than a batch of {self.batch_size}"
-                f"{each}: set SynthMix(length=...), or leave out drop_last"
-            )
-
-    @property
-    def sampler(self) -> SimpleNamespace:
-        """Where Lightning and Fabric tell the epoch; never back, as Fabric resumes from 0."""
-        return SimpleNamespace(set_epoch=lambda epoch: self.set_epoch(max(epoch, self.epoch)))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass, to resume a training."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        rounds, rest = divmod(self._batches(), self.num_replicas)
-        return rounds + (rest > 0 and not self.drop_last)
-
-    def __iter__(self) -> Iterator[list[Position]]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        for number in range(len(self)):
-            batch = (number * self.num_replicas + self.rank) % self._batches()
-            start = batch * self.batch_size
-            stop = min(start + self.batch_size, len(self.mix))
-            yield [(epoch, index) for index in range(start, stop)]
-
-    def _batches(self) -> int:
-        """Batches of all processes together."""
-        full, rest = divmod(len(self.mix), self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
