@@ -199,12 +199,20 @@ def _per_class(cells: Mapping[Cell, Mapping[str, Any]]) -> dict[str, float | Non
 def _per_class_gain(
     cells: Mapping[Cell, Mapping[str, Any]], against: Mapping[Cell, Mapping[str, Any]]
 ) -> dict[str, dict[str, float | None]]:
-    """Paired gain in IoU of each class id, with its interval; without those never tested."""
-    gains = {
-        name: paired(group_runs(cells, [int(name)]), group_runs(against, [int(name)]), "mIoU")
-        for name in _per_class(cells)
-    }
-    return {name: _interval(values) for name, values in gains.items() if values}
+    """Paired gain in IoU of each class id, with its interval; without those never tested.
+
+    A class that one of several units alone has gets no interval: it would be over seeds, beside
+    others over units.
+    """
+    several = len({unit for unit, _ in cells}) > 1
+    gains = {}
+    for name in _per_class(cells):
+        ids = [int(name)]
+        if values := paired(group_runs(cells, ids), group_runs(against, ids), "mIoU"):
+            gains[name] = _interval(values)
+            if several and len(values) == 1:
+                gains[name] |= {"low": None, "high": None}
+    return gains
 
 
 def _images(

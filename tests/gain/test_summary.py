@@ -146,6 +146,17 @@ def test_classes_have_paired_gains_where_both_are_tested() -> None:
     assert first["low"] < 0 < first["high"]
 
 
+def test_a_class_of_one_unit_of_several_has_no_interval_over_seeds() -> None:
+    base = {("a", 0): of_classes(0.9, 0.5), ("a", 1): of_classes(0.9, 0.5)}
+    mine = {("a", 0): of_classes(0.9, 0.7), ("a", 1): of_classes(0.9, 0.8)}
+    of_one = summary({"standard": base, "mine": mine})["arms"]["mine"]["per_class_gain"]
+    assert of_one["1"]["low"] is not None
+    base["b", 0] = mine["b", 0] = of_classes(0.9, None)
+    found = summary({"standard": base, "mine": mine})["arms"]["mine"]["per_class_gain"]
+    assert found["1"] == {"mean": pytest.approx(0.25), "low": None, "high": None}
+    assert found["0"]["low"] is not None
+
+
 def test_a_group_that_nobody_saw_has_no_arms() -> None:
     groups = {"a": [{"ids": [2], "share": 0.1}]}
     found = summary({"standard": {("a", 0): of_classes(0.5, 0.5, None)}}, groups=groups)
