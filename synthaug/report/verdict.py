@@ -20,6 +20,7 @@ GROUPS = (
 )
 """What the groups of `group_rows` are."""
 MOST_NAMES = 8
+NO_DIFFERENCE = "no difference shown"
 LEARNED = 0.05
 """IoU from which a class counts as learned at all."""
 
@@ -94,40 +95,42 @@ def read_comparison(path: str | Path) -> Comparison:
 def verdict_line(comparison: Comparison) -> str:
     """Say in one line what came out: the best arm against the baseline, and which arms hurt.
 
-    The best of several arms helps only if its ``among_all`` says so, too, see
-    `synthaug.gain.summary.summarise`; folders written before there was one are taken at their word.
+    The best of several arms is picked, so it leads with "Helps" only if its ``among_all`` says so,
+    too, see `synthaug.gain.summary.summarise`; an arm that does so goes before one of a higher
+    mean that shows no difference. Folders written before there was one are taken at their word.
     """
     result, measure = comparison.result, comparison.measure
     baseline = result["baseline"]
     measured = {a: v for a, v in result["arms"].items() if mean_of(v, measure) is not None}
     if baseline not in measured or len(measured) < 2:
         return f"Nothing to say yet: {measure} is not measured for {baseline} and another arm."
-    best = max(measured, key=lambda arm: measured[arm]["mean"][measure])
-    base = f"{100 * measured[baseline]['mean'][measure]:.1f}"
+    means = {arm: entry["mean"][measure] for arm, entry in measured.items()}
+    words = {arm: verdict_words(entry) for arm, entry in measured.items()}
+    helped = [arm for arm, word in words.items() if word == "helps"]
+    best, top = max(helped or means, key=means.__getitem__), max(means.values())
+    base = f"{100 * means[baseline]:.1f}"
     if best == baseline:
-        parts = [f"No arm is better than {baseline}, {measure} {base}"]
+        parts = [f"No arm scores higher than {baseline}, {measure} {base}"]
     else:
         entry = measured[best]
-        begin = "Helps" if entry["verdict"] == "helps" else "No difference shown"
-        if begin == "Helps" and entry.get("among_all", "helps") != "helps":
-            rivals = len(measured) - 1
-            begin = f"No difference shown (one of {rivals} arms; its own interval lies above zero)"
+        begin = "Helps" if helped else "No difference shown"
+        if not helped and entry["verdict"] == "helps":
+            begin += f" (one of {len(measured) - 1} arms; its own interval lies above zero)"
+        subject = f"the best arm, {best}," if means[best] == top else best
         parts = [
-            f"{begin}: the best arm, {best}, reaches {measure} {100 * entry['mean'][measure]:.1f} "
+            f"{begin}: {subject} reaches {measure} {100 * means[best]:.1f} "
             f"against {base} with {baseline}, {gain_words(entry['gain'][measure])}"
         ]
-    single = "(single 95 % intervals)"
-    phrases = [("helps", f"also helps {single}"), ("hurts", f"hurts {single}")]
-    if best == baseline:
-        phrases.append(("no difference shown", "no difference shown"))
-    for word, phrase in phrases:
+    for word in ("helps", "helps, taken alone", "hurts", "hurts, taken alone", NO_DIFFERENCE):
         named = [
             f"{arm} ({100 * entry['gain'][measure]['mean']:+.1f})"
             for arm, entry in measured.items()
-            if arm not in (best, baseline) and entry["verdict"] == word
+            if arm not in (best, baseline)
+            and words[arm] == word
+            and (word != NO_DIFFERENCE or best == baseline or means[arm] > means[best])
         ]
         if named:
-            parts.append(f"{phrase}: {', '.join(named)}")
+            parts.append(f"{'also helps' if word == 'helps' else word}: {', '.join(named)}")
     return "; ".join(parts) + f". {_repetitions(comparison)}"
 
 
@@ -242,6 +245,12 @@ def interval_words(gain: Mapping[str, float | None]) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def verdict_words(entry: Mapping[str, Any]) -> str:
+    """Return an entry's verdict, and whether it holds for this entry alone, not among all arms."""
+    verdict = str(entry.get("verdict", ""))
+    return verdict if entry.get("among_all", verdict) == verdict else f"{verdict}, taken alone"
 
 
 def tone(verdict: str) -> str:

@@ -173,7 +173,7 @@ def test_verdict_names_the_best_arm_its_gain_and_what_hurts(make_comparison):
     assert verdict_of(make_comparison()) == (
         "Helps: the best arm, standard+copy-paste+synthetic, reaches J&F 83.1 against 80.0 with "
         "standard, +3.1 points (95 % interval +1.1 to +5.2); "
-        "hurts (single 95 % intervals): synthetic (-2.1). 2 videos, 2 seeds."
+        "hurts: synthetic (-2.1). 2 videos, 2 seeds."
     )
 
 
@@ -199,11 +199,34 @@ def test_the_best_of_several_arms_helps_only_if_that_is_shown_among_all(make_com
     assert verdict_of(path).startswith(begin)
 
 
+def test_an_arm_that_helps_among_all_goes_before_one_that_only_scores_higher(make_comparison):
+    path = make_comparison()
+    words = iter(("no difference shown", "helps", "no difference shown"))
+    change_arms(path, lambda arm: arm.update(verdict=(word := next(words)), among_all=word))
+    line = verdict_of(path)
+    assert line.startswith("Helps: standard+copy-paste reaches J&F 82.0 against 80.0 with standard")
+    assert "; no difference shown: standard+copy-paste+synthetic (+3.1). 2 videos" in line
+    assert "synthetic (-2.1)" not in line
+
+
+def test_verdict_says_which_of_the_others_help_or_hurt_only_when_taken_alone(make_comparison):
+    path = make_comparison()
+    change_arms(path, lambda arm: arm.update(verdict="helps", among_all="helps"))
+    assert "; also helps: synthetic (-2.1), standard+copy-paste (+2.0). 2" in verdict_of(path)
+    change_arms(path, lambda arm: arm.update(among_all="no difference shown"))
+    line = verdict_of(path)
+    assert line.startswith("No difference shown (one of 3 arms; ")
+    assert "; helps, taken alone: synthetic (-2.1), standard+copy-paste (+2.0). 2" in line
+    assert "also helps" not in line
+    change_arms(path, lambda arm: arm.update(verdict="hurts", mean={"J&F": 0.5}))
+    assert "80.0; hurts, taken alone: synthetic (-2.1), " in verdict_of(path)
+
+
 def test_verdict_says_when_nothing_beats_the_baseline(make_comparison):
     path = make_comparison()
     change_arms(path, lambda arm: arm.update(mean={"J&F": 0.5}, verdict="hurts"))
     line = verdict_of(path)
-    begin = "No arm is better than standard, J&F 80.0; hurts (single 95 % intervals): synthetic"
+    begin = "No arm scores higher than standard, J&F 80.0; hurts: synthetic"
     assert line.startswith(f"{begin} (-2.1), ")
     change_arms(path, lambda arm: arm.update(verdict="no difference shown"))
     assert "; no difference shown: synthetic (-2.1), " in verdict_of(path)
