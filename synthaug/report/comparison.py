@@ -110,11 +110,15 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     span = str(training[0]) if len(training) == 1 else f"{training[0]}–{training[-1]}"
     return [
         (str(len(comparison.arms)), "arms: ways to train"),
-        (str(len(units)), count_units(comparison).split(" ", 1)[1]),
-        (str(len(comparison.manifest["seeds"])), "seeds"),
+        (_of(comparison.counted[0], len(units)), count_units(comparison).split(" ", 1)[1]),
+        (_of(comparison.counted[1], len(comparison.manifest["seeds"])), "seeds"),
         (span, "labelled training images each"),
         (str(tested), "test images"),
     ]
+
+
+def _of(counted: int, planned: int) -> str:
+    return str(planned) if counted == planned else f"{counted} of {planned}"
 
 
 def _listed(value: Any) -> Sequence[Any]:

@@ -65,6 +65,15 @@ class Comparison:
             found.setdefault(arm, []).append([unit, int(file.stem)])
         return found
 
+    @property
+    def counted(self) -> tuple[int, int]:
+        """How many units and seeds the figures are of: before the end, what all arms share."""
+        if self.result["complete"]:
+            return len(self.units), len(self.manifest["seeds"])
+        begun = [set(map(tuple, cells)) for cells in self.runs.values() if cells]
+        shared = set.intersection(*begun) if begun else set()
+        return len({unit for unit, _ in shared}), len({seed for _, seed in shared})
+
     def shows(self, unit: str, arm: str, seed: int, key: str) -> bool:
         """Whether a run, and what it has predicted, is the one that the figures are of.
 
@@ -131,7 +140,8 @@ def verdict_line(comparison: Comparison) -> str:
         ]
         if named:
             parts.append(f"{'also helps' if word == 'helps' else word}: {', '.join(named)}")
-    return "; ".join(parts) + f". {_repetitions(comparison)}"
+    so_far = "" if result["complete"] else "So far: "
+    return so_far + "; ".join(parts) + f". {_repetitions(comparison)}"
 
 
 def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
@@ -225,12 +235,15 @@ def count_units(comparison: Comparison) -> str:
 
 def _repetitions(comparison: Comparison) -> str:
     seeds = len(comparison.manifest["seeds"])
-    words = f"{count_units(comparison)}, {seeds} seed{'s' if seeds != 1 else ''}."
+    planned = count_units(comparison), f"{seeds} seed{'s' if seeds != 1 else ''}"
     if comparison.result["complete"]:
-        return words
+        return f"{', '.join(planned)}."
+    counted = ", ".join(
+        f"{n} of {all_}" for n, all_ in zip(comparison.counted, planned, strict=True)
+    )
     left = [f"{arm} {runs}" for arm, runs in comparison.result.get("missing", {}).items()]
     missing = f": counted are those that all arms share, missing {_some(left)}" if left else ""
-    return f"{words} Not all runs are done{missing}."
+    return f"{counted} counted so far. Not all runs are done{missing}."
 
 
 def mean_of(entry: Mapping[str, Any], measure: str) -> float | None:

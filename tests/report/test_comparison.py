@@ -404,7 +404,22 @@ def test_unfinished_comparison_says_so(make_comparison):
     path = make_comparison(complete=False)
     html = page(path)
     assert "8 of 16 runs are done" in html
-    assert "Not all runs are done." in verdict_of(path)
+    assert "<b>2</b><span>videos</span>" in html
+    assert "<b>1 of 2</b><span>seeds</span>" in html
+    line = verdict_of(path)
+    assert line.startswith("So far: Helps: the best arm")
+    assert line.endswith("2 of 2 videos, 1 of 2 seeds counted so far. Not all runs are done.")
+
+
+def test_unfinished_comparison_counts_what_all_arms_share(make_comparison):
+    runs = {arm: [["dog", 0], ["dog", 1]] for arm in ARMS[:2]}
+    runs |= {ARMS[2]: [["dog", 0], ["cows <brown>", 1]], ARMS[3]: []}  # the last has not begun
+    path = make_comparison(complete=False, runs=runs, missing={ARMS[2]: 2})
+    assert verdict_of(path).endswith(
+        ". 1 of 2 videos, 1 of 2 seeds counted so far. Not all runs are done: counted are those "
+        "that all arms share, missing standard+copy-paste 2."
+    )
+    assert "<b>1 of 2</b><span>videos</span>" in page(path)
 
 
 def test_single_run_has_no_interval(make_comparison):
