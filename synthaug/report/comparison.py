@@ -27,9 +27,11 @@ from synthaug.report.verdict import (
     interval_words,
     mean_of,
     read_comparison,
+    single_note,
     tone,
     unlearned_line,
     verdict_line,
+    verdict_words,
 )
 
 
@@ -68,6 +70,7 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
         contrasts=contrast_lines(comparison),
         progress=None if result["complete"] else _progress(comparison),
         facts=_facts(comparison),
+        single=single_note(comparison),
         chart=Markup(_chart(comparison)),
         arms=[_arm_row(arm, comparison) for arm in manifest["arms"]],
         rivals=[arm for arm in arms if arm != baseline],
@@ -158,7 +161,7 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
         "means": [_percent(mean_of(entry, m)) for m in comparison.manifest["measures"]],
         "gain": "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}",
         "interval": interval_words(gain),
-        "verdict": "baseline" if name == result["baseline"] else entry.get("verdict", ""),
+        "verdict": "baseline" if name == result["baseline"] else verdict_words(entry),
         "tone": tone(entry.get("verdict", "")),
         "seconds": "–" if seconds is None else f"{seconds:.1f}",
         "memory": "–" if peak is None else f"{peak:.2f}",

@@ -154,10 +154,19 @@ def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
             if extra != contrast["arm"]
             else f"{contrast['arm']} instead of {contrast['against']}"
         )
-        said = {"helps": "helps", "hurts": "hurts"}.get(contrast["verdict"], "shows no difference")
+        words = verdict_words(contrast)
+        said = "shows no difference" if words == NO_DIFFERENCE else words
         gain = gain_words(contrast["gain"])
         lines.append((tone(contrast["verdict"]), f"{subject} {said}: {gain}."))
     return lines
+
+
+def single_note(comparison: Comparison) -> str:
+    """Say that the intervals are not corrected for the number of arms; empty with a single one."""
+    rivals = len(comparison.arms) - 1
+    if rivals < 2:
+        return ""
+    return f"Intervals are single 95 % ones, not corrected for the {rivals} arms."
 
 
 def class_names(comparison: Comparison) -> dict[str, str]:

@@ -250,6 +250,26 @@ def test_contrasts_are_said_in_words(make_comparison):
     ]
 
 
+def test_bullets_and_tables_say_which_verdicts_hold_only_when_taken_alone(make_comparison):
+    contrast = {"arm": ARMS[2], "against": ARMS[0], "gain": gain(GAINS[3])["J&F"]}
+    contrast |= {"verdict": "helps", "among_all": "no difference shown"}
+    path = make_comparison(ids=(0, 3, 4), contrasts=[contrast])
+    change_arms(path, lambda arm: arm.update(among_all="no difference shown"))
+    html = page(path)
+    said = "Adding copy-paste to standard helps, taken alone: +3.1 points"
+    assert contrast_lines(read_comparison(path))[0][1].startswith(said)
+    assert '<td class="helps">helps, taken alone</td>' in html
+    assert '<td class="hurts">hurts, taken alone</td>' in html
+    assert html.count("Intervals are single 95 % ones, not corrected for the 3 arms.") == 3
+
+
+def test_an_arm_that_is_alone_needs_no_correction(make_comparison):
+    path = make_comparison()
+    manifest = json.loads((path / "manifest.json").read_text())
+    files.write_json(path / "manifest.json", {**manifest, "arms": manifest["arms"][:2]})
+    assert "Intervals are single" not in page(path)
+
+
 def test_tables_show_arms_and_units(make_comparison):
     html = page(make_comparison())
     for text in (
