@@ -237,14 +237,38 @@ def gain_words(gain: Mapping[str, float | None]) -> str:
 
 def count_units(comparison: Comparison) -> str:
     """Count the units, as in ``10 videos``."""
-    units = comparison.manifest["units"]
-    noun = "video" if all(unit["kind"] == "video" for unit in units) else "data set"
-    return f"{len(units)} {noun}{'s' if len(units) != 1 else ''}"
+    return _count(len(comparison.units), _noun(comparison))
+
+
+def interval_over(comparison: Comparison) -> tuple[str, str]:
+    """Say what the intervals are over, as in ``10 videos``, and what they tell and do not tell."""
+    units, seeds = comparison.counted
+    if units > 1:
+        noun = _noun(comparison)
+        over = _count(units, noun)
+        return over, (
+            f"The intervals are over the {over}, each the mean of its seeds: they say what to "
+            f"expect of another {noun} like these, not of other kinds of pictures."
+        )
+    return _count(seeds, "seed"), (
+        "The intervals are over the seeds of the training alone: they say what another seed would "
+        "give on these test images with this bank, not what other test images, other labelled "
+        "images or another fit of the generator would."
+    )
+
+
+def _noun(comparison: Comparison) -> str:
+    """What a unit is."""
+    videos = all(unit["kind"] == "video" for unit in comparison.manifest["units"])
+    return "video" if videos else "data set"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _repetitions(comparison: Comparison) -> str:
-    seeds = len(comparison.manifest["seeds"])
-    planned = count_units(comparison), f"{seeds} seed{'s' if seeds != 1 else ''}"
+    planned = count_units(comparison), _count(len(comparison.manifest["seeds"]), "seed")
     if comparison.result["complete"]:
         return f"{', '.join(planned)}."
     counted = ", ".join(

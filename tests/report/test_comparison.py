@@ -414,6 +414,18 @@ def test_frames_are_those_where_the_scores_differ_most(make_comparison):
     assert html.count('alt="sample of dog"') == 4
 
 
+def test_page_says_what_its_intervals_are_over(make_comparison):
+    html = page(make_comparison(pictures=False))
+    assert "Bar: 95 % interval over 2 videos." in html
+    assert "The intervals are over the 2 videos, each the mean of its seeds:" in html
+    html = page(make_comparison(("own",), pictures=False))
+    assert "Bar: 95 % interval over 2 seeds." in html
+    assert "The intervals are over the seeds of the training alone:" in html
+    runs = {arm: [["dog", 0], ["dog", 1]] for arm in ARMS}  # the second video has not begun
+    html = page(make_comparison(pictures=False, complete=False, runs=runs))
+    assert "Bar: 95 % interval over 2 seeds." in html
+
+
 def test_page_without_pictures_leaves_their_sections_out(make_comparison):
     html = page(make_comparison(pictures=False))
     assert 'id="frames"' not in html
