@@ -202,12 +202,13 @@ def _gain_columns(
     comparison: Comparison, arm: str, gain: Mapping[str, float | None], verdict: str
 ) -> str:
     """Write gain, interval and verdict, or that the arm is what the others are held against."""
+    from synthaug.report.numbers import signed
     from synthaug.report.verdict import interval_words
 
     if arm == comparison.result["baseline"]:
         return f"{'':>26}  baseline"
-    mean = "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
-    return f"{mean:>8}{interval_words(gain):>18}  {verdict}"
+    mean = "" if gain["mean"] is None else signed(100 * gain["mean"])
+    return f"{mean:>8} {interval_words(gain):>17}  {verdict}"
 
 
 def command_line() -> str:

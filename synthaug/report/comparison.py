@@ -16,6 +16,7 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.report import figures
 from synthaug.report.frames import mixed_samples, most_different
+from synthaug.report.numbers import signed
 from synthaug.report.templates import render
 from synthaug.report.verdict import (
     GROUPS,
@@ -161,7 +162,7 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
     return {
         "name": name,
         "means": [_percent(mean_of(entry, m)) for m in comparison.manifest["measures"]],
-        "gain": "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}",
+        "gain": "" if gain["mean"] is None else signed(100 * gain["mean"]),
         "interval": interval_words(gain),
         "verdict": "baseline" if name == result["baseline"] else verdict_words(entry),
         "tone": tone(entry.get("verdict", "")),
@@ -296,7 +297,7 @@ def _gain_cell(gain: Mapping[str, float | None] | None) -> dict[str, str]:
     colour = ""
     if low is not None and high is not None:
         colour = "helps" if low > 0 else "hurts" if high < 0 else ""
-    value = "–" if mean is None else f"{100 * mean:+.1f}"
+    value = "–" if mean is None else signed(100 * mean)
     return {"value": value, "interval": interval_words(gain), "tone": colour}
 
 

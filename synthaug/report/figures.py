@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from synthaug.report.numbers import signed
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
 # Magenta first, which few photographs hold; then Okabe & Ito (2008), distinct for colour-blind
@@ -242,7 +243,7 @@ def _gain_row(
         )
         return parts
     parts += [f'<circle cx="{x(d):.1f}" cy="{y:.1f}" r="3.5"/>' for d in row.dots]
-    words = f"{row.mean:+.1f}"
+    words = signed(row.mean)
     if row.low is not None and row.high is not None:
         parts.append(
             f'<line class="interval" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" '
@@ -256,7 +257,7 @@ def _gain_row(
                     f'L{at + inward:.1f} {y + 6:.1f}"/>'
                 )
         if math.isfinite(row.low) and math.isfinite(row.high):
-            words += f"  ({row.low:+.1f} to {row.high:+.1f})"
+            words += f"  ({signed(row.low)} to {signed(row.high)})"
     mean = f"{x(row.mean):.1f}"
     parts.append(
         f'<line class="mean" x1="{mean}" x2="{mean}" y1="{y - 10:.1f}" y2="{y + 10:.1f}"/>'

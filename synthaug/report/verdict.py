@@ -10,6 +10,7 @@ from typing import Any
 
 from synthaug import files
 from synthaug.errors import InputError
+from synthaug.report.numbers import signed
 
 FORMAT = "synthaug-comparison-1"
 
@@ -132,7 +133,7 @@ def verdict_line(comparison: Comparison) -> str:
         ]
     for word in ("helps", "helps, taken alone", "hurts", "hurts, taken alone", NO_DIFFERENCE):
         named = [
-            f"{arm} ({100 * entry['gain'][measure]['mean']:+.1f})"
+            f"{arm} ({signed(100 * entry['gain'][measure]['mean'])})"
             for arm, entry in measured.items()
             if arm not in (best, baseline)
             and words[arm] == word
@@ -232,7 +233,7 @@ def gain_words(gain: Mapping[str, float | None]) -> str:
         return "not measured"
     interval = interval_words(gain)
     words = f" (95 % interval {interval})" if interval else " (too few runs for an interval)"
-    return f"{100 * mean:+.1f} points{words}"
+    return f"{signed(100 * mean)} points{words}"
 
 
 def count_units(comparison: Comparison) -> str:
@@ -290,7 +291,7 @@ def interval_words(gain: Mapping[str, float | None]) -> str:
     low, high = gain.get("low"), gain.get("high")
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{signed(100 * low)} to {signed(100 * high)}"
 
 
 def verdict_words(entry: Mapping[str, Any]) -> str:

@@ -141,10 +141,11 @@ def test_the_table_says_which_verdicts_hold_only_when_taken_alone(own, tmp_path,
     run(*words)
     result = json.loads((out / "comparison.json").read_text())
     result["arms"]["none"] |= {"verdict": "hurts", "among_all": "no difference shown"}
+    result["arms"]["none"]["gain"]["mIoU"] = {"mean": -2e-4, "low": -3e-4, "high": -1e-4}
     (out / "comparison.json").write_text(json.dumps(result))
     print_result(out)
     printed = capsys.readouterr().out
-    assert "  hurts, taken alone  " in printed
+    assert "  -0.020  -0.030 to -0.010  hurts, taken alone  " in printed
     assert "\nIntervals are single 95 % ones, not corrected for the 2 arms.\n" in printed
 
 

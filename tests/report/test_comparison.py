@@ -270,6 +270,18 @@ def test_an_arm_that_is_alone_needs_no_correction(make_comparison):
     assert "Intervals are single" not in page(path)
 
 
+def test_small_gains_are_not_rounded_to_a_signed_zero(make_comparison):
+    path = make_comparison()
+    small = {"J&F": {"mean": -0.0002, "low": -0.0004, "high": -0.0001}}
+    change_arms(path, lambda arm: arm.update(gain=small, verdict="hurts"))
+    html = page(path)
+    assert "-0.020 points (95 % interval -0.040 to -0.010)" in html
+    assert '<b>-0.020</b></td><td class="n">-0.040 to -0.010</td>' in html
+    assert 'class="figure">-0.020  (-0.040 to -0.010)<' in html
+    assert "hurts: synthetic (-0.020), " in verdict_of(path)
+    assert "-0.0 " not in html
+
+
 def test_tables_show_arms_and_units(make_comparison):
     html = page(make_comparison())
     for text in (
