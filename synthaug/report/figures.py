@@ -32,6 +32,8 @@ CLASS_COLOURS = (
     (166, 118, 80),
 )
 IGNORE_COLOUR = (160, 160, 160)
+LONGEST_LABEL = 53
+"""Letters of an arm's name in `gain_chart`: about 420 px, so that the axis keeps its room."""
 
 
 def class_colour(position: int) -> tuple[int, int, int]:
@@ -117,7 +119,8 @@ def bar_chart(rows: Sequence[tuple[str, float]], *, unit: str = "s", width_px: i
             f'<text x="{label_px + length + 8:.1f}" y="{y + 17}" class="value">'
             f"{value:.1f} {unit}</text>"
         )
-    return _svg("bars", width_px, len(rows) * row_px, parts)
+    words = "; ".join(f"{label} {value:.1f} {unit}" for label, value in rows)
+    return _svg("bars", words, width_px, len(rows) * row_px, parts)
 
 
 def interval_chart(
@@ -164,7 +167,11 @@ def interval_chart(
             f'<line class="mean" x1="{at}" x2="{at}" y1="{y - 11}" y2="{y + 11}"/>'
         )
         parts += [f'<circle cx="{x(value):.1f}" cy="{y}" r="4.5"/>' for value in values]
-    return _svg("intervals", width_px, bottom + 26, parts)
+    words = "; ".join(
+        f"{label}: {mean:.3f}, interval {lower:.3f} to {upper:.3f}"
+        for label, _, mean, lower, upper in rows
+    )
+    return _svg("intervals", words, width_px, bottom + 26, parts)
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ def gain_chart(rows: Sequence[GainRow], *, baseline: str, width_px: int = 1060) 
     Intervals and dots beyond three times the largest mean or dot are cut and end in an arrow.
     """
     head_px, row_px, value_px = 26, 40, 190
-    label_px = 24 + 7.4 * max(len(row.label) for row in rows)
+    label_px = 24 + 7.4 * max(len(_shortened(row.label)) for row in rows)
     low, high, step = _gain_axis(rows)
 
     def x(value: float) -> float:
@@ -218,12 +225,12 @@ def gain_chart(rows: Sequence[GainRow], *, baseline: str, width_px: int = 1060) 
             f"{'0' if zero else format(tick, '+g')}</text>"
         )
     parts.append(
-        f'<text x="{x(0):.1f}" y="13" text-anchor="middle" class="value">'
-        f"{html.escape(baseline)}</text>"
+        f'<text x="{x(0):.1f}" y="13" text-anchor="middle" class="value">{_label(baseline)}</text>'
     )
     for i, row in enumerate(rows):
         parts += _gain_row(row, head_px + (i + 0.5) * row_px, x, label_px, (low, high))
-    return _svg("gains", width_px, bottom + 26, parts)
+    words = f"Gain over {baseline} per arm; the numbers stand in the table below"
+    return _svg("gains", words, width_px, bottom + 26, parts)
 
 
 def _gain_row(
@@ -235,7 +242,7 @@ def _gain_row(
 ) -> list[str]:
     colour = row.verdict if row.verdict in ("helps", "hurts") else "unclear"
     text = f'<text x="{label_px - 14:.1f}" y="{y + 5:.1f}" text-anchor="end">'
-    parts = [f'<g class="{colour}">{text}{html.escape(row.label)}</text>']
+    parts = [f'<g class="{colour}">{text}{_label(row.label)}</text>']
     right = x(ends[1])
     if row.mean is None:
         parts.append(
@@ -266,6 +273,16 @@ def _gain_row(
     return parts
 
 
+def _shortened(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+
+
+def _label(label: str) -> str:
+    """The text of a label; of one that is cut, the whole of it shows where one points."""
+    whole = f"<title>{html.escape(label)}</title>" if len(label) > LONGEST_LABEL else ""
+    return whole + html.escape(_shortened(label))
+
+
 def _gain_axis(rows: Sequence[GainRow]) -> tuple[float, float, float]:
     """Lower end, upper end and tick distance of an axis that holds zero."""
     inner = [v for row in rows if row.mean is not None for v in (row.mean, *row.dots)]
@@ -290,8 +307,9 @@ def _edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return edge
 
 
-def _svg(kind: str, width_px: int, height_px: float, parts: Sequence[str]) -> str:
+def _svg(kind: str, words: str, width_px: int, height_px: float, parts: Sequence[str]) -> str:
     return (
-        f'<svg class="{kind}" role="img" viewBox="0 0 {width_px} {height_px:.0f}" '
+        f'<svg class="{kind}" role="img" aria-label="{html.escape(words)}" '
+        f'viewBox="0 0 {width_px} {height_px:.0f}" '
         f'width="{width_px}" height="{height_px:.0f}">{"".join(parts)}</svg>'
     )

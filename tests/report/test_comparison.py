@@ -421,6 +421,7 @@ def test_frames_are_those_where_the_scores_differ_most(make_comparison):
     html = page(make_comparison(units=("dog",)))
     rows = re.findall(r"<h3>dog, (\d+)</h3>", html)
     assert rows == ["00003", "00002"]
+    assert "among the test images whose predictions are kept, a few of each unit" in html
     assert html.count("<figcaption>truth</figcaption>") == 2
     assert "<figcaption>standard+copy-paste+synthetic <b>76.0</b></figcaption>" in html
     assert html.count('alt="sample of dog"') == 4
