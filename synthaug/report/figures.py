@@ -203,9 +203,10 @@ def gain_chart(rows: Sequence[GainRow], *, baseline: str, width_px: int = 1060) 
         baseline: its name, written at that line.
         width_px: width of the drawing.
 
-    Intervals and dots beyond three times the largest mean or dot are cut and end in an arrow.
+    Intervals and dots beyond three times the largest mean or dot are cut and end in an arrow, names
+    of over `LONGEST_LABEL` letters in "…".
     """
-    head_px, row_px, value_px = 26, 40, 190
+    head_px, row_px, value_px = 26, 40, 230
     label_px = 24 + 7.4 * max(len(_shortened(row.label)) for row in rows)
     low, high, step = _gain_axis(rows)
 
