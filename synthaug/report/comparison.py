@@ -156,6 +156,7 @@ def _chart(comparison: Comparison) -> str:
 
 def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
     name, result = arm["name"], comparison.result
+    chooses = arm.get("schedule") == "auto"
     entry = result["arms"].get(name, {})
     gain = entry.get("gain", {}).get(comparison.measure, {"mean": None})
     seconds, peak = entry.get("seconds"), entry.get("peak_memory_gb")
@@ -168,7 +169,8 @@ def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
         "tone": tone(entry.get("verdict", "")),
         "seconds": "–" if seconds is None else f"{seconds:.1f}",
         "memory": "–" if peak is None else f"{peak:.2f}",
-        "diet": _chosen(arm, comparison) if arm.get("schedule") == "auto" else _diet(arm),
+        "diet": _chosen(arm, comparison) if chooses else _diet(arm),
+        "chooses": chooses,
     }
 
 

@@ -296,6 +296,7 @@ def test_tables_show_arms_and_units(make_comparison):
         "synthaug compare --davis DATA --video dog",
     ):
         assert text in html, text
+    assert "mean time of a training, and" in html
     assert 'id="classes"' not in html
     assert 'id="incomplete"' not in html
 
@@ -333,6 +334,7 @@ def test_auto_says_what_it_chose_and_why(make_comparison):
         f"{alone} (1 of 2 units); {mixed} (1 of 2 units)"
     )
     assert "What auto chose" in html
+    assert "mean time of a training, without the time in which auto chooses, and" in html
 
 
 def test_auto_before_it_chose_shows_no_shares(make_comparison):
