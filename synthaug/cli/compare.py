@@ -147,7 +147,14 @@ def compare_command(
 
 def print_result(folder: Path) -> None:
     """Print a comparison's table and its verdict."""
-    from synthaug.report.verdict import mean_of, read_comparison, unlearned_line, verdict_line
+    from synthaug.report.verdict import (
+        mean_of,
+        read_comparison,
+        single_note,
+        unlearned_line,
+        verdict_line,
+        verdict_words,
+    )
 
     comparison = read_comparison(folder)
     measures, primary = comparison.manifest["measures"], comparison.measure
@@ -162,10 +169,12 @@ def print_result(folder: Path) -> None:
             continue
         means = [mean_of(entry, name) for name in measures]
         cells = "".join(f"{'–' if v is None else format(100 * v, '.1f'):>8}" for v in means)
-        gain = _gain_columns(comparison, arm, entry["gain"][primary], entry["verdict"])
+        gain = _gain_columns(comparison, arm, entry["gain"][primary], verdict_words(entry))
         peak = entry.get("peak_memory_gb")
         gb = "–" if peak is None else f"{peak:.2f}"
         print(f"{arm:{wide}}{cells}{gain:48}{entry['seconds']:7.1f}{gb:>7}")
+    if note := single_note(comparison):
+        print(note)
     _print_groups(comparison, wide)
     if unlearned := unlearned_line(comparison):
         print(unlearned)
@@ -193,12 +202,13 @@ def _gain_columns(
     comparison: Comparison, arm: str, gain: Mapping[str, float | None], verdict: str
 ) -> str:
     """Write gain, interval and verdict, or that the arm is what the others are held against."""
+    from synthaug.report.numbers import signed
     from synthaug.report.verdict import interval_words
 
     if arm == comparison.result["baseline"]:
         return f"{'':>26}  baseline"
-    mean = "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}"
-    return f"{mean:>8}{interval_words(gain):>18}  {verdict}"
+    mean = "" if gain["mean"] is None else signed(100 * gain["mean"])
+    return f"{mean:>8} {interval_words(gain):>17}  {verdict}"
 
 
 def command_line() -> str:

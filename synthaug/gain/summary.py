@@ -40,8 +40,8 @@ def summarise(
     partner is missing do not count towards gains. Intervals are those of
     `synthaug.gain.statistics.bootstrap_interval` at 95 %; over several units they say what to
     expect of another unit of the same sort, on a single unit what of another seed. The best of
-    several arms is picked, so an arm has a second verdict, ``among_all``: that of its interval at
-    100 - 5 / k %, k being the number of arms beside the baseline (Bonferroni).
+    several arms is picked, so an arm, and a contrast, has a second verdict, ``among_all``: that of
+    its interval at 100 - 5 / k %, k being the number of arms beside the baseline (Bonferroni).
 
     Args:
         results: finished runs.
@@ -64,7 +64,7 @@ def summarise(
     # In one order, whichever runs end first: sums of floats depend on it.
     found = {arm: dict(sorted(cells.items())) for arm, cells in results.items() if cells}
     against = found.get(baseline, {})
-    rivals = max(1, len(found.keys() - {baseline}))
+    strict = 1 - 0.05 / max(1, len(found.keys() - {baseline}))
     arms: dict[str, Any] = {}
     for arm, cells in found.items():
         gains = {name: paired(cells, against, name) for name in measures}
@@ -74,7 +74,7 @@ def summarise(
             "mean": {name: _mean_over_units(cells, name) for name in measures},
             "gain": {name: _interval(values) for name, values in gains.items()},
             "verdict": _verdict(gains[primary]),
-            "among_all": _verdict(gains[primary], 1 - 0.05 / rivals),
+            "among_all": _verdict(gains[primary], strict),
             "per_class": _per_class(cells),
             "per_class_gain": _per_class_gain(cells, against),
             "seconds": round(_mean(run["seconds"]["train"] for run in cells.values()), 3),
@@ -103,6 +103,7 @@ def summarise(
                 "against": other,
                 "gain": _interval(values),
                 "verdict": _verdict(values),
+                "among_all": _verdict(values, strict),
             }
             for arm, other in CONTRASTS
             if (values := paired(found.get(arm, {}), found.get(other, {}), primary))

@@ -16,6 +16,7 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.report import figures
 from synthaug.report.frames import mixed_samples, most_different
+from synthaug.report.numbers import signed
 from synthaug.report.templates import render
 from synthaug.report.verdict import (
     GROUPS,
@@ -24,12 +25,15 @@ from synthaug.report.verdict import (
     contrast_lines,
     count_units,
     group_rows,
+    interval_over,
     interval_words,
     mean_of,
     read_comparison,
+    single_note,
     tone,
     unlearned_line,
     verdict_line,
+    verdict_words,
 )
 
 
@@ -68,6 +72,8 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
         contrasts=contrast_lines(comparison),
         progress=None if result["complete"] else _progress(comparison),
         facts=_facts(comparison),
+        interval_over=interval_over(comparison),
+        single=single_note(comparison),
         chart=Markup(_chart(comparison)),
         arms=[_arm_row(arm, comparison) for arm in manifest["arms"]],
         rivals=[arm for arm in arms if arm != baseline],
@@ -110,11 +116,15 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     span = str(training[0]) if len(training) == 1 else f"{training[0]}–{training[-1]}"
     return [
         (str(len(comparison.arms)), "arms: ways to train"),
-        (str(len(units)), count_units(comparison).split(" ", 1)[1]),
-        (str(len(comparison.manifest["seeds"])), "seeds"),
+        (_of(comparison.counted[0], len(units)), count_units(comparison).split(" ", 1)[1]),
+        (_of(comparison.counted[1], len(comparison.manifest["seeds"])), "seeds"),
         (span, "labelled training images each"),
         (str(tested), "test images"),
     ]
+
+
+def _of(counted: int, planned: int) -> str:
+    return str(planned) if counted == planned else f"{counted} of {planned}"
 
 
 def _listed(value: Any) -> Sequence[Any]:
@@ -146,19 +156,21 @@ def _chart(comparison: Comparison) -> str:
 
 def _arm_row(arm: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
     name, result = arm["name"], comparison.result
+    chooses = arm.get("schedule") == "auto"
     entry = result["arms"].get(name, {})
     gain = entry.get("gain", {}).get(comparison.measure, {"mean": None})
     seconds, peak = entry.get("seconds"), entry.get("peak_memory_gb")
     return {
         "name": name,
         "means": [_percent(mean_of(entry, m)) for m in comparison.manifest["measures"]],
-        "gain": "" if gain["mean"] is None else f"{100 * gain['mean']:+.1f}",
+        "gain": "" if gain["mean"] is None else signed(100 * gain["mean"]),
         "interval": interval_words(gain),
-        "verdict": "baseline" if name == result["baseline"] else entry.get("verdict", ""),
+        "verdict": "baseline" if name == result["baseline"] else verdict_words(entry),
         "tone": tone(entry.get("verdict", "")),
         "seconds": "–" if seconds is None else f"{seconds:.1f}",
         "memory": "–" if peak is None else f"{peak:.2f}",
-        "diet": _chosen(arm, comparison) if arm.get("schedule") == "auto" else _diet(arm),
+        "diet": _chosen(arm, comparison) if chooses else _diet(arm),
+        "chooses": chooses,
     }
 
 
@@ -287,7 +299,7 @@ def _gain_cell(gain: Mapping[str, float | None] | None) -> dict[str, str]:
     colour = ""
     if low is not None and high is not None:
         colour = "helps" if low > 0 else "hurts" if high < 0 else ""
-    value = "–" if mean is None else f"{100 * mean:+.1f}"
+    value = "–" if mean is None else signed(100 * mean)
     return {"value": value, "interval": interval_words(gain), "tone": colour}
 
 

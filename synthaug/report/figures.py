@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from synthaug.report.numbers import signed
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
 # Magenta first, which few photographs hold; then Okabe & Ito (2008), distinct for colour-blind
@@ -31,6 +32,8 @@ CLASS_COLOURS = (
     (166, 118, 80),
 )
 IGNORE_COLOUR = (160, 160, 160)
+LONGEST_LABEL = 53
+"""Letters of an arm's name in `gain_chart`: about 420 px, so that the axis keeps its room."""
 
 
 def class_colour(position: int) -> tuple[int, int, int]:
@@ -116,7 +119,8 @@ def bar_chart(rows: Sequence[tuple[str, float]], *, unit: str = "s", width_px: i
             f'<text x="{label_px + length + 8:.1f}" y="{y + 17}" class="value">'
             f"{value:.1f} {unit}</text>"
         )
-    return _svg("bars", width_px, len(rows) * row_px, parts)
+    words = "; ".join(f"{label} {value:.1f} {unit}" for label, value in rows)
+    return _svg("bars", words, width_px, len(rows) * row_px, parts)
 
 
 def interval_chart(
@@ -163,7 +167,11 @@ def interval_chart(
             f'<line class="mean" x1="{at}" x2="{at}" y1="{y - 11}" y2="{y + 11}"/>'
         )
         parts += [f'<circle cx="{x(value):.1f}" cy="{y}" r="4.5"/>' for value in values]
-    return _svg("intervals", width_px, bottom + 26, parts)
+    words = "; ".join(
+        f"{label}: {mean:.3f}, interval {lower:.3f} to {upper:.3f}"
+        for label, _, mean, lower, upper in rows
+    )
+    return _svg("intervals", words, width_px, bottom + 26, parts)
 
 
 @dataclass(frozen=True)
@@ -195,10 +203,11 @@ def gain_chart(rows: Sequence[GainRow], *, baseline: str, width_px: int = 1060) 
         baseline: its name, written at that line.
         width_px: width of the drawing.
 
-    Intervals and dots beyond three times the largest mean or dot are cut and end in an arrow.
+    Intervals and dots beyond three times the largest mean or dot are cut and end in an arrow, names
+    of over `LONGEST_LABEL` letters in "…".
     """
-    head_px, row_px, value_px = 26, 40, 190
-    label_px = 24 + 7.4 * max(len(row.label) for row in rows)
+    head_px, row_px, value_px = 26, 40, 230
+    label_px = 24 + 7.4 * max(len(_shortened(row.label)) for row in rows)
     low, high, step = _gain_axis(rows)
 
     def x(value: float) -> float:
@@ -217,12 +226,12 @@ def gain_chart(rows: Sequence[GainRow], *, baseline: str, width_px: int = 1060) 
             f"{'0' if zero else format(tick, '+g')}</text>"
         )
     parts.append(
-        f'<text x="{x(0):.1f}" y="13" text-anchor="middle" class="value">'
-        f"{html.escape(baseline)}</text>"
+        f'<text x="{x(0):.1f}" y="13" text-anchor="middle" class="value">{_label(baseline)}</text>'
     )
     for i, row in enumerate(rows):
         parts += _gain_row(row, head_px + (i + 0.5) * row_px, x, label_px, (low, high))
-    return _svg("gains", width_px, bottom + 26, parts)
+    words = f"Gain over {baseline} per arm; the numbers stand in the table below"
+    return _svg("gains", words, width_px, bottom + 26, parts)
 
 
 def _gain_row(
@@ -234,7 +243,7 @@ def _gain_row(
 ) -> list[str]:
     colour = row.verdict if row.verdict in ("helps", "hurts") else "unclear"
     text = f'<text x="{label_px - 14:.1f}" y="{y + 5:.1f}" text-anchor="end">'
-    parts = [f'<g class="{colour}">{text}{html.escape(row.label)}</text>']
+    parts = [f'<g class="{colour}">{text}{_label(row.label)}</text>']
     right = x(ends[1])
     if row.mean is None:
         parts.append(
@@ -242,7 +251,7 @@ def _gain_row(
         )
         return parts
     parts += [f'<circle cx="{x(d):.1f}" cy="{y:.1f}" r="3.5"/>' for d in row.dots]
-    words = f"{row.mean:+.1f}"
+    words = signed(row.mean)
     if row.low is not None and row.high is not None:
         parts.append(
             f'<line class="interval" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" '
@@ -256,13 +265,23 @@ def _gain_row(
                     f'L{at + inward:.1f} {y + 6:.1f}"/>'
                 )
         if math.isfinite(row.low) and math.isfinite(row.high):
-            words += f"  ({row.low:+.1f} to {row.high:+.1f})"
+            words += f"  ({signed(row.low)} to {signed(row.high)})"
     mean = f"{x(row.mean):.1f}"
     parts.append(
         f'<line class="mean" x1="{mean}" x2="{mean}" y1="{y - 10:.1f}" y2="{y + 10:.1f}"/>'
         f'<text x="{right + 16:.1f}" y="{y + 5:.1f}" class="figure">{words}</text></g>'
     )
     return parts
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+
+
+def _label(label: str) -> str:
+    """The text of a label; of one that is cut, the whole of it shows where one points."""
+    whole = f"<title>{html.escape(label)}</title>" if len(label) > LONGEST_LABEL else ""
+    return whole + html.escape(_shortened(label))
 
 
 def _gain_axis(rows: Sequence[GainRow]) -> tuple[float, float, float]:
@@ -289,8 +308,9 @@ def _edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return edge
 
 
-def _svg(kind: str, width_px: int, height_px: float, parts: Sequence[str]) -> str:
+def _svg(kind: str, words: str, width_px: int, height_px: float, parts: Sequence[str]) -> str:
     return (
-        f'<svg class="{kind}" role="img" viewBox="0 0 {width_px} {height_px:.0f}" '
+        f'<svg class="{kind}" role="img" aria-label="{html.escape(words)}" '
+        f'viewBox="0 0 {width_px} {height_px:.0f}" '
         f'width="{width_px}" height="{height_px:.0f}">{"".join(parts)}</svg>'
     )

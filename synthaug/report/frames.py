@@ -27,7 +27,7 @@ def _read_sample(image: Path, mask: Path) -> Sample | None:
 
 
 def most_different(comparison: Comparison) -> list[dict[str, Any]]:
-    """Rows of pictures: the test images on which the arms' scores lie furthest apart."""
+    """Rows of pictures: of the test images with predictions, where the arms differ most."""
     seed, measure = comparison.manifest["seeds"][0], comparison.measure
     rows = []
     for unit in comparison.manifest["units"]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from synthaug import files
 from synthaug.errors import InputError
+from synthaug.report.numbers import signed
 
 FORMAT = "synthaug-comparison-1"
 
@@ -20,6 +21,7 @@ GROUPS = (
 )
 """What the groups of `group_rows` are."""
 MOST_NAMES = 8
+NO_DIFFERENCE = "no difference shown"
 LEARNED = 0.05
 """IoU from which a class counts as learned at all."""
 
@@ -64,6 +66,15 @@ class Comparison:
             found.setdefault(arm, []).append([unit, int(file.stem)])
         return found
 
+    @property
+    def counted(self) -> tuple[int, int]:
+        """How many units and seeds the figures are of: before the end, what all arms share."""
+        if self.result["complete"]:
+            return len(self.units), len(self.manifest["seeds"])
+        begun = [set(map(tuple, cells)) for cells in self.runs.values() if cells]
+        shared = set.intersection(*begun) if begun else set()
+        return len({unit for unit, _ in shared}), len({seed for _, seed in shared})
+
     def shows(self, unit: str, arm: str, seed: int, key: str) -> bool:
         """Whether a run, and what it has predicted, is the one that the figures are of.
 
@@ -94,41 +105,44 @@ def read_comparison(path: str | Path) -> Comparison:
 def verdict_line(comparison: Comparison) -> str:
     """Say in one line what came out: the best arm against the baseline, and which arms hurt.
 
-    The best of several arms helps only if its ``among_all`` says so, too, see
-    `synthaug.gain.summary.summarise`; folders written before there was one are taken at their word.
+    The best of several arms is picked, so it leads with "Helps" only if its ``among_all`` says so,
+    too, see `synthaug.gain.summary.summarise`; an arm that does so goes before one of a higher
+    mean that shows no difference. Folders written before there was one are taken at their word.
     """
     result, measure = comparison.result, comparison.measure
     baseline = result["baseline"]
     measured = {a: v for a, v in result["arms"].items() if mean_of(v, measure) is not None}
     if baseline not in measured or len(measured) < 2:
         return f"Nothing to say yet: {measure} is not measured for {baseline} and another arm."
-    best = max(measured, key=lambda arm: measured[arm]["mean"][measure])
-    base = f"{100 * measured[baseline]['mean'][measure]:.1f}"
+    means = {arm: entry["mean"][measure] for arm, entry in measured.items()}
+    words = {arm: verdict_words(entry) for arm, entry in measured.items()}
+    helped = [arm for arm, word in words.items() if word == "helps"]
+    best, top = max(helped or means, key=means.__getitem__), max(means.values())
+    base = f"{100 * means[baseline]:.1f}"
     if best == baseline:
-        parts = [f"No arm is better than {baseline}, {measure} {base}"]
+        parts = [f"No arm scores higher than {baseline}, {measure} {base}"]
     else:
         entry = measured[best]
-        begin = "Helps" if entry["verdict"] == "helps" else "No difference shown"
-        if begin == "Helps" and entry.get("among_all", "helps") != "helps":
-            rivals = len(measured) - 1
-            begin = f"No difference shown (one of {rivals} arms; its own interval lies above zero)"
+        begin = "Helps" if helped else "No difference shown"
+        if not helped and entry["verdict"] == "helps":
+            begin += f" (one of {len(measured) - 1} arms; its own interval lies above zero)"
+        subject = f"the best arm, {best}," if means[best] == top else best
         parts = [
-            f"{begin}: the best arm, {best}, reaches {measure} {100 * entry['mean'][measure]:.1f} "
+            f"{begin}: {subject} reaches {measure} {100 * means[best]:.1f} "
             f"against {base} with {baseline}, {gain_words(entry['gain'][measure])}"
         ]
-    single = "(single 95 % intervals)"
-    phrases = [("helps", f"also helps {single}"), ("hurts", f"hurts {single}")]
-    if best == baseline:
-        phrases.append(("no difference shown", "no difference shown"))
-    for word, phrase in phrases:
+    for word in ("helps", "helps, taken alone", "hurts", "hurts, taken alone", NO_DIFFERENCE):
         named = [
-            f"{arm} ({100 * entry['gain'][measure]['mean']:+.1f})"
+            f"{arm} ({signed(100 * entry['gain'][measure]['mean'])})"
             for arm, entry in measured.items()
-            if arm not in (best, baseline) and entry["verdict"] == word
+            if arm not in (best, baseline)
+            and words[arm] == word
+            and (word != NO_DIFFERENCE or best == baseline or means[arm] > means[best])
         ]
         if named:
-            parts.append(f"{phrase}: {', '.join(named)}")
-    return "; ".join(parts) + f". {_repetitions(comparison)}"
+            parts.append(f"{'also helps' if word == 'helps' else word}: {', '.join(named)}")
+    so_far = "" if result["complete"] else "So far: "
+    return so_far + "; ".join(parts) + f". {_repetitions(comparison)}"
 
 
 def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
@@ -141,10 +155,19 @@ def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
             if extra != contrast["arm"]
             else f"{contrast['arm']} instead of {contrast['against']}"
         )
-        said = {"helps": "helps", "hurts": "hurts"}.get(contrast["verdict"], "shows no difference")
+        words = verdict_words(contrast)
+        said = "shows no difference" if words == NO_DIFFERENCE else words
         gain = gain_words(contrast["gain"])
         lines.append((tone(contrast["verdict"]), f"{subject} {said}: {gain}."))
     return lines
+
+
+def single_note(comparison: Comparison) -> str:
+    """Say that the intervals are not corrected for the number of arms; empty with a single one."""
+    rivals = len(comparison.arms) - 1
+    if rivals < 2:
+        return ""
+    return f"Intervals are single 95 % ones, not corrected for the {rivals} arms."
 
 
 def class_names(comparison: Comparison) -> dict[str, str]:
@@ -210,24 +233,51 @@ def gain_words(gain: Mapping[str, float | None]) -> str:
         return "not measured"
     interval = interval_words(gain)
     words = f" (95 % interval {interval})" if interval else " (too few runs for an interval)"
-    return f"{100 * mean:+.1f} points{words}"
+    return f"{signed(100 * mean)} points{words}"
 
 
 def count_units(comparison: Comparison) -> str:
     """Count the units, as in ``10 videos``."""
-    units = comparison.manifest["units"]
-    noun = "video" if all(unit["kind"] == "video" for unit in units) else "data set"
-    return f"{len(units)} {noun}{'s' if len(units) != 1 else ''}"
+    return _count(len(comparison.units), _noun(comparison))
+
+
+def interval_over(comparison: Comparison) -> tuple[str, str]:
+    """Say what the intervals are over, as in ``10 videos``, and what they tell and do not tell."""
+    units, seeds = comparison.counted
+    if units > 1:
+        noun = _noun(comparison)
+        over = _count(units, noun)
+        return over, (
+            f"The intervals are over the {over}, each the mean of its seeds: they say what to "
+            f"expect of another {noun} like these, not of other kinds of pictures."
+        )
+    return _count(seeds, "seed"), (
+        "The intervals are over the seeds of the training alone: they say what another seed would "
+        "give on these test images with this bank, not what other test images, other labelled "
+        "images or another fit of the generator would."
+    )
+
+
+def _noun(comparison: Comparison) -> str:
+    """What a unit is."""
+    videos = all(unit["kind"] == "video" for unit in comparison.manifest["units"])
+    return "video" if videos else "data set"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _repetitions(comparison: Comparison) -> str:
-    seeds = len(comparison.manifest["seeds"])
-    words = f"{count_units(comparison)}, {seeds} seed{'s' if seeds != 1 else ''}."
+    planned = count_units(comparison), _count(len(comparison.manifest["seeds"]), "seed")
     if comparison.result["complete"]:
-        return words
+        return f"{', '.join(planned)}."
+    counted = ", ".join(
+        f"{n} of {all_}" for n, all_ in zip(comparison.counted, planned, strict=True)
+    )
     left = [f"{arm} {runs}" for arm, runs in comparison.result.get("missing", {}).items()]
     missing = f": counted are those that all arms share, missing {_some(left)}" if left else ""
-    return f"{words} Not all runs are done{missing}."
+    return f"{counted} counted so far. Not all runs are done{missing}."
 
 
 def mean_of(entry: Mapping[str, Any], measure: str) -> float | None:
@@ -241,7 +291,13 @@ def interval_words(gain: Mapping[str, float | None]) -> str:
     low, high = gain.get("low"), gain.get("high")
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{signed(100 * low)} to {signed(100 * high)}"
+
+
+def verdict_words(entry: Mapping[str, Any]) -> str:
+    """Return an entry's verdict, and whether it holds for this entry alone, not among all arms."""
+    verdict = str(entry.get("verdict", ""))
+    return verdict if entry.get("among_all", verdict) == verdict else f"{verdict}, taken alone"
 
 
 def tone(verdict: str) -> str:

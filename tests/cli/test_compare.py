@@ -10,6 +10,7 @@ from command_line import run
 from PIL import Image
 
 from synthaug.bank import write_bank
+from synthaug.cli.compare import print_result
 from synthaug.formats import folder
 from synthaug.generation import load_generator
 from synthaug.running import recipes
@@ -132,6 +133,20 @@ def test_dry_run_prints_what_would_be_compared(tmp_path):
     assert stages["data"]["videos"] == ["dog", "cows", "bear"]
     assert stages["data"]["every"] == 3
     assert stages["compare"]["seeds"] == 4
+
+
+def test_the_table_says_which_verdicts_hold_only_when_taken_alone(own, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ("compare", *own, "--arms", "none,standard,copy-paste", *QUICK, "--out", out)
+    run(*words)
+    result = json.loads((out / "comparison.json").read_text())
+    result["arms"]["none"] |= {"verdict": "hurts", "among_all": "no difference shown"}
+    result["arms"]["none"]["gain"]["mIoU"] = {"mean": -2e-4, "low": -3e-4, "high": -1e-4}
+    (out / "comparison.json").write_text(json.dumps(result))
+    print_result(out)
+    printed = capsys.readouterr().out
+    assert "  -0.020  -0.030 to -0.010  hurts, taken alone  " in printed
+    assert "\nIntervals are single 95 % ones, not corrected for the 2 arms.\n" in printed
 
 
 def test_run_prints_the_result_of_a_recipe(own, tmp_path):

@@ -239,8 +239,8 @@ def test_arms_of_several_calls_are_compared_on_the_runs_that_they_share(
     assert (part["complete"], part["missing"]) == (False, {"none": 2})
     assert part["arms"] == first["arms"]
     assert (
-        "1 video, 3 seeds. Not all runs are done: counted are those that all arms share, "
-        "missing none 2."
+        "1 of 1 video, 1 of 3 seeds counted so far. Not all runs are done: counted are those that "
+        "all arms share, missing none 2."
     ) in write_comparison_page(out).read_text()
     whole = compare(units, out, arms=["none"], seeds=3, steps=2)
     assert (whole["complete"], whole["missing"]) == (True, {})

@@ -82,6 +82,9 @@ def test_one_of_many_arms_needs_a_clearer_gain(arms: int, among_all: str) -> Non
     for entry in list(summary({"standard": cells(base), **rivals})["arms"].values())[1:]:
         assert entry["gain"]["mIoU"]["low"] > 0
         assert (entry["verdict"], entry["among_all"]) == ("helps", among_all)
+    rivals = {"standard+synthetic": cells(other), **dict(list(rivals.items())[1:])}
+    [contrast] = summary({"standard": cells(base), **rivals})["contrasts"]
+    assert (contrast["verdict"], contrast["among_all"]) == ("helps", among_all)
 
 
 def test_what_is_missing_is_null() -> None:

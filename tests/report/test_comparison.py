@@ -173,7 +173,7 @@ def test_verdict_names_the_best_arm_its_gain_and_what_hurts(make_comparison):
     assert verdict_of(make_comparison()) == (
         "Helps: the best arm, standard+copy-paste+synthetic, reaches J&F 83.1 against 80.0 with "
         "standard, +3.1 points (95 % interval +1.1 to +5.2); "
-        "hurts (single 95 % intervals): synthetic (-2.1). 2 videos, 2 seeds."
+        "hurts: synthetic (-2.1). 2 videos, 2 seeds."
     )
 
 
@@ -199,11 +199,34 @@ def test_the_best_of_several_arms_helps_only_if_that_is_shown_among_all(make_com
     assert verdict_of(path).startswith(begin)
 
 
+def test_an_arm_that_helps_among_all_goes_before_one_that_only_scores_higher(make_comparison):
+    path = make_comparison()
+    words = iter(("no difference shown", "helps", "no difference shown"))
+    change_arms(path, lambda arm: arm.update(verdict=(word := next(words)), among_all=word))
+    line = verdict_of(path)
+    assert line.startswith("Helps: standard+copy-paste reaches J&F 82.0 against 80.0 with standard")
+    assert "; no difference shown: standard+copy-paste+synthetic (+3.1). 2 videos" in line
+    assert "synthetic (-2.1)" not in line
+
+
+def test_verdict_says_which_of_the_others_help_or_hurt_only_when_taken_alone(make_comparison):
+    path = make_comparison()
+    change_arms(path, lambda arm: arm.update(verdict="helps", among_all="helps"))
+    assert "; also helps: synthetic (-2.1), standard+copy-paste (+2.0). 2" in verdict_of(path)
+    change_arms(path, lambda arm: arm.update(among_all="no difference shown"))
+    line = verdict_of(path)
+    assert line.startswith("No difference shown (one of 3 arms; ")
+    assert "; helps, taken alone: synthetic (-2.1), standard+copy-paste (+2.0). 2" in line
+    assert "also helps" not in line
+    change_arms(path, lambda arm: arm.update(verdict="hurts", mean={"J&F": 0.5}))
+    assert "80.0; hurts, taken alone: synthetic (-2.1), " in verdict_of(path)
+
+
 def test_verdict_says_when_nothing_beats_the_baseline(make_comparison):
     path = make_comparison()
     change_arms(path, lambda arm: arm.update(mean={"J&F": 0.5}, verdict="hurts"))
     line = verdict_of(path)
-    begin = "No arm is better than standard, J&F 80.0; hurts (single 95 % intervals): synthetic"
+    begin = "No arm scores higher than standard, J&F 80.0; hurts: synthetic"
     assert line.startswith(f"{begin} (-2.1), ")
     change_arms(path, lambda arm: arm.update(verdict="no difference shown"))
     assert "; no difference shown: synthetic (-2.1), " in verdict_of(path)
@@ -227,6 +250,38 @@ def test_contrasts_are_said_in_words(make_comparison):
     ]
 
 
+def test_bullets_and_tables_say_which_verdicts_hold_only_when_taken_alone(make_comparison):
+    contrast = {"arm": ARMS[2], "against": ARMS[0], "gain": gain(GAINS[3])["J&F"]}
+    contrast |= {"verdict": "helps", "among_all": "no difference shown"}
+    path = make_comparison(ids=(0, 3, 4), contrasts=[contrast])
+    change_arms(path, lambda arm: arm.update(among_all="no difference shown"))
+    html = page(path)
+    said = "Adding copy-paste to standard helps, taken alone: +3.1 points"
+    assert contrast_lines(read_comparison(path))[0][1].startswith(said)
+    assert '<td class="helps">helps, taken alone</td>' in html
+    assert '<td class="hurts">hurts, taken alone</td>' in html
+    assert html.count("Intervals are single 95 % ones, not corrected for the 3 arms.") == 3
+
+
+def test_an_arm_that_is_alone_needs_no_correction(make_comparison):
+    path = make_comparison()
+    manifest = json.loads((path / "manifest.json").read_text())
+    files.write_json(path / "manifest.json", {**manifest, "arms": manifest["arms"][:2]})
+    assert "Intervals are single" not in page(path)
+
+
+def test_small_gains_are_not_rounded_to_a_signed_zero(make_comparison):
+    path = make_comparison()
+    small = {"J&F": {"mean": -0.0002, "low": -0.0004, "high": -0.0001}}
+    change_arms(path, lambda arm: arm.update(gain=small, verdict="hurts"))
+    html = page(path)
+    assert "-0.020 points (95 % interval -0.040 to -0.010)" in html
+    assert '<b>-0.020</b></td><td class="n">-0.040 to -0.010</td>' in html
+    assert 'class="figure">-0.020  (-0.040 to -0.010)<' in html
+    assert "hurts: synthetic (-0.020), " in verdict_of(path)
+    assert "-0.0 " not in html
+
+
 def test_tables_show_arms_and_units(make_comparison):
     html = page(make_comparison())
     for text in (
@@ -241,6 +296,7 @@ def test_tables_show_arms_and_units(make_comparison):
         "synthaug compare --davis DATA --video dog",
     ):
         assert text in html, text
+    assert "mean time of a training, and" in html
     assert 'id="classes"' not in html
     assert 'id="incomplete"' not in html
 
@@ -278,6 +334,7 @@ def test_auto_says_what_it_chose_and_why(make_comparison):
         f"{alone} (1 of 2 units); {mixed} (1 of 2 units)"
     )
     assert "What auto chose" in html
+    assert "mean time of a training, without the time in which auto chooses, and" in html
 
 
 def test_auto_before_it_chose_shows_no_shares(make_comparison):
@@ -366,9 +423,22 @@ def test_frames_are_those_where_the_scores_differ_most(make_comparison):
     html = page(make_comparison(units=("dog",)))
     rows = re.findall(r"<h3>dog, (\d+)</h3>", html)
     assert rows == ["00003", "00002"]
+    assert "among the test images whose predictions are kept, a few of each unit" in html
     assert html.count("<figcaption>truth</figcaption>") == 2
     assert "<figcaption>standard+copy-paste+synthetic <b>76.0</b></figcaption>" in html
     assert html.count('alt="sample of dog"') == 4
+
+
+def test_page_says_what_its_intervals_are_over(make_comparison):
+    html = page(make_comparison(pictures=False))
+    assert "Bar: 95 % interval over 2 videos." in html
+    assert "The intervals are over the 2 videos, each the mean of its seeds:" in html
+    html = page(make_comparison(("own",), pictures=False))
+    assert "Bar: 95 % interval over 2 seeds." in html
+    assert "The intervals are over the seeds of the training alone:" in html
+    runs = {arm: [["dog", 0], ["dog", 1]] for arm in ARMS}  # the second video has not begun
+    html = page(make_comparison(pictures=False, complete=False, runs=runs))
+    assert "Bar: 95 % interval over 2 seeds." in html
 
 
 def test_page_without_pictures_leaves_their_sections_out(make_comparison):
@@ -381,7 +451,22 @@ def test_unfinished_comparison_says_so(make_comparison):
     path = make_comparison(complete=False)
     html = page(path)
     assert "8 of 16 runs are done" in html
-    assert "Not all runs are done." in verdict_of(path)
+    assert "<b>2</b><span>videos</span>" in html
+    assert "<b>1 of 2</b><span>seeds</span>" in html
+    line = verdict_of(path)
+    assert line.startswith("So far: Helps: the best arm")
+    assert line.endswith("2 of 2 videos, 1 of 2 seeds counted so far. Not all runs are done.")
+
+
+def test_unfinished_comparison_counts_what_all_arms_share(make_comparison):
+    runs = {arm: [["dog", 0], ["dog", 1]] for arm in ARMS[:2]}
+    runs |= {ARMS[2]: [["dog", 0], ["cows <brown>", 1]], ARMS[3]: []}  # the last has not begun
+    path = make_comparison(complete=False, runs=runs, missing={ARMS[2]: 2})
+    assert verdict_of(path).endswith(
+        ". 1 of 2 videos, 1 of 2 seeds counted so far. Not all runs are done: counted are those "
+        "that all arms share, missing standard+copy-paste 2."
+    )
+    assert "<b>1 of 2</b><span>videos</span>" in page(path)
 
 
 def test_single_run_has_no_interval(make_comparison):

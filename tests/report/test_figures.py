@@ -81,3 +81,26 @@ def test_intervals_show_every_seed_and_are_cut_at_the_axis():
     assert float(interval.get("x1")) == ticks[0]
     assert ticks[-2] < float(interval.get("x2")) < ticks[-1]
     assert float(reference.get("x1")) == pytest.approx(ticks[2], abs=0.1)
+
+
+def test_a_long_name_is_cut_and_leaves_the_gains_their_room():
+    name = "standard+synthetic & " + 100 * "x"
+    rows = [figures.GainRow(name, 2.0, 1.0, 3.0), figures.GainRow("b", -2.0, -3.0, -1.0)]
+    svg = ET.fromstring(figures.gain_chart(rows, baseline="standard"))
+    better, worse = (float(e.get("x1")) for e in svg.iter("line") if e.get("class") == "mean")
+    assert better > worse > 420
+    [label] = (text for text in svg.iter("text") if text.find("title") is not None)
+    assert label.find("title").text == name
+    assert label.find("title").tail == name[:52] + "…"
+
+
+def test_charts_have_words_for_those_who_hear_them():
+    gains = figures.gain_chart([figures.GainRow("arm", 2.0)], baseline='a "b"')
+    bars = figures.bar_chart([("fit", 10.0), ("filter", 5.0)])
+    intervals = figures.interval_chart([("arm", (0.2,), 0.3, 0.25, 0.45)], low=0.0, high=0.5)
+    words = [ET.fromstring(svg).get("aria-label") for svg in (gains, bars, intervals)]
+    assert words == [
+        'Gain over a "b" per arm; the numbers stand in the table below',
+        "fit 10.0 s; filter 5.0 s",
+        "arm: 0.300, interval 0.250 to 0.450",
+    ]
