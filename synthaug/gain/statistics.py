@@ -14,8 +14,9 @@ from synthaug.seeding import numpy_stream
 
 Verdict = Literal["helps", "no difference shown", "hurts"]
 
-
 FEWEST_TO_RESAMPLE = 4
+ROUNDING = 1e-12
+"""What sums of equal measures, which lie in [0, 1], may differ by."""
 
 
 class Interval(NamedTuple):
@@ -75,10 +76,13 @@ def bootstrap_interval(
 
 
 def verdict(interval: Interval) -> Verdict:
-    """Say what an interval of gains shows: it lies above zero, holds zero, or lies below."""
-    if interval.low > 0:
+    """Say what an interval of gains shows: it lies above zero, holds zero, or lies below.
+
+    What is no further from zero than `ROUNDING` is zero.
+    """
+    if interval.low > ROUNDING:
         return "helps"
-    return "hurts" if interval.high < 0 else "no difference shown"
+    return "hurts" if interval.high < -ROUNDING else "no difference shown"
 
 
 def student_quantile(level: float, degrees: int) -> float:

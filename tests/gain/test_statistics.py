@@ -125,6 +125,8 @@ def test_verdicts() -> None:
     assert verdict(Interval(1, 0.1, 2)) == "helps"
     assert verdict(Interval(1, 0, 2)) == "no difference shown"
     assert verdict(Interval(-1, -2, -0.1)) == "hurts"
+    assert verdict(Interval(1e-16, 1e-16, 2e-16)) == "no difference shown"
+    assert verdict(Interval(-1e-16, -2e-16, -1e-16)) == "no difference shown"
 
 
 def test_interval_is_plain_numbers() -> None:
