@@ -103,6 +103,7 @@ def test_a_bad_bank_hurts(
             "against": "standard",
             "gain": found["gain"]["J&F"],
             "verdict": "hurts",
+            "among_all": "hurts",
         }
     ]
 
