@@ -22,7 +22,7 @@ from synthaug.seeding import derive_seed
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
 
-CHOICE_FORMAT = "synthaug-choice-4"
+CHOICE_FORMAT = "synthaug-choice-3"
 """Raised when equal ingredients give another choice than before."""
 STEPS, SIDE_PX = 80, 192
 """Choosing takes no more steps and no larger images than this."""

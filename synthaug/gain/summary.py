@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.gain.groups import group_runs
-from synthaug.gain.statistics import bootstrap_interval, verdict
+from synthaug.gain.statistics import ROUNDING, bootstrap_interval, verdict
 
 Cell = tuple[str, int]
 """(unit, seed)."""
@@ -239,8 +239,8 @@ def _images(
 
     return {
         "tested": len(means),
-        "better": sum(mean > 0 for mean in means.values()),
-        "worse": sum(mean < 0 for mean in means.values()),
+        "better": sum(mean > ROUNDING for mean in means.values()),
+        "worse": sum(mean < -ROUNDING for mean in means.values()),
         "worst": listed(worst_first[:count]),
         "best": listed(worst_first[: -count - 1 : -1]),
     }

@@ -22,7 +22,7 @@ from synthaug.mixing.candidates import PASTED, STANDARD, default_candidates, usu
 from synthaug.mixing.folds import FoldSources
 from synthaug.mixing.source import open_source_once, working_size
 from synthaug.mixing.views import held_out_views
-from synthaug.quality.overlap import confusion_matrix, mean_iou
+from synthaug.quality.overlap import confusion_matrix
 from synthaug.sample import ClassMap, Sample, resized, usual_size
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters import build_learner
@@ -290,12 +290,18 @@ def _candidates(given: Sequence[Arm]) -> list[Arm]:
 
 
 def _score(test: Sample, predicted: NDArray[np.int64], classes: ClassMap) -> float:
-    """Mean IoU of the foreground, 1 where it is rightly absent, NaN where nothing is labelled."""
+    """Mean IoU of the foreground, 1 where it is rightly absent, NaN where nothing is labelled.
+
+    A class that is seen where it is not counts 0: the background, whose pixels it takes, does not
+    count.
+    """
     confusion = confusion_matrix(classes.encode(test.mask), predicted, len(classes))
     if not confusion.any():
         return math.nan
-    value = mean_iou(confusion, background=False)
-    return 1.0 if math.isnan(value) else value
+    overlap = np.diag(confusion)[1:]
+    union = (confusion.sum(0) + confusion.sum(1))[1:] - overlap
+    shown = union > 0
+    return float((overlap[shown] / union[shown]).mean()) if shown.any() else 1.0
 
 
 def _decide(

@@ -119,7 +119,6 @@ class SynthMix(Dataset[Any]):
         self._scheduled = None if epochs is None else int(epochs)
         self._orders: dict[str, tuple[int, NDArray[np.int64]]] = {}
         self._real: Structure | None = None
-        self._sizes_compared = False
 
     @property
     def ratio(self) -> float:
@@ -188,18 +187,6 @@ class SynthMix(Dataset[Any]):
             return item
         origin = self.origin(index)
         return {**item, "provenance": origin} if isinstance(item, dict) else (*item, origin)
-
-    def __getitems__(self, indices: list[int | Position]) -> list[Any]:
-        """Return the items of a batch, as a `DataLoader` asks for them.
-
-        Warns:
-            UserWarning: without ``transform`` and ``adapt`` the dataset's items are all of one
-                size and the bank's of another, once.
-        """
-        items = [self[index] for index in indices]
-        if self._real is not None and self.transform is None and not self._sizes_compared:
-            self._compare_sizes(indices, items)
-        return items
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -291,6 +278,7 @@ class SynthMix(Dataset[Any]):
             first = self.dataset[0]
             self._real = structure(first)
             self._compare(first)
+            self._compare_sizes(first, sample)
         dtype = self._real.mask_dtype
         check_ids_fit(sample.mask, np.iinfo(dtype).max, dtype)
         mask = sample.mask.astype(dtype)
@@ -301,27 +289,19 @@ class SynthMix(Dataset[Any]):
         if self._real is not None:
             self._source().compare_ids(item["mask"] if self._real.keyed else item[1])
 
-    def _size(self, item: Any) -> tuple[int, ...]:
-        assert self._real is not None
-        image = item["image"] if self._real.keyed else item[0]
-        return tuple(image.shape[:2])
-
-    def _compare_sizes(self, indices: list[int | Position], items: list[Any]) -> None:
-        """Warn of a batch that will not stack; of items that differ by themselves users know."""
-        sizes = [self._size(item) for item in items]
-        if len(set(sizes)) == 1:
+    def _compare_sizes(self, first: Any, sample: Sample) -> None:
+        """Warn where items are all of one size, as far as two tell, and the bank's of another."""
+        if self.transform is not None:
             return
-        self._sizes_compared = True
-        some = np.linspace(0, len(self.dataset) - 1, 8).astype(int).tolist()
-        real = {self._size(self.dataset[index]) for index in some}
-        others = {s for i, s in zip(indices, sizes, strict=True) if self._locate(i)[0]} - real
-        if len(real) > 1 or not others:
+        both = first, self.dataset[len(self.dataset) - 1]
+        sizes = {(item["image"] if isinstance(item, dict) else item[0]).shape[:2] for item in both}
+        if len(sizes) > 1 or sample.size in sizes:
             return
-        here, there = (f"{height}x{width}" for height, width in (*real, min(others)))
+        here, there = (f"{height}x{width}" for height, width in (*sizes, sample.size))
         warnings.warn(
-            f"the dataset's items are {here} px, those of {self.bank} {there}, so that they do not "
-            "stack: pass SynthMix(transform=standard_augmentation(height, width)), or adapt=..., "
-            "which resizes a Sample",
+            f"the dataset's items are {here} px, those of {self.bank} {there}, so that they stack "
+            "only if your collate_fn pads: pass SynthMix(transform=standard_augmentation(height, "
+            "width)), or adapt=..., which resizes a Sample",
             UserWarning,
             stacklevel=2,
         )

@@ -243,10 +243,12 @@ def _refuse_plain(structure: Any) -> None:
             continue
         if key in _KINDS or getattr(value, "ndim", 0) > 1 or isinstance(value, PIL.Image.Image):
             entry = f"entry {key!r} is" if key else "the input holds"
+            wrap = f"wrap it as {_KINDS.get(key, _KINDS['mask'])} before SynthReplace, or drop it"
+            if key in _OF_THE_PICTURE:
+                wrap = "drop it, or add it after SynthReplace"
             raise InputError(
                 f"{entry} a plain {type(value).__name__} that would still describe the replaced "
-                f"image: wrap it as {_KINDS.get(key, _KINDS['mask'])} before SynthReplace, or "
-                "drop it"
+                f"image: {wrap}"
             )
 
 
@@ -281,15 +283,14 @@ def _is_plain_list(value: Sequence[Any]) -> bool:
 
 
 def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
-    least, most = (float(end) for end in value.double().aminmax())
-    fits = value.dtype == torch.uint8
-    if value.is_floating_point():
-        fits = not (least < OVERSHOOT[0] or most > OVERSHOOT[1])  # no NaN is beyond
-    if not fits:
-        raise InputError(
-            f"SynthReplace got an image of {value.dtype} from {least:g} to {most:g}: pass uint8, "
-            "or float in [0, 1], before what normalises it"
-        )
+    if value.dtype != torch.uint8:
+        least, most = (float(end) for end in value.double().aminmax())
+        beyond = least < OVERSHOOT[0] or most > OVERSHOOT[1]  # no NaN is
+        if beyond or not value.is_floating_point():
+            raise InputError(
+                f"SynthReplace got an image of {value.dtype} from {least:g} to {most:g}: pass "
+                "uint8, or float in [0, 1], before what normalises it"
+            )
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
     if value.ndim == 3 and value.shape[0] == 1:
         image = v2.functional.rgb_to_grayscale(image)

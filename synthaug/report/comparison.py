@@ -16,7 +16,7 @@ from synthaug import files
 from synthaug.errors import InputError
 from synthaug.report import figures
 from synthaug.report.frames import mixed_samples, most_different
-from synthaug.report.numbers import signed
+from synthaug.report.numbers import NOISE, signed
 from synthaug.report.templates import render
 from synthaug.report.verdict import (
     GROUPS,
@@ -298,7 +298,7 @@ def _gain_cell(gain: Mapping[str, float | None] | None) -> dict[str, str]:
     low, high, mean = gain.get("low"), gain.get("high"), gain["mean"]
     colour = ""
     if low is not None and high is not None:
-        colour = "helps" if low > 0 else "hurts" if high < 0 else ""
+        colour = "helps" if 100 * low > NOISE else "hurts" if 100 * high < -NOISE else ""
     value = "–" if mean is None else signed(100 * mean)
     return {"value": value, "interval": interval_words(gain), "tone": colour}
 

@@ -45,13 +45,15 @@ class CheckedNetwork(nn.Module):
         """
         try:
             logits = self.checked(images)
-        except (InputError, torch.OutOfMemoryError):
+        except (InputError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             mode = "training" if self.training else "evaluation"
+            full = "can't allocate memory" in str(error)  # a CPU's, which has no class of its own
             raise InputError(
                 f"the network of {self.name} fails in {mode} mode on images "
-                f"{tuple(images.shape)}: {_words(error)}: mend it"
+                f"{tuple(images.shape)}: {_words(error)}: "
+                + ("take smaller images or batches" if full else "mend it")
             ) from error
         if self.training and torch.is_grad_enabled() and not logits.requires_grad:
             raise InputError(

@@ -120,6 +120,17 @@ def test_images_without_a_label_are_not_tested_on() -> None:
     assert "3 images, cross-validated" in choice.why
 
 
+def test_what_is_seen_where_nothing_is_counts_as_wrong() -> None:
+    classes, empty = ClassMap((0, 1, 2)), np.zeros(SIZE, np.uint8)
+    nothing = Sample(np.zeros((*SIZE, 3), np.uint8), empty)
+    seen = np.zeros(SIZE, np.int64)
+    assert auto_room._score(nothing, seen, classes) == 1
+    seen[:5] = 1
+    assert auto_room._score(nothing, seen, classes) == 0
+    half = Sample(nothing.image, np.where(seen, 1, empty).astype(np.uint8))
+    assert auto_room._score(half, np.where(seen, 1, 2), classes) == 0.5
+
+
 def test_without_a_source_there_is_nothing_to_choose() -> None:
     choice = choose([scene(0)], None)
     assert (choice.arm, choice.scores) == (ARMS["standard"], {})

@@ -189,8 +189,8 @@ def test_a_plain_mask_is_refused(bank: Bank, mask: Any) -> None:
     kind = type(mask).__name__
     with pytest.raises(InputError, match=f"the input holds a plain {kind} that would still"):
         transform(picture(), mask)
-    for key in ("mask", "labels", "segmentation"):
-        with pytest.raises(InputError, match=f"entry '{key}' is a plain {kind} .* tv_tensors.Mask"):
+    for key, told in (("mask", "Mask"), ("labels", "drop it, or add"), ("segmentation", "Mask")):
+        with pytest.raises(InputError, match=f"entry '{key}' is a plain {kind} .*{told}"):
             transform({"image": picture(), key: mask})
     assert SynthReplace(bank.path, p=0.0)(picture(), mask)[1] is mask
 
