@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats, as Pillow names them, whose pixels may differ from those that were saved."""
+_REDRAW = "export it as PNG from where it was drawn, or threshold it if it is black and white"
 SOFT_SHARE = 0.05
 """Greys of which less lies within an area of one value are edges, not classes."""
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
@@ -84,8 +85,7 @@ def _read_ids(path: str | Path) -> NDArray[np.uint8]:
     picture = _open(path, "mask")
     if picture.format in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg"):
         raise InputError(
-            f"mask {path} is a {picture.format} file whose compression can change ids: export it "
-            "as PNG from where it was drawn, or threshold it if it is black and white"
+            f"mask {path} is a {picture.format} file whose compression can change ids: {_REDRAW}"
         )
     if picture.format == "TIFF" and not _stores_ids(picture):
         raise InputError(
@@ -213,10 +213,7 @@ def _mend_name(stem: str, masks: Path) -> str:
     """Say how to mend a missing mask, by the file that is probably meant."""
     for found in sorted(path for path in masks.iterdir() if is_picture(path)):
         if found.stem == stem:
-            return (
-                f"{found.name} may have changed ids by its compression, export it as PNG from "
-                "where it was drawn, or threshold it if it is black and white"
-            )
+            return f"{found.name} may have changed ids by its compression, {_REDRAW}"
         if found.stem.lower().startswith(stem.lower()) and not found.stem[len(stem) :].isalnum():
             return f"rename {found.name}, names must match but for the ending"
     return "add it"

@@ -32,6 +32,11 @@ LATENT_SEEDS = 2**53
 """Latent seeds are drawn below this, so that they survive any JSON reader."""
 
 
+def is_normalised(least: float, most: float) -> bool:
+    """Whether a float picture of these ends, which may be NaN, cannot be one in [0, 1]."""
+    return least < OVERSHOOT[0] or most > OVERSHOOT[1]
+
+
 class Source:
     """Synthetic pairs by name: a bank's kept samples, or the latents of a generator.
 

@@ -14,11 +14,11 @@ from torchvision.transforms import v2
 
 from synthaug.errors import InputError
 from synthaug.mixing.source import (
-    OVERSHOOT,
     SegmentedObject,
     Source,
     check_ids_fit,
     find_objects,
+    is_normalised,
     objects_of,
     open_source_once,
 )
@@ -285,8 +285,7 @@ def _is_plain_list(value: Sequence[Any]) -> bool:
 def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
     if value.dtype != torch.uint8:
         least, most = (float(end) for end in value.double().aminmax())
-        beyond = least < OVERSHOOT[0] or most > OVERSHOOT[1]  # no NaN is
-        if beyond or not value.is_floating_point():
+        if is_normalised(least, most) or not value.is_floating_point():
             raise InputError(
                 f"SynthReplace got an image of {value.dtype} from {least:g} to {most:g}: pass "
                 "uint8, or float in [0, 1], before what normalises it"

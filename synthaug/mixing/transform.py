@@ -18,11 +18,11 @@ from synthaug import seeding
 from synthaug.errors import InputError
 from synthaug.mixing._albumentations import load_albumentations
 from synthaug.mixing.source import (
-    OVERSHOOT,
     SegmentedObject,
     Source,
     check_ids_fit,
     find_objects,
+    is_normalised,
     objects_of,
     open_source_once,
 )
@@ -235,8 +235,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         if img.dtype == np.uint8:
             return np.array(image, order="C")
         least, most = float(img.min(initial=0)), float(img.max(initial=0))
-        beyond = least < OVERSHOOT[0] or most > OVERSHOOT[1]  # no NaN is
-        if np.issubdtype(img.dtype, np.floating) and not beyond:
+        if np.issubdtype(img.dtype, np.floating) and not is_normalised(least, most):
             return (image / 255).astype(img.dtype)
         raise InputError(
             f"SynthAugment got an image of dtype {img.dtype} from {least:g} to {most:g}: pass "
