@@ -24,7 +24,7 @@ from synthaug.errors import InputError
 from synthaug.files import check_output_folder, claimed, sha256_file
 from synthaug.fitting import presets
 from synthaug.fitting.adaptation import read_source
-from synthaug.fitting.fit_folder import FitFolder, manifest_header, write_composition, write_patches
+from synthaug.fitting.fit_folder import FitFolder, manifest_header
 from synthaug.fitting.keeping import Keeper, Run
 from synthaug.fitting.monitoring import COLLAPSED, Monitor
 from synthaug.fitting.presets import make_plan
@@ -40,6 +40,7 @@ from synthaug.fitting.training_pairs import (
     require_one_size,
     training_tensors,
 )
+from synthaug.fitting.untrained import write_composition, write_patches
 from synthaug.formats.names import read_names
 from synthaug.gans.oasis import OASIS
 from synthaug.gans.oasis.vgg import VGGLoss

@@ -300,7 +300,7 @@ def test_options_that_do_not_fit_are_refused(compose, tmp_path, options, words):
 
 
 def test_the_folder_is_whole_or_not_there(compose, tmp_path, monkeypatch):
-    monkeypatch.setattr("synthaug.fitting.fit_folder.write_parts", lambda *parts: 1 / 0)
+    monkeypatch.setattr("synthaug.fitting.untrained.write_parts", lambda *parts: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         compose(ONE)
     assert {p.name for p in (tmp_path / "composed").iterdir()} == {"images", "masks"}
