@@ -50,7 +50,7 @@ def compare_command(
         str | None,
         typer.Option(
             help="Ways to train, with commas; ways of your own stand in a recipe's compare.arms. "
-            "[all but wide and synthetic-first that have their sources]"
+            "[all but wide, standard-2x and synthetic-first that have their sources]"
         ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Arm to compare with. [standard]")] = None,
@@ -148,6 +148,7 @@ def compare_command(
 def print_result(folder: Path) -> None:
     """Print a comparison's table and its verdict."""
     from synthaug.report.verdict import (
+        length_lines,
         mean_of,
         read_comparison,
         single_note,
@@ -179,6 +180,8 @@ def print_result(folder: Path) -> None:
     if unlearned := unlearned_line(comparison):
         print(unlearned)
     print(verdict_line(comparison))
+    for line in length_lines(comparison):
+        print(line)
 
 
 def _print_groups(comparison: Comparison, wide: int) -> None:

@@ -15,6 +15,7 @@ KINDS = ("real", "copy-paste", "synthetic")
 Schedule = Literal["constant", "synthetic-first", "warm-up", "auto"]
 SCHEDULES = ("constant", "synthetic-first", "warm-up", "auto")
 MOST_BORDER_PX = 32
+MOST_LENGTH = 100
 _NO_FOLDER = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows keeps for itself, whatever follows a dot."""
 
@@ -37,6 +38,8 @@ class Arm:
             those that `synthaug.mixing.auto.choose_mix` will choose.
         border_px: in the masks of synthetic items, this many pixels at the training size on either
             side of a class border are not labelled, for masks that are wrong there.
+        length: trained for this many times the steps of the others: not a rival of theirs, but to
+            see whether trainings end too early.
 
     Raises:
         InputError: a name that cannot be a folder's, an unknown kind or schedule, shares that are
@@ -51,6 +54,7 @@ class Arm:
     schedule: Schedule = "constant"
     wide: bool = False
     border_px: int = 0
+    length: float = 1.0
 
     def __post_init__(self) -> None:
         where = f"arm {self.name!r}"
@@ -90,6 +94,10 @@ class Arm:
             raise InputError(
                 f"{where} has real items alone: leave out weight and schedule, they change nothing"
             )
+        if not 0 < self.length <= MOST_LENGTH:
+            raise InputError(
+                f"{where} has length {self.length}: give a positive number, {MOST_LENGTH} at most"
+            )
         if self.border_px and "synthetic" not in self.needs:
             raise InputError(f"{where} has no synthetic items of its own: leave out border_px")
         if self.schedule == "auto" and (weighed or self.wide or not self.augment):
@@ -107,6 +115,10 @@ class Arm:
     def needs(self) -> tuple[str, ...]:
         """Kinds that the arm cannot do without; ``auto`` chooses among the sources there are."""
         return () if self.schedule == "auto" else self.uses
+
+    def steps(self, usual: int) -> int:
+        """Return the steps that the arm is trained for where others are for ``usual``."""
+        return max(1, round(self.length * usual))
 
     def shares_at(self, step: int, steps: int) -> dict[str, float]:
         """Return the shares of the kinds in step ``step`` of ``steps``, by the schedule."""
@@ -133,6 +145,8 @@ class Arm:
             found["wide"] = True
         if self.border_px:
             found["border_px"] = self.border_px
+        if self.length != 1:
+            found["length"] = float(self.length)
         return found
 
 
@@ -144,6 +158,7 @@ def _built_in() -> dict[str, Arm]:
         Arm("none", {"real": 1.0}, augment=False),
         Arm("standard", {"real": 1.0}, augment=True),
         Arm("wide", {"real": 1.0}, augment=True, wide=True),
+        Arm("standard-2x", {"real": 1.0}, augment=True, length=2),
         Arm("copy-paste", pasted, augment=False),
         Arm("synthetic", half, augment=False),
         Arm("standard+synthetic", half, augment=True),

@@ -17,6 +17,7 @@ from synthaug.gain.comparison_folder import ComparisonFolder, Sources
 from synthaug.gain.jobs import Jobs
 from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import Settings
+from synthaug.segmenters import UNTRAINED
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
 
 if TYPE_CHECKING:
@@ -45,13 +46,14 @@ def compare(
 ) -> dict[str, Any]:
     """Measure what each arm does to a segmenter, paired over units and seeds.
 
-    All arms get the same steps, batch size, first weights and real items. Every finished run is
-    kept in ``OUT/runs``, all that count also as a table, ``OUT/runs.csv``; a run is only made
-    again when something that decides it has changed (data, arm, source, setting, seed, your own
-    network's code or weights). The order is seed by seed over all units and arms, so that an
-    interrupted comparison is balanced; its ``comparison.json`` leaves out pairs of unit and seed
-    of which arms are missing. A later call with other arms or more seeds adds to the folder; until
-    all its arms have the same seeds, ``complete`` is false; ``missing``: runs an arm lacks.
+    All arms get the same steps (but for those of a length of their own), batch size, first weights
+    and real items. Every finished run is kept in ``OUT/runs``, all that count also as a table,
+    ``OUT/runs.csv``; a run is only made again when something that decides it has changed (data,
+    arm, source, setting, seed, your own network's code or weights). The order is seed by seed over
+    all units and arms, so that an interrupted comparison is balanced; its ``comparison.json``
+    leaves out pairs of unit and seed of which arms are missing. A later call with other arms or
+    more seeds adds to the folder; until all its arms have the same seeds, ``complete`` is false;
+    ``missing``: runs an arm lacks.
 
     Args:
         units: what to learn and test on, all of one kind; names are unique.
@@ -99,12 +101,14 @@ def compare(
         folder = ComparisonFolder(path, units, settings, sources, parents)
         for unit in units:
             warn_of_repeats(unit, say)
-        plan = folder.join(_arms(arms, baseline, folder.old_arms), chosen, baseline, reproduce, say)
+        wanted = _arms(arms, baseline, folder.old_arms)
+        _refuse_lengths(wanted, settings)
+        plan = folder.join(wanted, chosen, baseline, reproduce, say)
         todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
         if len(todo) < len(plan):
             say(f"{len(plan) - len(todo)} of {len(plan)} runs are there already")
         spent: list[float] = []
-        total = len(todo) * settings.steps
+        total = sum(arm.steps(settings.steps) for _, _, arm in todo)
         glance = (lambda done: None) if progress is None else lambda done: progress(done, total)
 
         def make(cell: tuple[int, Unit, Arm]) -> tuple[dict[str, Any], float]:
@@ -128,6 +132,16 @@ def compare(
         finally:
             summary = folder.write_summary()
     return summary
+
+
+def _refuse_lengths(arms: Mapping[str, Arm], settings: Settings) -> None:
+    """Refuse arms of a length of their own where no network is trained."""
+    longer = [arm.name for arm in arms.values() if arm.length != 1]
+    if longer and settings.segmenter in UNTRAINED:
+        raise InputError(
+            f"arm {longer[0]!r} has a length of its own, but {settings.segmenter} trains no "
+            "network: leave the arm out"
+        )
 
 
 def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm]) -> dict[str, Arm]:

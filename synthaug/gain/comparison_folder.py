@@ -144,10 +144,10 @@ class ComparisonFolder:
                 sources,
                 settings,
                 predictions=pictured,
-                worth=settings.steps,
+                worth=arm.steps(settings.steps),
             )
         else:
-            jobs.count(settings.steps)
+            jobs.count(arm.steps(settings.steps))
         return {**found, "unit": unit.name, "arm": arm.name, "seed": seed, "key": key}
 
     def keep(self, unit: Unit, arm: Arm, seed: int, result: dict[str, Any]) -> None:

@@ -148,7 +148,7 @@ def run(
         arm,
         unit.training,
         sources,
-        steps=settings.steps,
+        steps=arm.steps(settings.steps),
         batch_size=settings.batch_size,
         seed=derive_seed(seed, *names, "batches"),
         size=size,

@@ -185,6 +185,8 @@ def _diet(arm: Mapping[str, Any]) -> str:
         words.append(f"{arm['border_px']} px at the borders of synthetic masks not labelled")
     if arm.get("schedule", "constant") != "constant":
         words.append(arm["schedule"])
+    if arm.get("length", 1.0) != 1.0:
+        words.append(f"{arm['length']:g} times as many steps")
     return ", ".join(words)
 
 

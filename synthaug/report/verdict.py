@@ -51,6 +51,12 @@ class Comparison:
         return [arm["name"] for arm in self.manifest["arms"]]
 
     @property
+    def longer(self) -> dict[str, float]:
+        """Arms trained for other than the usual steps, and for how many times as many."""
+        lengths = {arm["name"]: arm.get("length", 1.0) for arm in self.manifest["arms"]}
+        return {name: length for name, length in lengths.items() if length != 1}
+
+    @property
     def units(self) -> list[str]:
         """Units in the order given."""
         return [unit["name"] for unit in self.manifest["units"]]
@@ -107,11 +113,13 @@ def verdict_line(comparison: Comparison) -> str:
 
     The best of several arms is picked, so it leads with "Helps" only if its ``among_all`` says so,
     too, see `synthaug.gain.summary.summarise`; an arm that does so goes before one of a higher
-    mean that shows no difference. Folders written before there was one are taken at their word.
+    mean that shows no difference. Arms trained longer are no rivals, see `length_lines`. Folders
+    written before there was one are taken at their word.
     """
     result, measure = comparison.result, comparison.measure
     baseline = result["baseline"]
-    measured = {a: v for a, v in result["arms"].items() if mean_of(v, measure) is not None}
+    rivals = {a: v for a, v in result["arms"].items() if a not in comparison.longer}
+    measured = {a: v for a, v in rivals.items() if mean_of(v, measure) is not None}
     if baseline not in measured or len(measured) < 2:
         return f"Nothing to say yet: {measure} is not measured for {baseline} and another arm."
     means = {arm: entry["mean"][measure] for arm, entry in measured.items()}
@@ -146,7 +154,10 @@ def verdict_line(comparison: Comparison) -> str:
 
 
 def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
-    """Say every contrast in plain words: (``helps``, ``hurts`` or ``unclear``; the sentence)."""
+    """Say every contrast in plain words: (``helps``, ``hurts`` or ``unclear``; the sentence).
+
+    The last are what longer trainings tell of the others.
+    """
     lines = []
     for contrast in comparison.result["contrasts"]:
         extra = contrast["arm"].removeprefix(contrast["against"] + "+")
@@ -159,6 +170,26 @@ def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
         said = "shows no difference" if words == NO_DIFFERENCE else words
         gain = gain_words(contrast["gain"])
         lines.append((tone(contrast["verdict"]), f"{subject} {said}: {gain}."))
+    return lines + [("unclear", line) for line in length_lines(comparison)]
+
+
+def length_lines(comparison: Comparison) -> list[str]:
+    """Say of every arm trained longer whether the others' trainings end too early."""
+    result, lines = comparison.result, []
+    for arm, length in comparison.longer.items():
+        entry = result["arms"].get(arm)
+        if arm == result["baseline"] or entry is None or mean_of(entry, comparison.measure) is None:
+            continue
+        said = f"{arm}, {length:g} times as many steps, against {result['baseline']}: "
+        said += gain_words(entry["gain"][comparison.measure])
+        if length > 1 and entry["verdict"] == "helps":
+            said += (
+                ". Trainings end too early, so that the other gains are of starts, which may not "
+                "last: raise the steps"
+            )
+        elif length > 1:
+            said += ", so no sign that trainings end too early"
+        lines.append(f"{said}.")
     return lines
 
 

@@ -589,6 +589,31 @@ def test_progress_counts_the_steps_of_all_runs(
     assert [done for done, _ in seen] == [1, 2, 3, 3, 4, 5, 6, 6]
 
 
+def test_an_arm_of_twice_the_length_trains_twice_as_long(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    compare(
+        [make_unit()],
+        tmp_path / "out",
+        arms=["standard", "standard-2x"],
+        seeds=1,
+        steps=3,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert [done for done, _ in seen] == [1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 9]
+    made = len(quick)
+    (arm,) = (
+        arm
+        for arm in json.loads((tmp_path / "out" / "manifest.json").read_text())["arms"]
+        if arm["name"] == "standard-2x"
+    )
+    assert Arm(**arm).length == 2
+    again = compare([make_unit()], tmp_path / "out", arms=["standard-2x"], seeds=1, steps=3)
+    assert again["complete"]
+    assert len(quick) == made + 1  # the check alone: both runs are there
+
+
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
@@ -605,6 +630,7 @@ def test_progress_counts_the_steps_of_all_runs(
         ({"side_px": 8}, "side_px is 8"),
         ({"lr": 0.0}, "lr is 0"),
         ({"segmenter": "repri", "lr": 0.1}, "repri has no use for lr: leave it out"),
+        ({"segmenter": "matching", "arms": ["standard-2x"]}, "matching trains no network"),
         ({"segmenter": "matching", "encoder": "resnet18"}, "matching has no use for encoder"),
         ({"parent": "nowhere.safetensors"}, "no parent network at nowhere"),
     ],

@@ -293,6 +293,8 @@ def test_an_arm_survives_json() -> None:
         ({"weight": 0.5}, "real items alone"),
         ({"schedule": "warm-up"}, "real items alone"),
         ({"border_px": 2}, "no synthetic items"),
+        ({"length": 0.0}, "length 0.0: give a positive number"),
+        ({"length": float("nan")}, "length nan: give a positive number"),
         ({"shares": {"synthetic": 1.0}, "border_px": -1}, "border_px -1: give 0 to 32"),
         ({"augment": False, "wide": True}, "does not augment"),
         ({"schedule": "auto", "augment": False}, "leaves its mix to auto"),

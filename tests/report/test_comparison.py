@@ -250,6 +250,41 @@ def test_contrasts_are_said_in_words(make_comparison):
     ]
 
 
+def lengthen(path, verdict, baseline=ARMS[0]):
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["arms"][-1]["length"] = 2.0
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    result = json.loads((path / "comparison.json").read_text())
+    result["arms"][ARMS[-1]]["verdict"] = verdict
+    result["baseline"] = baseline
+    (path / "comparison.json").write_text(json.dumps(result))
+
+
+def test_an_arm_trained_longer_is_no_rival_but_tells_whether_trainings_end_too_early(
+    make_comparison,
+):
+    path = make_comparison()
+    lengthen(path, "helps")
+    assert verdict_of(path).startswith(
+        "No difference shown: the best arm, standard+copy-paste, reaches J&F 82.0"
+    )
+    assert ARMS[-1] not in verdict_of(path)
+    said = (
+        "standard+copy-paste+synthetic, 2 times as many steps, against standard: +3.1 points (95 % "
+        "interval +1.1 to +5.2). Trainings end too early, so that the other gains are of starts, "
+        "which may not last: raise the steps."
+    )
+    assert contrast_lines(read_comparison(path))[-1] == ("unclear", said)
+    html = page(path)
+    assert "Trainings end too early" in html
+    assert "2 times as many steps</td>" in html or "2 times as many steps<" in html
+    lengthen(path, "no difference shown")
+    line = contrast_lines(read_comparison(path))[-1][1]
+    assert line.endswith("so no sign that trainings end too early.")
+    lengthen(path, "helps", baseline=ARMS[-1])
+    assert len(contrast_lines(read_comparison(path))) == 1
+
+
 def test_bullets_and_tables_say_which_verdicts_hold_only_when_taken_alone(make_comparison):
     contrast = {"arm": ARMS[2], "against": ARMS[0], "gain": gain(GAINS[3])["J&F"]}
     contrast |= {"verdict": "helps", "among_all": "no difference shown"}
