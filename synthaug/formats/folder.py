@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from synthaug import files
 from synthaug.errors import InputError
-from synthaug.sample import Sample
+from synthaug.sample import IGNORE_ID, Sample
 
 MIN_SIDE_PX = 32
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -28,6 +28,8 @@ SOFT_SHARE = 0.05
 """Greys of which less lies within an area of one value are edges, not classes."""
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 """Formats that may hold several pictures that are not one picture's thumbnails or layers."""
+Colours = dict[int, tuple[tuple[int, ...], Path]]
+"""RGB that palettes give an id, and the first mask that does, by id."""
 
 
 def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
@@ -61,28 +63,49 @@ def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
     return image, grey
 
 
-def read_mask(path: str | Path) -> NDArray[np.uint8]:
+def read_mask(path: str | Path, colours: Colours | None = None) -> NDArray[np.uint8]:
     """Read a mask of class ids.
 
     Args:
         path: an index PNG: grey (value = id) or palette (index = id); 255 = ignore. An RGB file
             is accepted when its three channels are equal, 16 bits when no id is above 255 or 0
             and 65535 are the only ones, which become 0 and 255.
+        colours: what the palettes of masks read before say of their ids; this one's are added.
 
     Returns:
         (H, W) uint8 ids.
 
     Raises:
         InputError: the file is missing, unreadable, stored with losses, a colour picture, or
-            black and white with soft edges.
+            black and white with soft edges; or its palette gives an id another colour than an
+            earlier mask's.
     """
-    ids = _read_ids(path)
+    picture = _open(path, "mask")
+    ids = _read_ids(path, picture)
     _refuse_soft(path, ids)
+    if colours is not None and picture.mode == "P":
+        _compare_colours(path, ids, picture, colours)
     return ids
 
 
-def _read_ids(path: str | Path) -> NDArray[np.uint8]:
-    picture = _open(path, "mask")
+def _compare_colours(
+    path: str | Path, ids: NDArray[np.uint8], picture: Image.Image, colours: Colours
+) -> None:
+    """Refuse a mask whose ids mean other classes than in the masks before, by their colours."""
+    listed = np.reshape(picture.getpalette() or (), (-1, 3)).tolist()
+    for value in np.flatnonzero(np.bincount(ids.ravel(), minlength=256)[:IGNORE_ID]).tolist():
+        if value >= len(listed):
+            break
+        colour = tuple(listed[value])
+        known, first = colours.setdefault(value, (colour, Path(path)))
+        if known != colour:
+            raise InputError(
+                f"masks {first} and {path} give id {value} the colours {known} and {colour}: save "
+                "all with one palette, the same colour the same id in every file"
+            )
+
+
+def _read_ids(path: str | Path, picture: Image.Image) -> NDArray[np.uint8]:
     if picture.format in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg"):
         raise InputError(
             f"mask {path} is a {picture.format} file whose compression can change ids: {_REDRAW}"
@@ -149,14 +172,19 @@ def _refuse_soft(path: str | Path, ids: NDArray[np.uint8]) -> None:
         )
 
 
-def read_pair(image_path: str | Path, mask_path: str | Path, sample_id: str = "") -> Sample:
-    """Read one labelled pair.
+def read_pair(
+    image_path: str | Path,
+    mask_path: str | Path,
+    sample_id: str = "",
+    colours: Colours | None = None,
+) -> Sample:
+    """Read one labelled pair; ``colours`` as `read_mask` takes them.
 
     Raises:
         InputError: as `read_image` and `read_mask`, or the two differ in size.
     """
     image, grey = read_image(image_path)
-    mask = read_mask(mask_path)
+    mask = read_mask(mask_path, colours)
     if image.shape[:2] != mask.shape:
         raise InputError(
             f"image {image_path} is {image.shape[1]}x{image.shape[0]} px but mask {mask_path} is "
@@ -177,9 +205,10 @@ def read_pairs(images: str | Path, masks: str | Path) -> list[Sample]:
     """Read the pairs of two folders, matched by file stem, sorted by name.
 
     Raises:
-        InputError: as `match_pairs`, or `read_pair` refuses one.
+        InputError: as `match_pairs`, or `read_pair` refuses one, or palettes differ.
     """
-    return [read_pair(image, mask) for image, mask in match_pairs(images, masks)]
+    colours: Colours = {}
+    return [read_pair(image, mask, "", colours) for image, mask in match_pairs(images, masks)]
 
 
 def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, Path]]:

@@ -13,7 +13,7 @@ from typing import Literal, overload
 import numpy as np
 
 from synthaug.errors import InputError
-from synthaug.formats.folder import match_pairs, read_mask, read_pair
+from synthaug.formats.folder import Colours, match_pairs, read_mask, read_pair
 from synthaug.sample import (
     IGNORE_ID,
     ClassMap,
@@ -145,7 +145,8 @@ def read_split(
         InputError: a folder is missing or empty, an image has no mask or shares its stem with
             another, the split leaves no test image, training and test folder are the same, an
             ignored id is out of range, a training pair is refused by `read_pair` or a mask by
-            `read_mask`, or the training masks hold fewer than two classes.
+            `read_mask`, two masks' palettes give an id two colours, or the training masks hold
+            fewer than two classes.
 
     Warns:
         UserWarning: the test masks hold classes that no training mask has, or lack one that
@@ -205,7 +206,8 @@ class _Labels:
 
     def __init__(self, masks: Sequence[Path], ignore: Sequence[int]) -> None:
         ignore_table(ignore)  # refuses what is no id before files are read
-        self._raw = {mask: frozenset(np.unique(read_mask(mask)).tolist()) for mask in masks}
+        self._colours: Colours = {}
+        self._raw = {mask: self._read(mask) for mask in masks}
         self._table = meaning_table({mask.name: ids for mask, ids in self._raw.items()}, ignore)
         self.white_is_object = white_is_object(self._table)
 
@@ -217,8 +219,11 @@ class _Labels:
     def ids(self, mask: Path) -> frozenset[int]:
         """Labelled ids of a mask; it is read once."""
         if mask not in self._raw:
-            self._raw[mask] = frozenset(np.unique(read_mask(mask)).tolist())
+            self._raw[mask] = self._read(mask)
         return frozenset(self._table[list(self._raw[mask])].tolist()) - {IGNORE_ID}
+
+    def _read(self, mask: Path) -> frozenset[int]:
+        return frozenset(np.unique(read_mask(mask, self._colours)).tolist())
 
 
 def _draw(

@@ -107,7 +107,8 @@ def _layouts_at(
         )
         return endless, opened.hash, set()
     paths = folder.list_images(path, "masks")
-    masks = painter.meanings([folder.read_mask(file) for file in paths])
+    colours: folder.Colours = {}
+    masks = painter.meanings([folder.read_mask(file, colours) for file in paths])
     maps = [fitted(mask, f"mask {file}") for mask, file in zip(masks, paths, strict=True)]
     digest = files.sha256_bytes("".join(files.sha256_file(file) for file in paths).encode())
     keys = {mask_key(mask) for mask in masks}

@@ -10,6 +10,7 @@ from PIL import Image
 
 from synthaug.errors import InputError
 from synthaug.formats import folder
+from synthaug.formats.splits import read_split
 from synthaug.sample import Sample
 
 
@@ -377,6 +378,36 @@ def test_folders_pair_up_by_stem(tmp_path, ids):
         folder.list_images(tmp_path)
     with pytest.raises(InputError, match=r"holds no masks: expected .png, .bmp, .tif, .tiff$"):
         folder.read_pairs(tmp_path / "images", tmp_path / "empty")
+
+
+def _write_indexed(root, palettes):
+    """Write pairs whose masks show ids 0, 1 and 255 with a palette each."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir()
+    mask = np.zeros((40, 50), np.uint8)
+    mask[10:30, 10:30], mask[0] = 1, 255
+    for number, palette in enumerate(palettes):
+        _save(root / "images" / f"{number}.png", _noise(40, 50, 3))
+        indexed = Image.fromarray(mask)
+        indexed.putpalette(palette)
+        indexed.save(root / "masks" / f"{number}.png")
+    return root / "images", root / "masks"
+
+
+def test_palettes_that_give_an_id_two_colours_are_refused(tmp_path):
+    red_object, red_ground = [0, 0, 0, 200, 0, 0], [200, 0, 0, 0, 0, 0]
+    folders = _write_indexed(tmp_path, [red_object, red_object, red_ground])
+    told = r"masks .*0.png and .*2.png give id 0 the colours \(0, 0, 0\) and \(200, 0, 0\): save"
+    with pytest.raises(InputError, match=told):
+        folder.read_pairs(*folders)
+    with pytest.raises(InputError, match=told):
+        read_split(*folders)
+
+
+def test_colours_that_no_pixel_has_say_nothing(tmp_path):
+    shown = [0, 0, 0, 200, 0, 0]
+    palettes = [shown, shown + [9] * 3, shown + [8] * 762, [0] * 3]  # the last has none for id 1
+    assert len(folder.read_pairs(*_write_indexed(tmp_path, palettes))) == 4
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
