@@ -9,7 +9,10 @@ from pathlib import Path
 from synthaug.errors import InputError
 from synthaug.formats import coco
 
-_NUMBERED = re.compile(r"(\d+)\s*=\s*(.*)")
+_NUMBERED = re.compile(r"(\d+)\s*[=:,\t]\s*(.*)")
+_HEADER = re.compile(r"pixel value\s*,\s*class", re.IGNORECASE)
+_NO_NAME = re.compile(r"[#\[{<-].*|.*:.*")
+"""Lines of YAML, JSON, XML and of CVAT's label maps, or comments."""
 
 
 def read_names(given: str | Sequence[str]) -> dict[int, str]:
@@ -17,12 +20,13 @@ def read_names(given: str | Sequence[str]) -> dict[int, str]:
 
     Args:
         given: a list of items, or a text of them with commas: names of the ids 0, 1, 2, ... in
-            order, or ``ID=NAME`` throughout. Or a file, whose path holds neither ``,`` nor ``=``:
-            one item a line, or a COCO file (``.json``), see `synthaug.formats.coco.read_names`.
+            order, or ``ID=NAME`` throughout (or with ``:`` or ``,``). Or a file, whose path holds
+            neither ``,`` nor ``=``: one item a line, also as labelme and Roboflow write it, or a
+            COCO file (``.json``), see `synthaug.formats.coco.read_names`.
 
     Raises:
-        InputError: there is no such file, an item is empty, some items have an id and some not,
-            or an id is named twice or is not in 0..254.
+        InputError: there is no such file, it holds no list of names, an item is empty, some items
+            have an id and some not, or an id is named twice or is not in 0..254.
     """
     if not isinstance(given, str):
         return _numbered(given, "names")
@@ -41,10 +45,19 @@ def read_names(given: str | Sequence[str]) -> dict[int, str]:
         raise InputError(
             f"cannot read class names {path} ({error}): give a text file, one name a line"
         ) from error
+    for number, line in enumerate(lines, start=1):
+        if _NO_NAME.fullmatch(line.strip()) and not _NUMBERED.fullmatch(line.strip()):
+            raise InputError(
+                f"{path} line {number} is no class name: write one name a line, or ID=NAME"
+            )
+    if lines and _HEADER.fullmatch(lines[0].strip()):
+        del lines[0]
     return _numbered(lines, str(path))
 
 
 def _numbered(items: Sequence[str], where: str) -> dict[int, str]:
+    if items and items[0].strip() == "__ignore__":  # labelme's id -1
+        items = items[1:]
     matches = [_NUMBERED.fullmatch(item.strip()) for item in items]
     if any(matches) and not all(matches):
         raise InputError(f"{where}: some classes have ids and some not: write ID=NAME for all")

@@ -24,7 +24,17 @@ def test_names_written_down(given, names):
     assert read_names(given) == names
 
 
-@pytest.mark.parametrize("text", ["sky\ncar\n\n", "1=car\n0=sky\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sky\ncar\n\n",
+        "1=car\n0=sky\n",
+        "0: sky\n1: car\n",
+        "0\tsky\n1\tcar\n",
+        "__ignore__\nsky\ncar\n",
+        "Pixel Value, Class\n0, sky\n1, car\n",
+    ],
+)
 def test_a_file_of_names(text, tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text(text)
@@ -59,6 +69,25 @@ def test_names_of_a_coco_file(tmp_path):
 def test_wrong_names_are_refused(given, words):
     with pytest.raises(InputError, match=words):
         read_names(given)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# label:color_rgb:parts:actions\nsky:0,0,0::\ncar:128,0,0::\n",
+        "sky:0,0,0::\ncar:128,0,0::\n",
+        "names: ['sky', 'car']\nnc: 2\n",
+        "- sky\n- car\n",
+        "['sky', 'car']",
+    ],
+)
+def test_a_file_of_something_else_is_refused(text, tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"classes.txt line 1 is no class name: write one name a"):
+        read_names(str(path))
+    path.write_text("0=sky: clear\n1=# 7, -car\n")
+    assert read_names(str(path)) == {0: "sky: clear", 1: "# 7, -car"}
 
 
 def test_a_file_that_is_no_text(tmp_path):
