@@ -81,12 +81,13 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path, what: str) -> Any:
-    """Read a JSON file that synthaug wrote.
+def read_json(path: str | Path, what: str, remedy: str = "make the folder again") -> Any:
+    """Read a JSON file.
 
     Args:
         path: the file.
         what: what it should be, for the error line ("bank manifest").
+        remedy: how to mend a damaged one, if synthaug did not write it.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -96,7 +97,7 @@ def read_json(path: str | Path, what: str) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"no {what} at {path}: check the folder's name") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"damaged {what} {path}: {error}; make the folder again") from error
+        raise InputError(f"damaged {what} {path}: {error}; {remedy}") from error
 
 
 def read_record(path: str | Path, what: str) -> dict[str, Any]:

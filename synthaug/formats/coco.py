@@ -95,17 +95,18 @@ def read_instances(path: str | Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         ``file_name`` and the (H, W) uint8 mask of every image, in the file's order.
 
     Raises:
-        InputError: the file is missing or damaged, or an annotation is of no image, has a category
-            id that is not in 0..254, or an outline that cannot be drawn.
+        InputError: the file is missing or damaged, two images have one id or two categories of
+            other names have one, or an annotation is of no image, has a category id that is not in
+            0..254, or an outline that cannot be drawn.
     """
-    value = files.read_json(path, "COCO file")
+    value = _load(path)
     with _understood(path):
-        background = int(value.get("info", {}).get("background_id", 0))
+        background = int(_about(value).get("background_id", 0))
         for image, annotations in _by_image(value, path):
             mask = np.full((image["height"], image["width"]), background, np.uint8)
             for annotation in annotations:
                 inside = _draw(annotation, image, path)
-                mask[inside] = 255 if annotation.get("iscrowd") else annotation["category_id"]
+                mask[inside] = 255 if _is_crowd(annotation) else annotation["category_id"]
             yield image["file_name"], mask
 
 
@@ -125,7 +126,7 @@ def read_objects(
     Raises:
         InputError: as `read_instances`.
     """
-    value = files.read_json(path, "COCO file")
+    value = _load(path)
     with _understood(path):
         for image, annotations in _by_image(value, path):
             if not wanted(image["file_name"]):
@@ -133,7 +134,7 @@ def read_objects(
             objects = [
                 (annotation["category_id"], _draw(annotation, image, path))
                 for annotation in annotations
-                if not annotation.get("iscrowd")
+                if not _is_crowd(annotation)
             ]
             yield image["file_name"], objects
 
@@ -142,17 +143,61 @@ def read_names(path: str | Path) -> dict[int, str]:
     """Read the names of a COCO file's categories by id.
 
     The background, id 0 where the file names no other, is called ``background`` unless the file
-    has a name for it, as `write_instances` writes one.
+    has a name for it, as `write_instances` writes one. A category 0 that only groups the others, as
+    Roboflow writes it, is no name for it.
 
     Raises:
-        InputError: the file is missing or damaged, or holds no categories.
+        InputError: the file is missing or damaged, or holds no categories, two names for one id, or
+            annotations of a category 0 that is not the background.
     """
-    value = files.read_json(path, "COCO file")
+    value = _load(path)
     with _understood(path):
-        about = value.get("info", {})
+        about = _about(value)
         names = {int(about.get("background_id", 0)): str(about.get("background_name", ""))}
         names = {class_id: name or "background" for class_id, name in names.items()}
-        return names | {int(kind["id"]): str(kind["name"]) for kind in value["categories"]}
+        annotations = value.get("annotations") or ()
+        _refuse_background(value, [each.get("category_id") for each in annotations], path)
+        found = _categories(value["categories"], path)
+        if "background_id" not in about and 0 in found:
+            others = [kind for kind in value["categories"] if int(kind["id"]) != 0]
+            if found[0] in {kind.get(key) for kind in others for key in ("name", "supercategory")}:
+                del found[0]
+        return names | found
+
+
+def _load(path: str | Path) -> Any:
+    return files.read_json(path, "COCO file", "export it again")
+
+
+def _about(value: Any) -> dict[str, Any]:
+    """What the file says of itself; some tools write null or a list."""
+    about = value.get("info")
+    return about if isinstance(about, dict) else {}
+
+
+def _is_crowd(annotation: dict[str, Any]) -> bool:
+    return bool(int(annotation.get("iscrowd") or 0))  # some tools write "0"
+
+
+def _refuse_background(value: Any, used: Iterable[Any], path: str | Path) -> None:
+    if 0 in used and "background_id" not in _about(value):
+        raise InputError(
+            f"{path} has a category 0, which masks have for the background: renumber "
+            "categories into 1..254"
+        )
+
+
+def _categories(listed: Iterable[Any], path: str | Path) -> dict[int, str]:
+    """Names by id."""
+    names: dict[int, str] = {}
+    for kind in listed:
+        class_id, name = int(kind["id"]), str(kind["name"])
+        if names.setdefault(class_id, name) != name:
+            raise InputError(
+                f"{path} has two categories of id {class_id}, {names[class_id]} and {name}: "
+                "renumber them when you merge files"
+            )
+    return names
 
 
 @contextmanager
@@ -171,8 +216,20 @@ def _by_image(
     value: Any, path: str | Path
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Every image with its annotations that have an outline, in the file's order."""
-    images = {image["id"]: image for image in value["images"]}
-    for image in images.values():
+    _categories(value.get("categories") or (), path)
+    images: dict[Any, dict[str, Any]] = {}
+    for image in value["images"]:
+        if "file_name" not in image:
+            raise InputError(
+                f"{path}: image {image['id']} has no file_name: add it (LVIS: the last part of "
+                "coco_url)"
+            )
+        first = images.setdefault(image["id"], image)
+        if first is not image:
+            raise InputError(
+                f"{path} has two images of id {image['id']}, {first['file_name']} and "
+                f"{image['file_name']}: renumber them when you merge files"
+            )
         sides = image["width"], image["height"]
         if not all(type(side) is int and 0 < side <= FARTHEST_PX for side in sides):
             raise InputError(
@@ -187,11 +244,7 @@ def _by_image(
                 "which is not among the images: export both together"
             )
         category = annotation["category_id"]
-        if category == 0 and "background_id" not in value.get("info", {}):
-            raise InputError(
-                f"{path} has a category 0, which masks have for the background: renumber "
-                "categories into 1..254"
-            )
+        _refuse_background(value, [category], path)
         if type(category) is not int or not 0 <= category < 255:
             raise InputError(
                 f"{_where(annotation, images[annotation['image_id']], path)} has category id "

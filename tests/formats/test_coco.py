@@ -92,6 +92,9 @@ def test_unreadable_files_are_named(tmp_path):
     path = tmp_path / "c.json"
     with pytest.raises(InputError, match="no COCO file"):
         list(read_instances(path))
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"damaged COCO file .*; export it again$"):
+        list(read_instances(path))
     path.write_text('{"images": []}')
     with pytest.raises(InputError, match=r"c.json is not a COCO instances file"):
         list(read_instances(path))
@@ -170,6 +173,67 @@ def _write(path, **changes):
 def test_what_cannot_be_drawn_is_named(read, changes, told, tmp_path):
     with pytest.raises(InputError, match=f"c.json:? {told}"):
         list(read(_write(tmp_path / "c.json", **changes)))
+
+
+@pytest.mark.parametrize("read", [read_instances, read_objects])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"images": [{"id": 4, "file_name": name, "height": 9, "width": 9} for name in "ab"]},
+            "has two images of id 4, a and b: renumber them",
+        ),
+        (
+            {"categories": [{"id": 3, "name": name} for name in ("car", "bus")]},
+            "has two categories of id 3, car and bus: renumber them",
+        ),
+        ({"images": [{"id": 4}]}, r"image 4 has no file_name: add it \(LVIS: the last part"),
+    ],
+)
+def test_what_merging_leaves_is_named(read, changes, told, tmp_path):
+    path = _write(tmp_path / "c.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=f"c.json:? {told}"):
+        list(read(path))
+
+
+@pytest.mark.parametrize("about", [None, [], ""])
+def test_info_that_holds_nothing_is_read(about, tmp_path):
+    path = _write(tmp_path / "c.json")
+    categories = [{"id": 3, "name": "cat"}] * 2
+    value = json.loads(path.read_text()) | {"info": about, "categories": categories}
+    path.write_text(json.dumps(value))
+    assert [(mask == 3).sum() for _, mask in read_instances(path)] == [36, 36]
+    assert read_names(path) == {0: "background", 3: "cat"}
+
+
+def test_a_crowd_flag_may_be_a_string(tmp_path):
+    path = _write(tmp_path / "c.json", iscrowd="0")
+    assert [(mask == 3).sum() for _, mask in read_instances(path)] == [36, 36]
+    assert [len(objects) for _, objects in read_objects(path)] == [1, 1]
+    path = _write(tmp_path / "c.json", iscrowd="1")
+    assert [(mask == 255).sum() for _, mask in read_instances(path)] == [0, 36]
+    assert [len(objects) for _, objects in read_objects(path)] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [
+        ({"name": "money", "supercategory": "none"}, "background"),  # as Roboflow writes it
+        ({"name": "penny", "supercategory": "none"}, "background"),
+        ({"name": "table", "supercategory": "none"}, "table"),
+    ],
+)
+def test_a_category_that_groups_the_others_is_no_background(first, name, tmp_path):
+    path = _write(tmp_path / "c.json")
+    penny = {"id": 3, "name": "penny", "supercategory": "money"}
+    value = json.loads(path.read_text()) | {"categories": [{"id": 0, **first}, penny]}
+    path.write_text(json.dumps(value))
+    assert read_names(path) == {0: name, 3: "penny"}
+    value["annotations"][0]["category_id"] = 0
+    path.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="has a category 0, which masks have for the background"):
+        read_names(path)
 
 
 def test_annotations_without_polygons_are_left_out(tmp_path):
