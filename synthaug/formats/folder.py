@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats, as Pillow names them, whose pixels may differ from those that were saved."""
+_MEND_JSON = (
+    "draw its annotations into index PNGs first, as synthaug.formats.coco.read_instances gives them"
+)
 _REDRAW = "export it as PNG from where it was drawn, or threshold it if it is black and white"
 SOFT_SHARE = 0.05
 """Greys of which less lies within an area of one value are edges, not classes."""
@@ -134,6 +137,11 @@ def _read_ids(path: str | Path, picture: Image.Image) -> NDArray[np.uint8]:
         return ids.astype(np.uint8)
     if picture.mode in ("RGB", "RGBA") and bits < 16:
         colours = np.array(picture.convert("RGB"))
+        clear = picture.mode == "RGBA" and np.ptp(np.array(picture)[..., 3]) > 0
+        if clear and (colours == colours[0, 0]).all():
+            raise InputError(
+                f"mask {path} holds its object in the transparency: save ids in an index PNG"
+            )
         if (colours == colours[..., :1]).all():
             return np.ascontiguousarray(colours[..., 0])
         found, counts = np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)
@@ -222,9 +230,9 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
             f"{images} is named for the images and for the masks: put the masks into a folder of "
             "their own, named as their images"
         )
-    by_stem = {_plain_stem(path): path for path in list_images(masks, "masks")}
+    by_stem = {plain_stem(path): path for path in list_images(masks, "masks")}
     for path in list_images(images, "images"):
-        stem = _plain_stem(path)
+        stem = plain_stem(path)
         if stem not in by_stem:
             raise InputError(
                 f"image {path} has no mask {Path(masks) / path.stem}.png: "
@@ -233,8 +241,8 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
         yield path, by_stem[stem]
 
 
-def _plain_stem(path: Path) -> str:
-    """A file's stem in one of the forms that Unicode has for letters with marks."""
+def plain_stem(path: PurePath) -> str:
+    """Return a file's stem in one of the forms that Unicode has for letters with marks."""
     return unicodedata.normalize("NFC", path.stem)
 
 
@@ -260,10 +268,7 @@ def list_images(folder: str | Path, what: str = "images") -> list[Path]:
     """
     folder = Path(folder)
     if what == "masks" and folder.suffix.lower() == ".json" and folder.is_file():
-        raise InputError(
-            f"{folder} is no folder of masks: draw its annotations into index PNGs first, as "
-            "synthaug.formats.coco.read_instances gives them"
-        )
+        raise InputError(f"{folder} is no folder of masks: {_MEND_JSON}")
     if not folder.is_dir():
         raise InputError(f"no folder of {what} at {folder}: check the path")
     suffixes = MASK_SUFFIXES if what == "masks" else IMAGE_SUFFIXES
@@ -328,6 +333,8 @@ def _open(path: str | Path, what: str) -> Image.Image:
             f"cannot read {what} {path}: {str(error).partition(',')[0]}; scale it down"
         ) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        if what == "mask" and Path(path).suffix.lower() == ".json":
+            raise InputError(f"{path} is no mask: {_MEND_JSON}") from error
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise InputError(
             f"cannot read {what} {path}{reason}: the file is damaged or not a picture, "

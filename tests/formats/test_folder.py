@@ -243,6 +243,16 @@ def test_colour_mask_is_refused_with_its_commonest_colours(tmp_path):
         folder.read_mask(_save(path, rendering))
 
 
+@pytest.mark.parametrize("colour", [0, 255])
+def test_a_mask_that_is_all_transparency_is_told_of(tmp_path, ids, colour):
+    layers = np.full((40, 50, 4), colour, np.uint8)
+    layers[..., 3] = np.where(ids == 3, 255, 0)
+    with pytest.raises(InputError, match=r"m.png holds its object in the transparency: save ids"):
+        folder.read_mask(_save(tmp_path / "m.png", layers))
+    layers[..., :3] = ids[..., None]
+    assert np.array_equal(folder.read_mask(_save(tmp_path / "m.png", layers)), ids)
+
+
 @pytest.mark.parametrize(
     ("name", "form", "options"),
     [
@@ -350,6 +360,8 @@ def test_a_coco_file_in_place_of_a_folder_of_masks_is_told_how_to_read(tmp_path)
     (tmp_path / "instances.json").write_text("{}")
     with pytest.raises(InputError, match=r"draw its annotations into index PNGs"):
         folder.read_pairs(tmp_path, tmp_path / "instances.json")
+    with pytest.raises(InputError, match=r"instances.json is no mask: draw its annotations"):
+        folder.read_mask(tmp_path / "instances.json")
 
 
 def test_folders_pair_up_by_stem(tmp_path, ids):
