@@ -14,6 +14,8 @@ from synthaug.errors import InputError
 
 IGNORE_ID = 255
 MAX_CLASSES = 64
+MOST_STRETCH = 1.5
+"""How many times one side of a picture that is resized may be stretched against the other."""
 
 
 def ignore_table(ignore: Sequence[int]) -> NDArray[np.uint8]:
@@ -136,6 +138,12 @@ def size_within(size: tuple[int, int], aspect: float) -> tuple[int, int]:
     """Return the largest (height, width) within ``size``, px, whose ratio is near ``aspect``."""
     height, width = size
     return min(height, round(width * aspect)), min(width, round(height / aspect))
+
+
+def size_kept(size: tuple[int, int], aspect: float) -> tuple[int, int]:
+    """Return how much of a (height, width), px, can become ``aspect`` within `MOST_STRETCH`."""
+    own = size[0] / size[1]
+    return size_within(size, min(max(own, aspect / MOST_STRETCH), aspect * MOST_STRETCH))
 
 
 def usual_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:

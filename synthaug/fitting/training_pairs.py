@@ -26,7 +26,7 @@ from synthaug.sample import (
     Sample,
     meaning_table,
     resized,
-    size_within,
+    size_kept,
     usual_size,
     white_is_object,
 )
@@ -37,8 +37,6 @@ CROPS = 2000
 CROPS_FILE = "crops.npy"
 KEPT_CROPS = 16
 """Squares that a fit's folder holds as pictures, too."""
-MOST_STRETCH = 1.5
-"""How many times one side of a cropped picture may be stretched against the other."""
 
 
 def read_training_pairs(
@@ -111,7 +109,7 @@ def bring_to_usual_size(pairs: list[Sample], how: Resize) -> tuple[list[str], st
     Args:
         pairs: replaced one by one, so that large photographs are not held twice.
         how: ``stretch``; or ``crop`` those first that would be stretched by more than
-            `MOST_STRETCH`, to the part that shows most of their objects.
+            `sample.MOST_STRETCH`, to the part that shows most of their objects.
 
     Returns:
         SHA-256 of the pixels that each resized picture had before, and words on what was done.
@@ -145,8 +143,7 @@ def _all_ids(pairs: Sequence[Sample]) -> set[int]:
 
 def _near_shape(pair: Sample, aspect: float, background: int) -> Sample:
     """The largest part of a pair whose height / width is near enough to ``aspect``."""
-    own = pair.size[0] / pair.size[1]
-    tall, wide = size_within(pair.size, np.clip(own, aspect / MOST_STRETCH, aspect * MOST_STRETCH))
+    tall, wide = size_kept(pair.size, aspect)
     objects = (pair.mask != background) & (pair.mask != IGNORE_ID)
     top, left = _fullest(objects.sum(1), tall), _fullest(objects.sum(0), wide)
     part = np.s_[top : top + tall, left : left + wide]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 import cv2
@@ -21,10 +22,20 @@ from synthaug.generation.layouts import Kind, Layouts, Objects, Outline
 from synthaug.generation.map_generator import MapGenerator
 from synthaug.generation.opening import open_source
 from synthaug.generator_folder import GeneratorFolder
-from synthaug.sample import Sample, ignore_table, size_within
+from synthaug.sample import (
+    IGNORE_ID,
+    ClassMap,
+    Sample,
+    ignore_table,
+    resize_mask,
+    size_kept,
+    size_within,
+)
 
 OWN_LAYOUTS = (None, "edited", "moved")
 """Layouts that are made of the training masks; others are paths."""
+LEAST_MATCH = 0.2
+"""Share of a category's pixels that has its id in the training masks, at least."""
 
 
 def from_layouts(
@@ -126,30 +137,76 @@ def _cropped(mask: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
 def _objects_of(path: Path, painter: MapGenerator) -> list[Objects]:
     """Read the objects of the training pairs from a COCO file that names their pictures."""
     known = set(painter.classes.ids)
-    by_stem = {pair.id: pair for pair in painter.pairs}
+    by_stem = {_stem(f"{pair.id}.png"): pair for pair in painter.pairs}
     objects: dict[str, list[tuple[int, Outline]]] = {}
-    for file_name, found in coco.read_objects(path, lambda name: Path(name).stem in by_stem):
-        stem = Path(file_name).stem
+    shown = {class_id: np.zeros(256, int) for class_id in known}
+    for file_name, found in coco.read_objects(path, lambda name: _stem(name) in by_stem):
+        stem = _stem(file_name)
         if stem in objects:
             raise InputError(
                 f"{path} names two pictures {stem}: leave in that of the training pictures alone"
             )
+        objects[stem] = []
         for class_id, flags in found:
             if class_id not in known:
                 raise InputError(
                     f"{path} holds category id {class_id} that {painter.path} was not fitted to: "
                     f"known are {sorted(known)}"
                 )
-            if flags.shape != by_stem[stem].size:
-                height, width = by_stem[stem].size
-                raise InputError(
-                    f"{path} says that {file_name} is {flags.shape[1]}x{flags.shape[0]} px, but "
-                    f"the training picture is {width}x{height}: export it for these pictures"
-                )
-        objects[stem] = [(class_id, Outline.of(flags)) for class_id, flags in found]
+            flags = _as_fitted(flags, painter, f"{path} says that {file_name}")
+            shown[class_id] += np.bincount(by_stem[stem].mask[flags], minlength=256)
+            objects[stem].append((class_id, Outline.of(flags)))
     if not objects:
         raise InputError(
             f"{path} names none of the training pictures of {painter.path}: their names without "
             "suffix must be the same"
         )
-    return [objects.get(pair.id, []) for pair in painter.pairs]
+    _check_categories(path, painter.classes, shown)
+    if len(objects) < len(by_stem):
+        warnings.warn(
+            f"{path} names {len(objects)} of {len(by_stem)} training pictures: no object is taken "
+            "from the others",
+            UserWarning,
+            stacklevel=2,
+        )
+    return [objects.get(stem, []) for stem in by_stem]
+
+
+def _stem(file_name: str) -> str:
+    return folder.plain_stem(PureWindowsPath(file_name))
+
+
+def _as_fitted(flags: NDArray[np.bool_], painter: MapGenerator, where: str) -> NDArray[np.bool_]:
+    """Bring an object (H, W) to the size of the training pictures as fit did."""
+    height, width = size = painter.pairs[0].size
+    if flags.shape == size:
+        return flags
+    said = f"{where} is {flags.shape[1]}x{flags.shape[0]} px, but the training picture "
+    how = painter.manifest["config"].get("resize")
+    if how is None:
+        raise InputError(f"{said}is {width}x{height}: export it for these pictures")
+    if how == "crop" and size_kept(flags.shape, height / width) != flags.shape:
+        raise InputError(
+            f"{said}is a part of it, cut to {width}x{height} as --resize asked: leave it out of "
+            "this file, or use --layouts moved"
+        )
+    return resize_mask(flags.astype(np.uint8), size) > 0
+
+
+def _check_categories(path: Path, classes: ClassMap, shown: dict[int, NDArray[np.integer]]) -> None:
+    """Refuse categories whose objects lie on other classes of the training masks.
+
+    Args:
+        path: the COCO file.
+        classes: of the masks.
+        shown: how many pixels of each category (256,) have each id in the masks.
+    """
+    for class_id, pixels in shown.items():
+        labelled = pixels[:IGNORE_ID]
+        if labelled[class_id] < LEAST_MATCH * labelled.sum():
+            most = int(labelled.argmax())
+            name = classes.names[classes.ids.index(most)]
+            raise InputError(
+                f"category {class_id} of {path} lies on class {most} ({name}) of the training "
+                "masks: renumber the categories as the masks"
+            )

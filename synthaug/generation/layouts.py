@@ -200,6 +200,11 @@ class Layouts:
                 ]
             self._objects.append([(i, Outline.of(flags)) for i, flags in _visible(own)])
             self._pieces += [_Piece.cut(mask, i, flags) for i, flags in own if _whole(flags)]
+        if not self._pieces and objects is not None:
+            raise InputError(
+                "none of the given objects can be moved, as crowd regions and objects that the "
+                "frame cuts cannot: outline others, or use edited layouts"
+            )
         if not self._pieces:
             raise InputError(
                 "no map holds an object that can be moved: name a COCO file of objects, or use "

@@ -17,6 +17,7 @@ from synthaug.cli import app
 from synthaug.errors import InputError
 from synthaug.formats import coco
 from synthaug.generation import Layouts, generate, load_generator
+from synthaug.sample import resized
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +210,64 @@ def test_objects_of_a_coco_file_are_moved(painter, tmp_path):
     path.write_text(json.dumps(value))
     with pytest.raises(InputError, match="names none of the training pictures"):
         generate(painter, tmp_path / "other", layouts=path)
+
+
+def write_coco(path, pairs, classes, change=lambda value: None):
+    """Write the objects of pairs as a COCO file, changed as a tool might."""
+    coco.write_instances(pairs, classes, path)
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+    return path
+
+
+def test_pictures_of_a_coco_file_are_found_by_windows_paths(painter, tmp_path, recwarn):
+    def windows(value):
+        for image in value["images"]:
+            image["file_name"] = "C:\\data\\" + Path(image["file_name"]).name
+
+    path = write_coco(tmp_path / "c.json", painter.pairs, painter.classes, windows)
+    assert len(generate(painter, tmp_path / "bank", n=1, layouts=path)) == 1
+    assert not [w for w in recwarn.list if "training pictures" in str(w.message)]
+
+
+def test_training_pictures_that_a_coco_file_lacks_are_told_of(painter, tmp_path):
+    path = write_coco(tmp_path / "c.json", painter.pairs[1:], painter.classes)
+    with pytest.warns(UserWarning, match=r"c.json names 2 of 3 training pictures: no object is"):
+        generate(painter, tmp_path / "bank", n=1, layouts=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"category_id": 3}, r"category 3 of .* lies on class 7 \(class_7\) of the training masks"),
+        ({"iscrowd": 1}, "none of the given objects can be moved, as crowd regions and"),
+    ],
+)
+def test_objects_that_cannot_be_moved_are_named(painter, tmp_path, change, told):
+    def changed(value):
+        for annotation in value["annotations"]:
+            annotation.update(change)
+
+    path = write_coco(tmp_path / "c.json", painter.pairs, painter.classes, changed)
+    with pytest.raises(InputError, match=told):
+        generate(painter, tmp_path / "bank", n=1, layouts=path)
+
+
+def test_objects_are_resized_as_their_pictures_were(painter, tmp_path, monkeypatch):
+    first = painter.pairs[0]
+    tall, double = resized(first, 144, 64), resized(first, 96, 128)
+    for name, pair in (("tall", tall), ("double", double)):
+        write_coco(tmp_path / f"{name}.json", [pair, *painter.pairs[1:]], painter.classes)
+    exact = write_coco(tmp_path / "exact.json", painter.pairs, painter.classes)
+    with pytest.raises(InputError, match=r"0.png is 128x96 px, .* is 64x48: export it for these"):
+        generate(painter, tmp_path / "bank", n=2, layouts=tmp_path / "double.json")
+    monkeypatch.setitem(painter.manifest["config"], "resize", "crop")
+    bank = generate(painter, tmp_path / "bank", n=2, layouts=tmp_path / "double.json")
+    same_size = generate(painter, tmp_path / "exact", n=2, layouts=exact)
+    assert np.array_equal(masks(bank), masks(same_size))
+    with pytest.raises(InputError, match=r"0.png is 64x144 px, .* cut to 64x48 as --resize asked"):
+        generate(painter, tmp_path / "other", n=2, layouts=tmp_path / "tall.json")
 
 
 def test_wrong_layouts_are_refused(painter, tmp_path):
