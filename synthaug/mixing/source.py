@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -59,6 +59,7 @@ class Source:
         self._free_bytes = CACHE_BYTES
         self._lock = Lock()
         self._compared, self._white = False, 0
+        self._labels_shared, self._labels_told = set[str](), set[str]()
         if isinstance(self._opened, Bank):
             self._index = {r["id"]: i for i, r in enumerate(self._opened.records)}
             if not self._index:
@@ -130,6 +131,39 @@ class Source:
         warnings.warn(
             f"a mask of your data holds ids {shown}, {self.path} has {list(self.classes.ids)} "
             f"(255 is not labelled): {remedy}",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def compare_labels(self, kind: Literal["name", "id"], labels: Iterable[Any]) -> None:
+        """Warn, once of names and once of ids, if boxes of the data that is mixed with mean others.
+
+        Args:
+            kind: what the boxes of the source are labelled with.
+            labels: of the boxes of one picture, words or numbers; none say nothing.
+
+        Warns:
+            UserWarning: the labels of the first picture are none of the source's, or a label of
+                any is the background's id, which ids counted from 0 look like.
+        """
+        found = {f"{x:g}" if isinstance(x, int | float) else str(x) for x in labels}
+        if not found or kind in self._labels_told:
+            return
+        ids, names = self.classes.ids, self.classes.names
+        background, *own = map(str, ids if kind == "id" else names)
+        shared = kind in self._labels_shared or not found.isdisjoint(own)
+        if shared and not (kind == "id" and background in found):
+            self._labels_shared.add(kind)
+            return
+        self._labels_told.add(kind)
+        listed = sorted(found)[:5]
+        shown = f"{', '.join(listed)}{', ...' * (len(found) > 5)}"
+        remedy = f"bring them to its ids ({background} is the background)"
+        if kind == "name":
+            remedy = "use its names, or name its classes likewise with fit --names"
+        warnings.warn(
+            f"boxes of your data are labelled {shown}, those of {self.path} {', '.join(own)}: if "
+            f"they mean the same objects, {remedy}",
             UserWarning,
             stacklevel=2,
         )

@@ -34,7 +34,7 @@ from albumentations import DualTransform  # noqa: E402
 from albumentations.core.transforms_interface import BaseTransformInitSchema  # noqa: E402
 from albumentations.core.type_definitions import Targets  # noqa: E402
 
-REFUSED = ("images", "keypoints", "volume", "volumes", "mask3d", "masks3d")
+REFUSED = ("images", "volume", "volumes", "mask3d", "masks3d")
 LabelKind = Literal["name", "id", "index"]
 _started: Counter[tuple[int | str, ...]] = Counter()
 """How many transforms of a worker began a stream, by its seed, their source and their seed."""
@@ -48,7 +48,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
     """Replace image, mask, masks and boxes by a synthetic pair from a bank or a generator.
 
     With a generator that paints masks (``oasis``) the image alone is replaced, by a new picture for
-    the mask that is passed; mask, masks and boxes stay as they are, so that it may stand anywhere.
+    the mask that is passed; all labels stay as they are, so that it may stand anywhere.
     Pixels of the ignore id, and of ids that the generator was told to ignore, stay so and get
     whatever surrounds them.
 
@@ -93,9 +93,12 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         - `albumentations.from_dict` and ``load`` know the class once this module is imported.
 
     Raises:
-        InputError: on use, when the source is missing or damaged, when keypoints, volumes,
-            ``images`` or additional targets are passed (no synthetic counterpart exists), or when
-            an array has an unusual shape or dtype.
+        InputError: on use, when the source is missing or damaged, when volumes, ``images``,
+            additional targets or, where pairs are replaced, keypoints are passed (no synthetic
+            counterpart exists), or when an array has an unusual shape or dtype.
+
+    Warns:
+        UserWarning: once, when ids of the masks or labels of the boxes are none of the source's.
     """
 
     _targets = (Targets.IMAGE, Targets.MASK, Targets.BBOXES)
@@ -162,6 +165,9 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
     def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> dict[str, Any]:
         """Replace the pair with probability ``p``."""
         refused = [key for key in REFUSED if data.get(key) is not None]
+        points = data.get("keypoints")
+        if points is not None and len(points) and not open_source_once(self.source).paints_masks:
+            refused.append("keypoints")
         if refused:
             raise InputError(
                 f"SynthAugment cannot replace {', '.join(refused)}: a bank holds images and masks; "
@@ -273,7 +279,13 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         return regions if keeps_list or not regions else np.stack(regions)
 
     def apply_to_bboxes(
-        self, bboxes: NDArray[Any], *, sample: Sample, objects: list[SegmentedObject], **_: Any
+        self,
+        bboxes: NDArray[Any],
+        *,
+        sample: Sample,
+        objects: list[SegmentedObject],
+        source: Source,
+        **_: Any,
     ) -> NDArray[Any]:
         """Return one row per object: left, top, right, bottom in [0, 1], then the label columns.
 
@@ -293,14 +305,28 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
                     f"SynthAugment got boxes with {extra} columns of labels: name them in "
                     "bbox_params(label_fields=[...])"
                 )
+            if extra:
+                source.compare_labels("id", bboxes[:, 4].tolist())
             ids = np.array([o.id for o in objects], np.float32).reshape(-1, 1)
             return np.hstack([rows, ids[:, :extra]])
         if not objects:
             return np.zeros((0, 4 + len(fields)), np.float32)
-        columns = [self._labels(field, objects, processor) for field in fields]
+        given = bboxes if len(bboxes) else np.zeros((0, 4 + len(fields)), np.float32)
+        columns = [
+            self._labels(field, given[:, [number]], objects, processor, source)
+            for number, field in enumerate(fields, start=4)
+        ]
         return np.hstack([rows, *columns]).astype(np.float32)
 
-    def _labels(self, field: str, objects: list[SegmentedObject], processor: Any) -> NDArray[Any]:
+    def _labels(
+        self,
+        field: str,
+        given: NDArray[Any],
+        objects: list[SegmentedObject],
+        processor: Any,
+        source: Source,
+    ) -> NDArray[Any]:
+        """Return a label column for the objects, in the place of the ``given`` one."""
         kind = self.labels
         if isinstance(kind, dict):
             if field not in kind:
@@ -324,6 +350,9 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
                 f"label field {field!r} holds numbers, SynthAugment would add class names: "
                 "set labels='id'"
             )
+        if kind != "index" and len(given):
+            labels = manager.restore_field("bboxes", field, given)
+            source.compare_labels(kind, np.ravel(labels).tolist())
         if kind != "name" and not known.is_numerical:
             words = any(isinstance(label, str) for label in known.encoder.classes_)
             values = [str(value) for value in values] if words else values

@@ -80,14 +80,17 @@ def test_the_image_is_new_and_all_labels_stay(painter):
     pipeline = A.Compose(
         [A.HorizontalFlip(p=1.0), SynthAugment(painter, p=1.0)],
         bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"]),
+        keypoint_params=A.KeypointParams("xy"),
     )
     image = np.full((32, 48, 3), 90, np.uint8)
     data = {"mask": _mask(), "bboxes": np.array([[10.0, 8, 30, 20]]), "labels": ["car"]}
+    data["keypoints"] = [(10, 8)]
     result = pipeline(image=image, **data)
     flipped = _mask()[:, ::-1]
     assert np.array_equal(result["mask"], flipped)
     assert result["bboxes"] == pytest.approx(np.array([[18, 8, 38, 20]]), abs=1e-4)
     assert list(result["labels"]) == ["car"]
+    assert result["keypoints"] == [pytest.approx((37, 8))]
     assert result["image"].shape == image.shape
     assert result["image"].std() > 1
     again = pipeline(image=image, **data)

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -306,6 +307,50 @@ def test_masks_of_other_ids_than_the_banks_are_warned_of_once(
     assert not told()
 
 
+@pytest.mark.parametrize(
+    ("labels", "silent", "foreign", "told"),
+    [
+        ("name", ["dog", "zebra"], None, ""),
+        ("name", None, ["penny"], "labelled penny, those of .* cat, dog: .* use its names"),
+        ("id", [3, 4], None, ""),
+        ("id", ["1"], [2], ""),  # a picture of another class alone, among others
+        ("id", None, [2.0], r"labelled 2, those of .* 1, 3: .* its ids \(0 is the background\)"),
+        ("id", [1], [0, 1], "labelled 0, 1, those of .* 1, 3: .*bring them to its ids"),
+        ("index", [7], None, ""),
+    ],
+)
+def test_boxes_of_other_labels_than_the_banks_are_warned_of_once(
+    bank: Bank, tmp_path: Path, labels: Any, silent: Any, foreign: Any, told: str
+) -> None:
+    own = Bank(shutil.copytree(bank.path, tmp_path / "bank"))
+
+    def run(given: list[Any]) -> None:
+        pipeline = A.Compose([always(own, labels=labels)], pipeline_params("coco"))
+        pipeline(**real_pair(), bboxes=[[1, 1, 5, 5]] * len(given), label=given)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run([])
+        if silent is not None:
+            run(silent)
+        if foreign is not None and not told:
+            run(foreign)
+    if not told:
+        return
+    with pytest.warns(UserWarning, match=told):
+        run(foreign)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(foreign)
+
+
+def test_a_fifth_column_of_other_ids_is_warned_of(bank: Bank, tmp_path: Path) -> None:
+    own = Bank(shutil.copytree(bank.path, tmp_path / "bank"))
+    pipeline = A.Compose([always(own)], A.BboxParams("coco"))
+    with pytest.warns(UserWarning, match="labelled 9, those of .* 1, 3"):
+        pipeline(**real_pair(), bboxes=[[1, 1, 5, 5, 9]])
+
+
 @pytest.mark.parametrize("make", [PIL.Image.fromarray, torch.from_numpy])
 def test_pictures_that_are_no_arrays_get_one_line(bank: Bank, make: Any) -> None:
     image, mask = real_pair().values()
@@ -430,6 +475,11 @@ def test_the_docstring_names_the_targets() -> None:
 def test_targets_without_a_synthetic_counterpart_are_refused(bank: Bank, key: str) -> None:
     with pytest.raises(InputError, match=f"cannot replace {key}"):
         SynthAugment(str(bank.path), p=0.0)(**real_pair(), **{key: np.zeros((1, H, W))})
+
+
+def test_an_empty_list_of_keypoints_is_passed_on(bank: Bank) -> None:
+    pipeline = A.Compose([always(bank)], keypoint_params=A.KeypointParams("xy"))
+    assert len(pipeline(**real_pair(), keypoints=[])["keypoints"]) == 0
 
 
 def test_additional_targets_are_refused_when_the_pipeline_is_built(bank: Bank) -> None:
