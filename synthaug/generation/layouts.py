@@ -202,8 +202,8 @@ class Layouts:
             self._pieces += [_Piece.cut(mask, i, flags) for i, flags in own if _whole(flags)]
         if not self._pieces and objects is not None:
             raise InputError(
-                "none of the given objects can be moved, as crowd regions and objects that the "
-                "frame cuts cannot: outline others, or use edited layouts"
+                "no given object can be moved, as crowd regions and objects without an outline, or "
+                "that the frame cuts, cannot: outline others, or use edited layouts"
             )
         if not self._pieces:
             raise InputError(

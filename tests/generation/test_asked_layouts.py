@@ -241,7 +241,7 @@ def test_training_pictures_that_a_coco_file_lacks_are_told_of(painter, tmp_path)
     ("change", "told"),
     [
         ({"category_id": 3}, r"category 3 of .* lies on class 7 \(class_7\) of the training masks"),
-        ({"iscrowd": 1}, "none of the given objects can be moved, as crowd regions and"),
+        ({"iscrowd": 1}, "no given object can be moved, as crowd regions and"),
     ],
 )
 def test_objects_that_cannot_be_moved_are_named(painter, tmp_path, change, told):
