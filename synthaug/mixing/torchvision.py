@@ -22,7 +22,7 @@ from synthaug.mixing.source import (
     objects_of,
     open_source_once,
 )
-from synthaug.sample import ClassMap, Sample, resized
+from synthaug.sample import Sample, resized
 
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
 """Entries of a target that need not be refused."""
@@ -118,7 +118,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         objects = find_objects(sample.mask, source.classes, per=self.objects)
         if any(_is_per_object(key, leaf) for key, leaf in _entries(structure)):
             _refuse_stale("", structure)
-        return _replace(structure, "", _Pair(sample, objects, source.classes))
+        return _replace(structure, "", _Pair(sample, objects, source))
 
 
 def _repainted(
@@ -177,16 +177,18 @@ def _leaves(value: Any, kind: type | tuple[type, ...]) -> list[Any]:
 
 
 class _Pair(NamedTuple):
-    """What is put in: a sample, its objects, the classes of its mask."""
+    """What is put in: a sample, its objects, where it comes from."""
 
     sample: Sample
     objects: list[SegmentedObject]
-    classes: ClassMap
+    source: Source
 
 
 def _replace(value: Any, key: str, pair: _Pair) -> Any:
     if isinstance(value, dict):
-        labelled = _has_objects(value)
+        labelled, labels = _has_objects(value), value.get("labels")
+        if labelled and isinstance(labels, torch.Tensor):
+            pair.source.compare_labels("id", labels.flatten().tolist())
         return {
             k: torch.tensor([o.id for o in pair.objects], dtype=v.dtype)
             if labelled and k == "labels" and isinstance(v, torch.Tensor)
@@ -299,14 +301,14 @@ def _image(value: tv_tensors.Image, sample: Sample) -> tv_tensors.Image:
 
 
 def _mask(value: tv_tensors.Mask, key: str, pair: _Pair) -> tv_tensors.Mask:
-    sample, objects, classes = pair
+    sample, objects, source = pair
     if key == "masks":
         empty = np.zeros((0, *sample.size), np.uint8)
         stack = np.stack([o.mask for o in objects]) if objects else empty
     elif value.ndim == 2 or value.shape[0] == 1:
         ids = sample.mask if value.ndim == 2 else sample.mask[None]
         if value.dtype == torch.bool:
-            stack = objects_of(ids, classes)
+            stack = objects_of(ids, source.classes)
         else:
             if not value.is_floating_point():
                 check_ids_fit(ids, torch.iinfo(value.dtype).max, value.dtype)

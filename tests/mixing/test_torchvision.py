@@ -210,3 +210,9 @@ def test_masks_of_other_ids_are_warned_of(bank: Bank, tmp_path: Path) -> None:
     mask = tv_tensors.Mask(torch.full((H, W), 200, dtype=torch.uint8))
     with pytest.warns(UserWarning, match=r"holds ids \[200\]"):
         SynthReplace(copy, p=1.0)(picture(), mask)
+
+
+def test_boxes_of_other_labels_are_warned_of(bank: Bank, tmp_path: Path) -> None:
+    copy = shutil.copytree(bank.path, tmp_path / "bank")
+    with pytest.warns(UserWarning, match="labelled 9, those of .* 1, 3: .* bring them to its ids"):
+        SynthReplace(copy, p=1.0)(picture(), target())
