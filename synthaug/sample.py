@@ -16,6 +16,11 @@ IGNORE_ID = 255
 MAX_CLASSES = 64
 
 
+def class_list(given: int | str | Iterable[int | str]) -> tuple[int | str, ...]:
+    """Return classes by id or name as a tuple; one alone is one class, whatever its length."""
+    return (given,) if isinstance(given, (int, np.integer, str)) else tuple(given)
+
+
 def ignore_table(ignore: Sequence[int]) -> NDArray[np.uint8]:
     """Return what each id of a mask becomes, (256,): 255 where it means "not labelled".
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from synthaug.composing.components import grow
 from synthaug.composing.cutting import movable_objects
 from synthaug.errors import InputError
-from synthaug.sample import IGNORE_ID, ClassMap
+from synthaug.sample import IGNORE_ID, ClassMap, class_list
 from synthaug.seeding import derive_seed, numpy_stream
 
 Mask = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
 Kind = Literal["edited", "moved", "given"]
-Rare = Sequence[int | str] | Mapping[int | str, float]
+Rare = int | str | Sequence[int | str] | Mapping[int | str, float]
 
 RARE_SHARE = 0.5
 LARGEST_ZOOM = 1.5
@@ -90,9 +90,9 @@ class Layouts:
         kind: see above.
         objects: of every map, for ``moved``; by default its compact connected parts, as the preset
             ``compose`` finds them.
-        rare: classes by id or name that shall appear more often; ``("auto",)`` gives all classes
-            the same chance in every layout, however few pixels they have. A mapping says for each
-            class what share of the layouts is drawn for it.
+        rare: classes by id or name that shall appear more often; ``"auto"`` gives all classes the
+            same chance in every layout, however few pixels they have. A mapping says for each class
+            what share of the layouts is drawn for it.
         flip: mirror images are plausible.
 
     Raises:
@@ -153,13 +153,13 @@ class Layouts:
             shares = {self._classes.find(name): float(share) for name, share in rare.items()}
             if min(shares.values(), default=0) < 0 or sum(shares.values()) > 1 + 1e-9:
                 raise InputError(f"shares of rare classes must add up to at most 1: {dict(rare)}")
-        elif "auto" in rare:
-            if len(rare) > 1:
+        elif "auto" in (asked := class_list(rare)):
+            if len(asked) > 1:
                 raise InputError("rare classes are auto, which means all alike, or named: not both")
             held = [i for i in self._classes.ids if self._draw or self._pixels[:, i].any()]
             shares = dict.fromkeys(held, 1 / len(held))
         else:
-            chosen = {self._classes.find(name) for name in rare}
+            chosen = {self._classes.find(name) for name in asked}
             shares = {class_id: RARE_SHARE / len(chosen) for class_id in sorted(chosen)}
         for class_id in shares:
             if self._draw is None and not self._pixels[:, class_id].any():

@@ -19,7 +19,7 @@ from synthaug.errors import InputError
 from synthaug.gans.oasis import LabelMapGenerator
 from synthaug.gans.oasis.noise import Per, combine, image_noise, interpolate, noise_per
 from synthaug.generation.generator import Generator, finish_image
-from synthaug.sample import IGNORE_ID, Sample, meaning_table
+from synthaug.sample import IGNORE_ID, Sample, class_list, meaning_table
 from synthaug.seeding import numpy_stream, torch_stream
 
 SEAM = 0.5
@@ -95,7 +95,7 @@ class MapGenerator(Generator):
         seed: int,
         share: float = 0.0,
         *,
-        keep: Sequence[int | str] = (),
+        keep: int | str | Sequence[int | str] = (),
         mask: NDArray[np.uint8] | None = None,
     ) -> Sample:
         """Paint a labelled picture anew, and keep some of its classes as they were: LabelMix.
@@ -129,7 +129,7 @@ class MapGenerator(Generator):
         seed: int,
         share: float = 0.0,
         *,
-        keep: Sequence[int | str] = (),
+        keep: int | str | Sequence[int | str] = (),
         where: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Draw which classes of a mask keep their pixels, each for itself.
@@ -152,7 +152,7 @@ class MapGenerator(Generator):
         if not 0 <= share < 1:
             raise InputError(f"labelmix {share} is out of range: take a share from 0 to below 1")
         draws = numpy_stream(seed, "labelmix").random(256)
-        always = [self.classes.find(name) for name in keep]
+        always = [self.classes.find(name) for name in class_list(keep)]
         free = np.setdiff1d(np.unique(mask), always)
         if len(free):
             draws[free[draws[free].argmax()]] = 1.0

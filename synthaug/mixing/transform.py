@@ -27,7 +27,7 @@ from synthaug.mixing.source import (
     open_source_once,
 )
 from synthaug.mixing.workers import worker_seed
-from synthaug.sample import Sample, resized
+from synthaug.sample import Sample, class_list, resized
 
 load_albumentations()
 from albumentations import DualTransform  # noqa: E402
@@ -108,7 +108,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         objects: Literal["id", "component"]
         labels: LabelKind | dict[str, LabelKind]
         labelmix: Annotated[float, Ge(0), Lt(1)]
-        keep: Sequence[int | str]
+        keep: Annotated[Sequence[int | str], BeforeValidator(class_list)]
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         objects: Literal["id", "component"] = "id",
         labels: LabelKind | dict[str, LabelKind] = "name",
         labelmix: float = 0.0,
-        keep: Sequence[int | str] = (),
+        keep: int | str | Sequence[int | str] = (),
     ) -> None:
         super().__init__(p=p)
         self.source = os.fspath(source)
@@ -127,7 +127,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         self.objects = objects
         self.labels = labels
         self.labelmix = labelmix
-        self.keep = tuple(keep)
+        self.keep = class_list(keep)
 
     @property
     def targets(self) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def test_later_annotations_are_in_front_of_earlier_ones():
 
 
 @pytest.mark.parametrize("kind", ["edited", "moved", "given"])
-@pytest.mark.parametrize("rare", [("Sign",), (9,), ("auto",)])
+@pytest.mark.parametrize("rare", [("Sign",), (9,), "9", ("auto",)])
 def test_rare_classes_appear_more_often(kind, rare):
     maps = [scene(20)] * 19 + [scene(40, sign=True)]
     usual, asked = (
@@ -160,6 +160,15 @@ def test_a_share_per_class_is_kept(maps):
     assert 0.5 < np.mean(held) < 0.75
     always = Layouts(maps, CLASSES, rare={SIGN: 1.0})
     assert all((always.layout(seed) == SIGN).any() for seed in range(50))
+
+
+@pytest.mark.parametrize("rare", ["10", 10, np.int64(10), "Pole", ["Pole"]])
+def test_one_class_alone_is_that_class(rare):
+    mask = scene(20)
+    mask[4:10, 70:72] = 10
+    classes = ClassMap((0, 1, 5, 10), ("Sky", "Road", "Car", "Pole"))
+    assert Layouts([mask], classes, rare=rare).shares == {10: 0.5}
+    assert len(Layouts([mask], classes, rare="auto").shares) == 4
 
 
 def test_a_small_class_of_a_wide_map_stays_in_sight():

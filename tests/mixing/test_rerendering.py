@@ -161,21 +161,22 @@ def test_labelmix_in_torchvisions_transform(painter):
         SynthReplace(painter, labelmix=1.0)
 
 
-def test_named_classes_keep_the_pixels_of_the_image(painter):
+@pytest.mark.parametrize("keep", [["car"], "car", 7])
+def test_named_classes_keep_the_pixels_of_the_image(keep, painter):
     image = np.full((32, 48, 3), 90, np.uint8)
-    mixed = A.Compose([SynthAugment(painter, p=1.0, keep=["car"])])
+    mixed = A.Compose([SynthAugment(painter, p=1.0, keep=keep)])
     road, car = _shares(mixed(image=image, mask=_mask())["image"], _mask())
     assert car == 1
     assert road < 0.5
     mask = tv_tensors.Mask(torch.from_numpy(_mask())[None])
-    shown = SynthReplace(painter, p=1.0, keep=(7,))(
+    shown = SynthReplace(painter, p=1.0, keep=keep)(
         tv_tensors.Image(torch.full((3, 32, 48), 90, dtype=torch.uint8)), mask
     )[0]
     road, car = _shares(shown.permute(1, 2, 0).numpy(), _mask())
     assert car == 1
     assert road < 0.5
-    loaded = A.from_dict(A.to_dict(SynthAugment(painter, keep=["car"])))
-    assert tuple(loaded.keep) == ("car",)
+    loaded = A.from_dict(A.to_dict(SynthAugment(painter, keep=keep)))
+    assert tuple(loaded.keep) == (7 if keep == 7 else "car",)
 
 
 def test_labelmix_over_whole_pairs_is_refused(bank):
