@@ -200,6 +200,12 @@ def test_impossible_layouts_are_refused(maps):
         Layouts(maps[:3], CLASSES, rare=("Sign",))
     with pytest.raises(InputError, match="at most 1"):
         Layouts(maps, CLASSES, rare={"Car": 0.7, "Road": 0.7})
+    with pytest.raises(InputError, match="a rare class is named twice"):
+        Layouts(maps, CLASSES, rare={"5": 0.3, 5: 0.3})
+    with pytest.raises(InputError, match="no layouts foo: take edited, moved, given"):
+        Layouts(maps, CLASSES, kind="foo")
+    with pytest.raises(InputError, match=r"maps are of shapes \(50, 96\) and \(64, 96\)"):
+        Layouts([maps[0], maps[1][:50]], CLASSES)
     with pytest.raises(InputError, match="auto, which means all alike, or named: not both"):
         Layouts(maps, CLASSES, rare=("auto", "Car"))
     with pytest.raises(InputError, match="no map holds an object"):
