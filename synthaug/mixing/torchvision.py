@@ -139,7 +139,7 @@ def _repainted(
     choice = source.draw(lambda n: int(torch.randint(n, ())))
     if not source.sees_label(ids):
         return structure  # a crop that shows nothing labelled
-    picture = source.repaint(ids, choice)
+    picture = source.repaint(ids, tuple(image.shape[-2:]), choice)
     painted = _image(image, Sample(picture, picture[..., 0]))
     if labelmix or keep:
         old, new = (shown.permute(1, 2, 0).numpy(force=True) for shown in (image, painted))

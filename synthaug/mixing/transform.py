@@ -197,7 +197,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         if source.paints_masks:
             if data.get("mask") is not None and not source.sees_label(data["mask"]):
                 return data  # a crop that shows nothing labelled
-            picture = source.repaint(data.get("mask"), params)
+            picture = source.repaint(data.get("mask"), data["image"].shape[:2], params)
             image = self.apply(data["image"], sample=Sample(picture, picture[..., 0]))
             if self.labelmix or self.keep:
                 old, mask = data["image"], data["mask"]

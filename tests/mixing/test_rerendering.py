@@ -206,3 +206,15 @@ def test_what_cannot_be_painted_is_refused(painter):
         transform(image=image, mask=np.zeros((32, 48), np.uint8))
     with pytest.raises(InputError, match="dtype bool"):
         transform(image=image, mask=_mask() == 7)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_mask_of_another_size_than_the_image_is_refused(step, painter):
+    image, mask = np.zeros((32, 48, 3), np.uint8), _mask()[::2, ::step]
+    pipeline = A.Compose([SynthAugment(painter, p=1.0, keep=[7])], is_check_shapes=False)
+    told = r"image of shape \(32, 48\) cannot be painted for a mask of shape \(16, "
+    with pytest.raises(InputError, match=told):
+        pipeline(image=image, mask=mask)
+    shown = tv_tensors.Image(torch.zeros((3, 32, 48), dtype=torch.uint8))
+    with pytest.raises(InputError, match=told):
+        SynthReplace(painter, p=1.0)(shown, tv_tensors.Mask(torch.from_numpy(mask.copy())))
