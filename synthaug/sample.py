@@ -18,6 +18,11 @@ MOST_STRETCH = 1.5
 """How many times one side of a picture that is resized may be stretched against the other."""
 
 
+def class_list(given: int | str | Iterable[int | str]) -> tuple[int | str, ...]:
+    """Return classes by id or name as a tuple; one alone is one class, whatever its length."""
+    return (given,) if isinstance(given, (int, np.integer, str)) else tuple(given)
+
+
 def ignore_table(ignore: Sequence[int]) -> NDArray[np.uint8]:
     """Return what each id of a mask becomes, (256,): 255 where it means "not labelled".
 
@@ -245,13 +250,18 @@ class ClassMap:
     def find(self, name: int | str) -> int:
         """Return the id of a class that is named by its id or its name, in any case.
 
+        A text that is both is the id; an integer is no name.
+
         Raises:
             InputError: there is no such class.
         """
         text = str(name).strip().lower()
-        for class_id, known in zip(self.ids, self.names, strict=True):
-            if text in (str(class_id), known.lower()):
-                return class_id
+        found = {str(class_id): class_id for class_id in self.ids}
+        if isinstance(name, str):
+            named = zip(self.names, self.ids, strict=True)
+            found = {known.lower(): class_id for known, class_id in named} | found
+        if text in found:
+            return found[text]
         listed = ", ".join(f"{i} ({known})" for i, known in zip(self.ids, self.names, strict=True))
         raise InputError(f"there is no class {name}: known are {listed}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 
@@ -211,6 +212,24 @@ def test_a_file_cut_short_is_refused(name, tmp_path):
     (tmp_path / name).write_bytes(data[: len(data) // 2])
     told = run("convert", path, tmp_path / "out", "--size", "64x64", code=2).stderr
     assert re.fullmatch(rf"error: .*{name} .* cut short.*\n", told)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "told"),
+    [
+        ("best_EMA.pth", "fc.bias", math.nan, "stem.bias holds NaN or infinities"),
+        ("best_D.pth", "layer_up_last.bias", math.inf, "logits.bias holds NaN or infinities"),
+        ("best_EMA.pth", "body.0.conv_0.weight_u", 0, "norm of blocks.0.conv_0 is 0"),
+        ("best_D.pth", "body_down.0.conv1.0.weight_v", 0, "norm of down.0.conv1 is 0"),
+    ],
+)
+def test_weights_that_cannot_paint_are_refused(name, key, value, told, tmp_path):
+    path = write(tmp_path)
+    state = torch.load(tmp_path / name, weights_only=True)
+    torch.save(state | {key: torch.full_like(state[key], value)}, tmp_path / name)
+    said = run("convert", path, tmp_path / "out", "--size", "64x64", code=2).stderr
+    assert re.fullmatch(rf"error: .*{name} cannot be used: .*{told}\n", said)
     assert not (tmp_path / "out").exists()
 
 

@@ -46,6 +46,19 @@ def test_classes_get_names():
 
 
 @pytest.mark.parametrize(
+    ("named", "class_id"),
+    [(8, 8), ("8", 8), (np.int64(8), 8), ("6", 5), ("Tree", 4), ("9", 8)],
+)
+def test_an_id_wins_over_a_name(named, class_id):
+    assert ClassMap((4, 5, 7, 8), ("tree", "6", "8", "9")).find(named) == class_id
+
+
+def test_an_integer_is_no_name():
+    with pytest.raises(InputError, match="no class 9: known are 8 "):
+        ClassMap((8,), ("9",)).find(9)
+
+
+@pytest.mark.parametrize(
     ("ids", "told"),
     [
         ((0, 0), r"holds only one class \(ids \[0\]\): write the object .*1 and 0"),

@@ -18,6 +18,7 @@ from synthaug.gain.groups import class_groups
 from synthaug.gain.hardware import hardware
 from synthaug.gain.jobs import Jobs
 from synthaug.gain.keys import code_hashes, fingerprint, run_key, weight_hashes
+from synthaug.gain.leaks import more_labels
 from synthaug.gain.parents import Parents
 from synthaug.gain.runs import MEASURES, Settings, keep_pictures, open_sources, run
 from synthaug.gain.summary import Cell, summarise
@@ -56,6 +57,7 @@ class ComparisonFolder:
         self._choices = Choices(path, settings, parents, self._shared_by)
         self._given = sources
         self._sources: dict[str, Sources] = {}
+        self._cautions: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
 
     @property
@@ -92,6 +94,10 @@ class ComparisonFolder:
         shown = [arm for name, arm in known.items() if name in self.results]
         run = {seed for cells in self.results.values() for _, seed in cells}
         all_seeds = [seed for seed in all_seeds if seed in run or seed in seeds]
+        if not callable(self._given):
+            for unit in self.units:
+                for arm in shown:
+                    self._tell_more_labels(unit, arm, say)
         self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
         if not self.old:  # else it says what the results are of that lie there
             files.write_json(self.path / "manifest.json", self.manifest)
@@ -109,6 +115,15 @@ class ComparisonFolder:
             say(f"back to settings of earlier runs ({changed}): those alone count")
         else:
             say(f"settings have changed ({changed}): runs with others do not count")
+
+    def _tell_more_labels(self, unit: Unit, arm: Arm, say: Callable[[str], None]) -> None:
+        """Warn, once, of sources that have learned from labels beside the training images."""
+        for kind in arm.uses:
+            path = self._sources_of(unit).get(kind)
+            if path is not None and (unit.name, path) not in self._cautions:
+                self._cautions[unit.name, path] = more_labels(unit, path)
+                if line := self._cautions[unit.name, path]:
+                    say(f"warning: {line}")
 
     def has(self, unit: Unit, arm: Arm, seed: int) -> bool:
         """Whether a run is there, made from the same ingredients."""
@@ -131,6 +146,7 @@ class ComparisonFolder:
         with self._lock:
             key = self._key(unit, actual, seed)
             sources = open_sources(unit, actual, paths)
+            self._tell_more_labels(unit, actual, say)
             found = self._same(unit, seed, key) if actual is not arm else None
             if pictured := seed == self.manifest["seeds"][0]:
                 keep_pictures(unit, sources, self.path)
@@ -190,6 +206,7 @@ class ComparisonFolder:
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
         if self._choices.made:
             self.manifest["choices"] = self._choices.made
+        self.manifest["cautions"] = [line for line in self._cautions.values() if line]
         files.write_json(self.path / "manifest.json", self.manifest)
         files.write_json(self.path / "comparison.json", summary)
         files.write_text(self.path / "runs.csv", self._table())

@@ -1,4 +1,4 @@
-"""Whether a source has learned from the pictures that it would be tested on."""
+"""Whether a source has learned from what it would be tested on, or from more than arms train on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from synthaug import files
 from synthaug.bank import pictures_behind
 from synthaug.errors import InputError
+from synthaug.formats import folder
 from synthaug.gain.keys import fingerprint
 from synthaug.mixing.source import Source
+from synthaug.sample import IGNORE_ID
 
 if TYPE_CHECKING:
     from synthaug.formats.splits import Unit
@@ -57,3 +60,33 @@ def refuse_leak(unit: Unit, source: Source) -> None:
             "and name the test pictures with --test-images and --test-masks, or let synthaug run "
             "split them and make it"
         )
+
+
+def more_labels(unit: Unit, path: str | Path) -> str:
+    """Say that a source has learned from labels that a unit does not train on.
+
+    Its pairs are compared with the training pictures by their pixels, and by their names, which
+    they keep where ``fit`` resized them.
+
+    Args:
+        unit: what is trained on.
+        path: a bank or generator.
+
+    Returns:
+        One line; empty where there are no such labels, or no pairs are kept.
+    """
+    keys, names = map(set, zip(*fingerprint(unit).training, strict=True))
+    images, masks = (Path(path) / "pairs" / kind for kind in ("images", "masks"))
+    count = 0
+    for image, mask in folder.match_pairs(images, masks) if masks.is_dir() else ():
+        if image.stem in names:
+            continue
+        pixels = folder.read_image(image)[0].tobytes()
+        foreign = files.sha256_bytes(pixels) not in keys
+        count += foreign and bool((folder.read_mask(mask) != IGNORE_ID).any())
+    if not count:
+        return ""
+    return (
+        f"{path} has learned from {count} labelled picture(s) that no arm of {unit.name} trains "
+        "on: its gain may be that of more labels"
+    )

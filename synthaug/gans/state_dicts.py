@@ -13,7 +13,7 @@ from synthaug.errors import InputError
 def fill(
     module: nn.Module, state: Mapping[str, Tensor], path: str | Path, what: str, mend: str = ""
 ) -> None:
-    """Load strictly and freeze; names and shapes of all tensors are checked before.
+    """Load strictly and freeze; names, shapes and values of all tensors are checked before.
 
     Args:
         module: on any device, ``meta`` included: it takes the tensors over.
@@ -23,7 +23,7 @@ def fill(
         mend: ends that line.
 
     Raises:
-        InputError: tensors are missing, unknown or of another shape.
+        InputError: tensors are missing, unknown, of another shape, or not finite.
     """
     expected = module.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -39,6 +39,8 @@ def fill(
         )
         raise InputError(f"{path} is no {what} checkpoint of this kind: {problem}{mend}")
     plain = {k: v.to(expected[k].dtype).contiguous() for k, v in state.items()}
+    if broken := [k for k, v in plain.items() if not v.isfinite().all()]:
+        raise InputError(f"{path} cannot be used: its {broken[0]} holds NaN or infinities")
     module.load_state_dict(plain, strict=True, assign=True)
     module.requires_grad_(False)
 

@@ -20,7 +20,7 @@ from synthaug.generation.map_generator import MapGenerator
 from synthaug.generation.opening import load_generator
 from synthaug.generator_folder import GeneratorFolder
 from synthaug.rendering import PatchRenderer
-from synthaug.sample import Sample
+from synthaug.sample import Sample, class_list
 from synthaug.seeding import derive_seed
 
 RENDERED_TOGETHER = 8
@@ -40,10 +40,10 @@ def generate(
     render: Literal["patches"] | None = None,
     accelerator: Accelerator = "auto",
     layouts: str | Path | None = None,
-    rare: Sequence[int | str] = (),
+    rare: int | str | Sequence[int | str] = (),
     truncation: float = 1.0,
     labelmix: float = 0.0,
-    keep: Sequence[int | str] = (),
+    keep: int | str | Sequence[int | str] = (),
 ) -> Bank:
     """Draw a bank of samples; the folder appears when all of it, scores included, is written.
 
@@ -65,7 +65,7 @@ def generate(
             of these as they are, a COCO file of their objects to move, or the masks of a folder of
             index PNGs, of a bank or of a generator, their middle if they have another aspect; see
             `Layouts`.
-        rare: classes, by id or name, that the masks shall show more often, or ``("auto",)``.
+        rare: classes, by id or name, that the masks shall show more often, or ``"auto"``.
         truncation: see `Generator`; where ``source`` is one opened, its own counts.
         labelmix: for a generator that paints masks: probability with which a class keeps the pixels
             of the training picture, see `MapGenerator.mix`; of ``moved`` masks where they are as
@@ -90,10 +90,10 @@ def generate(
             "render": render,
             "accelerator": accelerator,
             "layouts": None if layouts is None else os.fspath(layouts),
-            "rare": tuple(rare),
+            "rare": class_list(rare),
             "truncation": truncation,
             "labelmix": labelmix,
-            "keep": tuple(keep),
+            "keep": class_list(keep),
         },
     )
     check_labelmix(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from synthaug.composing.components import grow
 from synthaug.composing.cutting import movable_objects
 from synthaug.errors import InputError
-from synthaug.sample import IGNORE_ID, ClassMap
+from synthaug.sample import IGNORE_ID, ClassMap, class_list
 from synthaug.seeding import derive_seed, numpy_stream
 
 Mask = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
 Kind = Literal["edited", "moved", "given"]
-Rare = Sequence[int | str] | Mapping[int | str, float]
+Rare = int | str | Sequence[int | str] | Mapping[int | str, float]
 
 RARE_SHARE = 0.5
 LARGEST_ZOOM = 1.5
@@ -90,14 +90,15 @@ class Layouts:
         kind: see above.
         objects: of every map, for ``moved``; by default its compact connected parts, as the preset
             ``compose`` finds them.
-        rare: classes by id or name that shall appear more often; ``("auto",)`` gives all classes
-            the same chance in every layout, however few pixels they have. A mapping says for each
-            class what share of the layouts is drawn for it.
+        rare: classes by id or name that shall appear more often; ``"auto"`` gives all classes the
+            same chance in every layout, however few pixels they have. A mapping says for each class
+            what share of the layouts is drawn for it.
         flip: mirror images are plausible.
 
     Raises:
-        InputError: there is no map with a label, none holds a class named as rare, shares add up to
-            more than 1, or nothing can be moved.
+        InputError: there is no such kind, there is no map with a label, maps are of several sizes,
+            none holds a class named as rare, shares add up to more than 1 or name a class twice, or
+            nothing can be moved.
     """
 
     def __init__(
@@ -110,9 +111,13 @@ class Layouts:
         rare: Rare = (),
         flip: bool = True,
     ) -> None:
+        if kind not in get_args(Kind):
+            raise InputError(f"no layouts {kind}: take {', '.join(get_args(Kind))}")
         self._classes, self._kind, self._flip = classes, kind, flip
         self._draw = maps if callable(maps) else None
         given = [] if callable(maps) else list(maps)
+        if len(shapes := sorted({mask.shape for mask in given})) > 1:
+            raise InputError(f"maps are of shapes {shapes[0]} and {shapes[1]}: bring all to one")
         kept = [number for number, mask in enumerate(given) if (mask != IGNORE_ID).any()]
         self._kept, self._maps = kept, [given[number] for number in kept]
         if self._draw is None and not kept:
@@ -151,15 +156,17 @@ class Layouts:
     def _class_shares(self, rare: Rare) -> dict[int, float]:
         if isinstance(rare, Mapping):
             shares = {self._classes.find(name): float(share) for name, share in rare.items()}
+            if len(shares) < len(rare):
+                raise InputError(f"a rare class is named twice: {dict(rare)}; name each once")
             if min(shares.values(), default=0) < 0 or sum(shares.values()) > 1 + 1e-9:
                 raise InputError(f"shares of rare classes must add up to at most 1: {dict(rare)}")
-        elif "auto" in rare:
-            if len(rare) > 1:
+        elif "auto" in (asked := class_list(rare)):
+            if len(asked) > 1:
                 raise InputError("rare classes are auto, which means all alike, or named: not both")
             held = [i for i in self._classes.ids if self._draw or self._pixels[:, i].any()]
             shares = dict.fromkeys(held, 1 / len(held))
         else:
-            chosen = {self._classes.find(name) for name in rare}
+            chosen = {self._classes.find(name) for name in asked}
             shares = {class_id: RARE_SHARE / len(chosen) for class_id in sorted(chosen)}
         for class_id in shares:
             if self._draw is None and not self._pixels[:, class_id].any():

@@ -17,9 +17,17 @@ from synthaug.bank import require_pairs
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import LabelMapGenerator
-from synthaug.gans.oasis.noise import Per, combine, image_noise, interpolate, noise_per
+from synthaug.gans.oasis.networks import NOISE_DIM
+from synthaug.gans.oasis.noise import (
+    Per,
+    as_tensor,
+    combine,
+    image_noise,
+    interpolate,
+    noise_per,
+)
 from synthaug.generation.generator import Generator, finish_image
-from synthaug.sample import IGNORE_ID, Sample, meaning_table
+from synthaug.sample import IGNORE_ID, Sample, class_list, meaning_table
 from synthaug.seeding import numpy_stream, torch_stream
 
 SEAM = 0.5
@@ -95,7 +103,7 @@ class MapGenerator(Generator):
         seed: int,
         share: float = 0.0,
         *,
-        keep: Sequence[int | str] = (),
+        keep: int | str | Sequence[int | str] = (),
         mask: NDArray[np.uint8] | None = None,
     ) -> Sample:
         """Paint a labelled picture anew, and keep some of its classes as they were: LabelMix.
@@ -108,15 +116,21 @@ class MapGenerator(Generator):
             seed: of the noise and of what is kept.
             share: see `kept`.
             keep: see `kept`.
-            mask: (H, W) ids to paint instead of the pair's own; only where both are the same may
-                anything be kept.
+            mask: (H, W) ids to paint instead of the pair's own, of its size; only where both are
+                the same may anything be kept.
 
         Returns:
             The mixed picture with the mask that it shows.
 
         Raises:
-            InputError: as `render`, the share is out of range, or a class is unknown.
+            InputError: as `render`, the share is out of range, a class is unknown, or the mask is
+                of another size than the pair.
         """
+        if mask is not None and mask.shape != pair.mask.shape:
+            raise InputError(
+                f"a pair of shape {pair.mask.shape} is not mixed with a mask of shape "
+                f"{mask.shape}: bring both to one size"
+            )
         painted = self.paint(pair.mask if mask is None else mask, seed)
         same = painted.mask == pair.mask
         where = self.kept(painted.mask, seed, share, keep=keep, where=same)
@@ -129,7 +143,7 @@ class MapGenerator(Generator):
         seed: int,
         share: float = 0.0,
         *,
-        keep: Sequence[int | str] = (),
+        keep: int | str | Sequence[int | str] = (),
         where: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Draw which classes of a mask keep their pixels, each for itself.
@@ -152,7 +166,7 @@ class MapGenerator(Generator):
         if not 0 <= share < 1:
             raise InputError(f"labelmix {share} is out of range: take a share from 0 to below 1")
         draws = numpy_stream(seed, "labelmix").random(256)
-        always = [self.classes.find(name) for name in keep]
+        always = [self.classes.find(name) for name in class_list(keep)]
         free = np.setdiff1d(np.unique(mask), always)
         if len(free):
             draws[free[draws[free].argmax()]] = 1.0
@@ -170,7 +184,7 @@ class MapGenerator(Generator):
         *,
         seed: int = 0,
         per: Per = "image",
-        resample: int | str | NDArray[np.bool_] | None = None,
+        resample: int | str | NDArray[np.bool_] | Tensor | None = None,
     ) -> list[NDArray[np.uint8]]:
         """Paint a mask several times over.
 
@@ -179,15 +193,18 @@ class MapGenerator(Generator):
             n: number of pictures.
             seed: noise of the first; the next have the next numbers.
             per: what gets a noise vector of its own.
-            resample: a class by its id or name, or (H, W) bool: only there the versions get other
-                noise than the first.
+            resample: a class by its id or name, or (H, W) bool or 0/1, NumPy or torch: only there
+                the versions get other noise than the first.
 
         Returns:
             n pictures (H, W, 3) uint8 RGB.
 
         Raises:
-            InputError: as `render`, or the class is unknown or nowhere in the mask.
+            InputError: as `render`, n is less than 1, the class is unknown or nowhere in the mask,
+                or the place is of another size than the mask, of other values, or empty.
         """
+        if n < 1:
+            raise InputError(f"{n} versions are none: ask for 1 up")
         labels, where = self._ids(mask), self._where(mask, resample)
         first = noise_per(per, labels, seed)
         pictures = []
@@ -205,7 +222,7 @@ class MapGenerator(Generator):
         n: int,
         *,
         per: Per = "image",
-        resample: int | str | NDArray[np.bool_] | None = None,
+        resample: int | str | NDArray[np.bool_] | Tensor | None = None,
     ) -> list[NDArray[np.uint8]]:
         """Paint a mask with noise that goes from one seed's to another's, both included.
 
@@ -229,24 +246,27 @@ class MapGenerator(Generator):
         return [self.render(mask, interpolate(first, last, s, where=where)) for s in shares]
 
     @torch.inference_mode()
-    def render(self, mask: NDArray[np.integer[Any]], noise: Tensor | int) -> NDArray[np.uint8]:
+    def render(
+        self, mask: NDArray[np.integer[Any]], noise: Tensor | NDArray[np.floating[Any]] | int
+    ) -> NDArray[np.uint8]:
         """Paint a mask at its own size, at the scale of the training pictures.
 
         Args:
             mask: (H, W) ids of the training masks; 255, and what training ignored, is unlabelled.
-            noise: (64,) for all of it, or (64, h, w), brought to the mask's size by nearest pixel;
-                an integer seeds one vector.
+            noise: (64,) for all of it, or (64, H, W), NumPy or torch, of any floating type; an
+                integer seeds one vector.
 
         Returns:
             (H, W, 3) uint8 RGB.
 
         Raises:
-            InputError: the mask has an id that training did not show, or no label at all.
+            InputError: the mask has an id that training did not show, or no label at all, or the
+                noise has another shape.
         """
         labels = torch.from_numpy(self._encode(mask))
+        vectors = _vectors(noise, mask.shape)
         size = self._working_size(labels.shape[0], labels.shape[1])
         labels = F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0].long()
-        vectors = image_noise(noise) if isinstance(noise, int) else noise
         if vectors.ndim == 3:
             vectors = F.interpolate(vectors[None], size, mode="nearest-exact")[0]
         painted = self._painter.paint(labels.to(self._device), vectors[None].to(self._device))
@@ -317,11 +337,24 @@ class MapGenerator(Generator):
         return torch.from_numpy(mask.astype(np.int64))
 
     def _where(
-        self, mask: NDArray[np.uint8], resample: int | str | NDArray[np.bool_] | None
+        self, mask: NDArray[np.uint8], resample: int | str | NDArray[np.bool_] | Tensor | None
     ) -> Tensor | None:
         """The place to resample, (H, W) bool."""
-        if resample is None or isinstance(resample, np.ndarray):
-            return None if resample is None else torch.from_numpy(resample)
+        if resample is None:
+            return None
+        if isinstance(resample, (np.ndarray, Tensor)):
+            place = as_tensor(resample).cpu()
+            if place.shape != mask.shape:
+                raise InputError(
+                    f"a place of shape {tuple(place.shape)} lies in no mask of shape {mask.shape}: "
+                    "pass bool (H, W) of the mask's size"
+                )
+            if not ((place == 0) | (place == 1)).all() or not place.any():
+                raise InputError(
+                    "the place to resample is empty or holds other values than 0 and 1: pass bool "
+                    "that is true there"
+                )
+            return place.bool()
         class_id = self.classes.find(resample)
         where = mask == class_id
         if not where.any():
@@ -342,6 +375,20 @@ class MapGenerator(Generator):
         if not ids - set(self._unlabelled):
             raise InputError("the mask has no labelled pixel: there is nothing to paint")
         return self.classes.encode(mask.astype(np.uint8))
+
+
+def _vectors(noise: object, size: tuple[int, ...]) -> Tensor:
+    """Noise to paint a mask of (H, W) with, (64,) or (64, H, W) float32."""
+    if isinstance(noise, (int, np.integer)):
+        return image_noise(int(noise))
+    vectors = as_tensor(noise) if isinstance(noise, (np.ndarray, Tensor)) else None
+    if vectors is None or vectors.shape not in ((NOISE_DIM,), (NOISE_DIM, *size)):
+        found = type(noise).__name__ if vectors is None else f"shape {tuple(vectors.shape)}"
+        raise InputError(
+            f"noise of {found} cannot paint a mask of shape {size}: pass ({NOISE_DIM},), "
+            f"{(NOISE_DIM, *size)}, or a seed"
+        )
+    return vectors.float()
 
 
 def label_mix(

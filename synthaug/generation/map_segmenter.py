@@ -14,6 +14,7 @@ from synthaug.bank import read_manifest
 from synthaug.config import Accelerator
 from synthaug.errors import InputError
 from synthaug.gans.oasis import OASIS
+from synthaug.gans.oasis.noise import as_tensor
 from synthaug.generation.generator import likeliest, load_weights, pick_device
 from synthaug.generation.map_generator import MapGenerator, at_trained_scale
 from synthaug.generator_folder import check_manifest
@@ -85,7 +86,7 @@ class MapSegmenter:
         size = at_trained_scale(
             (height, width), self._gan.generator.size, self._size, self._gan.segment_grid_px
         )
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(self._device).float()
+        pixels = as_tensor(image).permute(2, 0, 1)[None].to(self._device).float()
         pixels = F.interpolate(
             pixels / 127.5 - 1, size, mode="bilinear", antialias=True, align_corners=False
         )

@@ -189,25 +189,34 @@ class Source:
                 "whole pairs: leave it out"
             )
 
-    def repaint(self, mask: NDArray[Any] | None, choice: dict[str, Any]) -> NDArray[np.uint8]:
+    def repaint(
+        self, mask: NDArray[Any] | None, size: tuple[int, ...], choice: dict[str, Any]
+    ) -> NDArray[np.uint8]:
         """Paint a pipeline's own mask; the same choice gives the same picture.
 
         Args:
             mask: (H, W) or (H, W, 1) ids as in training; what training ignored is unlabelled, and
                 so is 255 unless it was the object.
+            size: (H, W) of the picture to replace.
             choice: what `draw` returned.
 
         Returns:
             (H, W, 3) uint8 RGB.
 
         Raises:
-            InputError: there is no mask, or it holds anything but ids of the training masks.
+            InputError: there is no mask, it is of another size, or it holds anything but ids of the
+                training masks.
         """
         if mask is None:
             raise InputError(
                 f"{self.path} paints masks: pass mask=..., the class ids of the picture to replace"
             )
         ids = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
+        if ids.shape[:2] != size:
+            raise InputError(
+                f"an image of shape {size} cannot be painted for a mask of shape {ids.shape}: "
+                "bring both to one size"
+            )
         picture: NDArray[np.uint8] = self._opened.render(
             self._meaning(ids), int(choice["latent_seed"])
         )

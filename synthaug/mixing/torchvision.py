@@ -22,7 +22,7 @@ from synthaug.mixing.source import (
     objects_of,
     open_source_once,
 )
-from synthaug.sample import Sample, resized
+from synthaug.sample import Sample, class_list, resized
 
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
 """Entries of a target that need not be refused."""
@@ -76,7 +76,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
         *,
         objects: str = "id",
         labelmix: float = 0.0,
-        keep: Sequence[int | str] = (),
+        keep: int | str | Sequence[int | str] = (),
     ) -> None:
         super().__init__()
         if not 0 <= p <= 1 or objects not in ("id", "component"):
@@ -89,7 +89,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             raise InputError(f"SynthReplace(labelmix={labelmix}): take a share from 0 to below 1")
         self.objects = objects
         self.labelmix = labelmix
-        self.keep = tuple(keep)
+        self.keep = class_list(keep)
 
     def forward(self, *inputs: Any) -> Any:
         """Return the input's structure with every label of the image replaced, or unchanged."""
@@ -139,7 +139,7 @@ def _repainted(
     choice = source.draw(lambda n: int(torch.randint(n, ())))
     if not source.sees_label(ids):
         return structure  # a crop that shows nothing labelled
-    picture = source.repaint(ids, choice)
+    picture = source.repaint(ids, tuple(image.shape[-2:]), choice)
     painted = _image(image, Sample(picture, picture[..., 0]))
     if labelmix or keep:
         old, new = (shown.permute(1, 2, 0).numpy(force=True) for shown in (image, painted))

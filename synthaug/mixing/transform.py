@@ -27,7 +27,7 @@ from synthaug.mixing.source import (
     open_source_once,
 )
 from synthaug.mixing.workers import worker_seed
-from synthaug.sample import Sample, resized
+from synthaug.sample import Sample, class_list, resized
 
 load_albumentations()
 from albumentations import DualTransform  # noqa: E402
@@ -111,7 +111,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         objects: Literal["id", "component"]
         labels: LabelKind | dict[str, LabelKind]
         labelmix: Annotated[float, Ge(0), Lt(1)]
-        keep: Sequence[int | str]
+        keep: Annotated[Sequence[int | str], BeforeValidator(class_list)]
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         objects: Literal["id", "component"] = "id",
         labels: LabelKind | dict[str, LabelKind] = "name",
         labelmix: float = 0.0,
-        keep: Sequence[int | str] = (),
+        keep: int | str | Sequence[int | str] = (),
     ) -> None:
         super().__init__(p=p)
         self.source = os.fspath(source)
@@ -130,7 +130,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         self.objects = objects
         self.labels = labels
         self.labelmix = labelmix
-        self.keep = tuple(keep)
+        self.keep = class_list(keep)
 
     @property
     def targets(self) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         if source.paints_masks:
             if data.get("mask") is not None and not source.sees_label(data["mask"]):
                 return data  # a crop that shows nothing labelled
-            picture = source.repaint(data.get("mask"), params)
+            picture = source.repaint(data.get("mask"), data["image"].shape[:2], params)
             image = self.apply(data["image"], sample=Sample(picture, picture[..., 0]))
             if self.labelmix or self.keep:
                 old, mask = data["image"], data["mask"]

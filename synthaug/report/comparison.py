@@ -71,6 +71,7 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
         verdict=verdict_line(comparison),
         contrasts=contrast_lines(comparison),
         progress=None if result["complete"] else _progress(comparison),
+        cautions=manifest.get("cautions", ()),
         facts=_facts(comparison),
         interval_over=interval_over(comparison),
         single=single_note(comparison),

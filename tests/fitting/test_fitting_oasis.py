@@ -176,8 +176,10 @@ def test_black_and_white_masks_mean_the_same_in_every_command(tmp_path):
     source = Source(str(out))
     choice = {"latent_seed": 3}
     held = next(sample.mask for sample in own if {1, 255} <= set(np.unique(sample.mask)))
-    assert np.array_equal(source.repaint(held, choice), painter.render(held, 3))
-    assert np.array_equal(source.repaint(white, choice), painter.render(white // 255, 3))
+    assert np.array_equal(source.repaint(held, held.shape, choice), painter.render(held, 3))
+    assert np.array_equal(
+        source.repaint(white, white.shape, choice), painter.render(white // 255, 3)
+    )
     assert source.sees_label(np.full((40, 40), 255, np.int64))
     for path in scenes["masks"].glob("*.png"):  # as a run writes what it has read
         Image.fromarray(np.asarray(Image.open(path)) // 255).save(path)

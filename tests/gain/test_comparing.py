@@ -182,6 +182,7 @@ def test_the_folder_holds_what_the_report_needs(
         ("standard+copy-paste+synthetic", "standard+copy-paste"),
         ("standard+copy-paste", "standard"),
     ]
+    lines = [line for line in lines if "warning" not in line]
     assert len(lines) == 16
     assert lines[0].startswith("[1/16] one, none, seed 3: J&F ")
     assert "left" in lines[0]
@@ -452,6 +453,37 @@ def test_training_images_among_the_test_images_are_told(
     assert "00000" in lines[0]
     compare([unit], tmp_path / "apart", arms=["none"], seeds=1, steps=1, echo=lines.append)
     assert sum("warning" in line for line in lines) == 1
+
+
+def test_labels_that_no_arm_trains_on_are_told(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
+) -> None:
+    bank, out = make_bank(), tmp_path / "out"  # it has learned from scene 0
+    options: dict[str, Any] = {"arms": ["synthetic", "auto"], "seeds": 1, "steps": 1}
+    options["sources"] = {"toy": {"synthetic": bank}}
+    told = f"{bank} has learned from 1 labelled picture(s) that no arm of toy trains on: its gain"
+    lines: list[str] = []
+    compare([make_unit(start=9)], out, echo=lines.append, **options)
+    assert [line for line in lines if "warning" in line] == [
+        f"warning: {told} may be that of more labels"
+    ]
+    assert told in write_comparison_page(out).read_text()
+    compare([make_unit(start=9)], out, arms=["none"], seeds=1, steps=1)
+    assert told in write_comparison_page(out).read_text()  # the earlier arm is still shown
+    learned = make_unit()
+    for name, picture in (
+        ("renamed", replace(learned.training[0], id="other")),
+        ("resized", resized(learned.training[0], 96, 128)),
+    ):
+        lines.clear()
+        unit = replace(learned, training=[picture])
+        compare([unit], tmp_path / name, echo=lines.append, **options)
+        assert not any("warning" in line for line in lines)
+        assert 'class="note caution"' not in write_comparison_page(tmp_path / name).read_text()
+    unlabelled = read_mask(bank / "pairs/masks/00000.png") * 0 + 255
+    files.write_bytes(bank / "pairs/masks/00000.png", folder.mask_png(unlabelled))
+    compare([make_unit(start=9)], tmp_path / "unlabelled", echo=lines.append, **options)
+    assert not any("warning" in line for line in lines)
 
 
 def test_all_files_of_a_users_segmenter_count(

@@ -58,7 +58,7 @@ def test_without_layouts_nothing_changes(painter, tmp_path):
 
 
 def test_rare_classes_alone_choose_among_the_training_masks(painter, tmp_path):
-    bank = generate(painter, tmp_path / "bank", n=4, rare=("class_7",))
+    bank = generate(painter, tmp_path / "bank", n=4, rare="class_7")
     assert all(is_one_of(mask, [pair.mask for pair in painter.pairs]) for mask in masks(bank))
     assert bank.manifest["layouts"]["shares"] == {"7": 0.5}
 
@@ -116,6 +116,8 @@ def test_named_classes_are_kept_in_every_sample(painter, tmp_path):
         assert same(sample.image, pair.image)[(sample.mask == 7) & deep].all()
         assert not same(sample.image, pair.image)[(sample.mask == 3) & deep].all()
     assert bank.manifest["config"]["keep"] == ["class_7"]
+    one = generate(painter, tmp_path / "one", n=6, seed=1, keep="class_7")
+    assert one.content_hash == bank.content_hash
     out = tmp_path / "alone"
     words = ["generate", painter.path, "-n", 2, "--keep", "7", "--layouts", "moved", "--out", out]
     done = CliRunner().invoke(app, [str(word) for word in words])

@@ -132,7 +132,7 @@ def test_later_annotations_are_in_front_of_earlier_ones():
 
 
 @pytest.mark.parametrize("kind", ["edited", "moved", "given"])
-@pytest.mark.parametrize("rare", [("Sign",), (9,), ("auto",)])
+@pytest.mark.parametrize("rare", [("Sign",), (9,), "9", ("auto",)])
 def test_rare_classes_appear_more_often(kind, rare):
     maps = [scene(20)] * 19 + [scene(40, sign=True)]
     usual, asked = (
@@ -160,6 +160,15 @@ def test_a_share_per_class_is_kept(maps):
     assert 0.5 < np.mean(held) < 0.75
     always = Layouts(maps, CLASSES, rare={SIGN: 1.0})
     assert all((always.layout(seed) == SIGN).any() for seed in range(50))
+
+
+@pytest.mark.parametrize("rare", ["10", 10, np.int64(10), "Pole", ["Pole"]])
+def test_one_class_alone_is_that_class(rare):
+    mask = scene(20)
+    mask[4:10, 70:72] = 10
+    classes = ClassMap((0, 1, 5, 10), ("Sky", "Road", "Car", "Pole"))
+    assert Layouts([mask], classes, rare=rare).shares == {10: 0.5}
+    assert len(Layouts([mask], classes, rare="auto").shares) == 4
 
 
 def test_a_small_class_of_a_wide_map_stays_in_sight():
@@ -191,6 +200,12 @@ def test_impossible_layouts_are_refused(maps):
         Layouts(maps[:3], CLASSES, rare=("Sign",))
     with pytest.raises(InputError, match="at most 1"):
         Layouts(maps, CLASSES, rare={"Car": 0.7, "Road": 0.7})
+    with pytest.raises(InputError, match="a rare class is named twice"):
+        Layouts(maps, CLASSES, rare={"5": 0.3, 5: 0.3})
+    with pytest.raises(InputError, match="no layouts foo: take edited, moved, given"):
+        Layouts(maps, CLASSES, kind="foo")
+    with pytest.raises(InputError, match=r"maps are of shapes \(50, 96\) and \(64, 96\)"):
+        Layouts([maps[0], maps[1][:50]], CLASSES)
     with pytest.raises(InputError, match="auto, which means all alike, or named: not both"):
         Layouts(maps, CLASSES, rare=("auto", "Car"))
     with pytest.raises(InputError, match="no map holds an object"):

@@ -64,6 +64,11 @@ def test_pictures_of_another_size_are_segmented_at_their_own(fitted, pairs):
     assert MapSegmenter(fitted).segment(wide).shape == (48, 128)
 
 
+def test_a_mirrored_view_is_segmented(fitted, pairs):
+    segmenter, view = MapSegmenter(fitted), pairs[0].image[:, ::-1]
+    assert np.array_equal(segmenter.segment(view), segmenter.segment(view.copy()))
+
+
 def test_the_published_discriminator_segments_too(fitted, pairs, tmp_path):
     spec = {"name": "oasis", "preset": "small", "height": 64, "width": 64, "num_classes": 2}
     spec |= {"base": 2, "hidden": 4, "discriminator_width": 0.05}

@@ -164,21 +164,22 @@ def test_labelmix_in_torchvisions_transform(painter):
         SynthReplace(painter, labelmix=1.0)
 
 
-def test_named_classes_keep_the_pixels_of_the_image(painter):
+@pytest.mark.parametrize("keep", [["car"], "car", 7])
+def test_named_classes_keep_the_pixels_of_the_image(keep, painter):
     image = np.full((32, 48, 3), 90, np.uint8)
-    mixed = A.Compose([SynthAugment(painter, p=1.0, keep=["car"])])
+    mixed = A.Compose([SynthAugment(painter, p=1.0, keep=keep)])
     road, car = _shares(mixed(image=image, mask=_mask())["image"], _mask())
     assert car == 1
     assert road < 0.5
     mask = tv_tensors.Mask(torch.from_numpy(_mask())[None])
-    shown = SynthReplace(painter, p=1.0, keep=(7,))(
+    shown = SynthReplace(painter, p=1.0, keep=keep)(
         tv_tensors.Image(torch.full((3, 32, 48), 90, dtype=torch.uint8)), mask
     )[0]
     road, car = _shares(shown.permute(1, 2, 0).numpy(), _mask())
     assert car == 1
     assert road < 0.5
-    loaded = A.from_dict(A.to_dict(SynthAugment(painter, keep=["car"])))
-    assert tuple(loaded.keep) == ("car",)
+    loaded = A.from_dict(A.to_dict(SynthAugment(painter, keep=keep)))
+    assert tuple(loaded.keep) == (7 if keep == 7 else "car",)
 
 
 def test_labelmix_over_whole_pairs_is_refused(bank):
@@ -208,3 +209,15 @@ def test_what_cannot_be_painted_is_refused(painter):
         transform(image=image, mask=np.zeros((32, 48), np.uint8))
     with pytest.raises(InputError, match="dtype bool"):
         transform(image=image, mask=_mask() == 7)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_mask_of_another_size_than_the_image_is_refused(step, painter):
+    image, mask = np.zeros((32, 48, 3), np.uint8), _mask()[::2, ::step]
+    pipeline = A.Compose([SynthAugment(painter, p=1.0, keep=[7])], is_check_shapes=False)
+    told = r"image of shape \(32, 48\) cannot be painted for a mask of shape \(16, "
+    with pytest.raises(InputError, match=told):
+        pipeline(image=image, mask=mask)
+    shown = tv_tensors.Image(torch.zeros((3, 32, 48), dtype=torch.uint8))
+    with pytest.raises(InputError, match=told):
+        SynthReplace(painter, p=1.0)(shown, tv_tensors.Mask(torch.from_numpy(mask.copy())))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from synthaug.errors import InputError
 from synthaug.gans.oasis.networks import (
@@ -80,7 +81,8 @@ def generator_from_official(
         class c is the file's label c + 1.
 
     Raises:
-        InputError: it is no such state dict, or the size is not known or not possible.
+        InputError: it is no such state dict or not finite, or the size is not known or not
+            possible.
     """
     state = _checked(state, path)
     stem = _kernel(state, "fc.weight", path)
@@ -109,7 +111,8 @@ def generator_from_official(
         generator = OasisGenerator(**sizes)
     fill(generator, _renamed(state, (*_GENERATOR_NAMES, *_NORMALISED)), path, "OASIS")
     generator.maps = torch.zeros(1, height, width, dtype=torch.int16)
-    return {"name": "oasis", "preset": "paper", **sizes}, generator.eval()
+    _refuse_dead_norms(generator.eval(), path)
+    return {"name": "oasis", "preset": "paper", **sizes}, generator
 
 
 def discriminator_from_official(
@@ -127,7 +130,7 @@ def discriminator_from_official(
         a segmenter: class c is logit c + 2.
 
     Raises:
-        InputError: it is no such state dict, or is for other classes.
+        InputError: it is no such state dict or not finite, or is for other classes.
     """
     state = _checked(state, path)
     found = len(_kernel(state, "layer_up_last.weight", path)) - 2
@@ -141,7 +144,8 @@ def discriminator_from_official(
     with torch.device("meta"):
         discriminator = OasisDiscriminator(found, width=width)
     fill(discriminator, _renamed(state, (*_DISCRIMINATOR_NAMES, *_NORMALISED)), path, "OASIS")
-    return {"discriminator_width": width}, discriminator.eval()
+    _refuse_dead_norms(discriminator.eval(), path)
+    return {"discriminator_width": width}, discriminator
 
 
 def _checked(state: Any, path: str | Path) -> dict[str, Tensor]:
@@ -157,6 +161,13 @@ def _kernel(state: Mapping[str, Tensor], name: str, path: str | Path) -> Tensor:
     if tensor is None or tensor.ndim != 4 or not all(0 < side <= MOST for side in tensor.shape):
         raise InputError(f"{path} is no OASIS checkpoint of this kind: it has no kernel {name}")
     return tensor
+
+
+def _refuse_dead_norms(network: nn.Module, path: str | Path) -> None:
+    """Refuse a network in evaluation mode of which a kernel is divided by a spectral norm of 0."""
+    for name, part in network.named_modules():
+        if is_parametrized(part) and not part.weight.isfinite().all():
+            raise InputError(f"{path} cannot be used: the spectral norm of {name} is 0")
 
 
 def _renamed(state: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:

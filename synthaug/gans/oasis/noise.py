@@ -7,11 +7,12 @@ change a little too, as far as the network sees.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from synthaug.errors import InputError
@@ -20,6 +21,7 @@ from synthaug.seeding import torch_stream
 
 Per = Literal["image", "class", "region", "pixel"]
 """What gets a vector of its own."""
+Array = Tensor | NDArray[Any]
 
 
 def noise_per(per: Per, labels: Tensor, seed: int) -> Tensor:
@@ -95,36 +97,41 @@ def pixel_noise(size: tuple[int, int], seed: int) -> Tensor:
     return torch.randn(NOISE_DIM, *size, generator=torch_stream(seed, "noise", "pixel"))
 
 
-def combine(noise: Tensor, other: Tensor, where: Tensor) -> Tensor:
+def as_tensor(array: Array) -> Tensor:
+    """Return a NumPy array of any strides as a tensor; a tensor stays as it is."""
+    return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+
+
+def combine(noise: Array, other: Array, where: Array) -> Tensor:
     """Take ``other`` where told, ``noise`` elsewhere.
 
     Args:
-        noise: (64,) or (64, h, w).
+        noise: (64,) or (64, h, w), NumPy or torch.
         other: likewise.
-        where: (h, w) bool.
+        where: (h, w) bool, likewise.
 
     Returns:
         (64, h, w).
     """
-    return torch.where(where, field(other, where.shape), field(noise, where.shape))
+    noise, other, where = (as_tensor(array) for array in (noise, other, where))
+    return torch.where(where.bool(), field(other, where.shape), field(noise, where.shape))
 
 
-def interpolate(
-    noise: Tensor, other: Tensor, share: float, *, where: Tensor | None = None
-) -> Tensor:
+def interpolate(noise: Array, other: Array, share: float, *, where: Array | None = None) -> Tensor:
     """Go a share of the way from one noise to another.
 
     It goes along the great circle, vector by vector, so that lengths stay those of training.
 
     Args:
-        noise: (64,) or (64, h, w).
+        noise: (64,) or (64, h, w), NumPy or torch.
         other: likewise.
         share: 0 is ``noise``, 1 is ``other``.
-        where: (h, w) bool: only there, ``noise`` elsewhere.
+        where: (h, w) bool, likewise: only there, ``noise`` elsewhere.
 
     Returns:
         (64,) if both are and ``where`` is None, else (64, h, w).
     """
+    noise, other = as_tensor(noise), as_tensor(other)
     if noise.ndim != other.ndim:
         size = (noise if noise.ndim == 3 else other).shape[1:]
         noise, other = field(noise, size), field(other, size)
