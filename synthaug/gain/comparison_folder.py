@@ -92,7 +92,9 @@ class ComparisonFolder:
         shown = [arm for name, arm in known.items() if name in self.results]
         run = {seed for cells in self.results.values() for _, seed in cells}
         all_seeds = [seed for seed in all_seeds if seed in run or seed in seeds]
-        self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
+        before = past.get("reproduce", "") if any(self.results.values()) else ""
+        commands = "\n".join(dict.fromkeys([*before.splitlines(), *reproduce.splitlines()]))
+        self.manifest = self._describe(shown, all_seeds, baseline, commands)
         if not self.old:  # else it says what the results are of that lie there
             files.write_json(self.path / "manifest.json", self.manifest)
         return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
