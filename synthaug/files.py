@@ -81,12 +81,13 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path, what: str) -> Any:
+def read_json(path: str | Path, what: str, remedy: str = "make the folder again") -> Any:
     """Read a JSON file that synthaug wrote.
 
     Args:
         path: the file.
         what: what it should be, for the error line ("bank manifest").
+        remedy: ends the error line of a damaged file.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -96,18 +97,19 @@ def read_json(path: str | Path, what: str) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"no {what} at {path}: check the folder's name") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"damaged {what} {path}: {error}; make the folder again") from error
+        raise InputError(f"damaged {what} {path}: {error}; {remedy}") from error
 
 
 def read_record(path: str | Path, what: str) -> dict[str, Any]:
-    """Read a JSON object that synthaug wrote, as `read_json` does.
+    """Read a JSON object that synthaug wrote, as `read_json` does, and would write again.
 
     Raises:
         InputError: the file is missing or damaged, or holds no object.
     """
-    value = read_json(path, what)
+    remedy = "delete this file alone: the command that wrote it makes it again"
+    value = read_json(path, what, remedy)
     if not isinstance(value, dict):
-        raise InputError(f"damaged {what} {path}: it holds no record; make the folder again")
+        raise InputError(f"damaged {what} {path}: it holds no record; {remedy}")
     return value
 
 
