@@ -89,6 +89,7 @@ def test_unknown_stage_names_the_nearest(recipe_file):
         ("generate: {drop: 1.0}", "option generate.drop: .*less than 1"),
         ("filter: {rule: sifid-9}", "option filter.rule"),
         ("filter: {max_stray: -1}", "option filter.max_stray"),
+        ("compare: {lr: .inf}", "option compare.lr: .*less than inf"),
         ("fit: 3", "stage fit must hold options"),
         ("- fit", "must hold stages"),
         ("fit: {", "line 1, column 7: expected the node content, but found '<stream end>': write"),

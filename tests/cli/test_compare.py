@@ -177,6 +177,8 @@ def test_a_dry_run_refuses_what_the_fit_would():
     recipe = Path(__file__).parents[2] / "recipes" / "camvid-gain.yaml"
     found = run("run", recipe, "--set", "fit.preset=compose", "--dry-run", code=2)
     assert "the generator oasis has no preset compose" in found.output
+    found = run("run", recipe, "--set", "compare.segmenter=yolo", "--dry-run", code=2)
+    assert "unknown segmenter 'yolo'" in found.output
 
 
 class TestBadInput:

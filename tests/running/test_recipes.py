@@ -22,7 +22,14 @@ from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
 from synthaug.running import sources
-from synthaug.running.recipes import compare_units, needed_kinds, read_units, run_recipe, shortened
+from synthaug.running.recipes import (
+    check_training,
+    compare_units,
+    needed_kinds,
+    read_units,
+    run_recipe,
+    shortened,
+)
 from synthaug.sample import ClassMap, Sample
 
 ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")
@@ -286,6 +293,27 @@ def test_another_vgg_network_makes_another_fit(recipe, tmp_path, stages_alone):
     synthetic(recipe, unit)
     settings = json.loads((unit / "generator.json").read_text())["settings"]
     assert not [name for name in settings if "vgg" in name]  # earlier fits stay valid
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"segmenter": "yolo"}, "unknown segmenter 'yolo'"),
+        ({"segmenter": "nowhere:net"}, "cannot import 'nowhere'"),
+        ({"segmenter": "osvos", "parent": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"baseline": "salt"}, "unknown arm 'salt'"),
+    ],
+)
+def test_what_the_comparison_refuses_is_refused_before_the_fit(
+    recipe, tmp_path, lines, stages_alone, option, words
+):
+    wrong = replace(recipe, compare=replace(recipe.compare, **option))
+    with pytest.raises(InputError, match=words):
+        check_training(wrong)
+    with pytest.raises(InputError, match=words):
+        run(wrong, tmp_path / "out", lines)
+    assert not stages_alone
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_filters_by_its_own_stage(recipe, tmp_path, stages_alone):
