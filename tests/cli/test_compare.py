@@ -221,7 +221,9 @@ class TestBadInput:
 
     def test_numbers_that_are_none(self, refused, own):
         assert "train" in refused(*own, "--train", "inf")
-        assert "lr is inf: give a positive" in refused(*own, "--set", "compare.lr=.inf")
+        assert "compare.lr: Input should be less than inf" in refused(
+            *own, "--set", "compare.lr=.inf"
+        )
 
     @pytest.mark.parametrize(
         ("words", "answer"),
