@@ -809,5 +809,8 @@ def test_a_damaged_run_is_named(
     compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
     run = out / "runs" / "toy" / "none" / "0.json"
     run.write_text(content)
-    with pytest.raises(InputError, match=r"damaged run .*none/0\.json.*make the folder again"):
+    with pytest.raises(InputError, match=r"damaged run .*none/0\.json.*delete this file alone"):
         compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
+    run.unlink()
+    compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
+    assert run.is_file()
