@@ -101,6 +101,21 @@ class Bank(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         record = self.records[index]
+        self._check(record)
+        return folder.read_pair(
+            self._root / record["image"], self._root / record["mask"], record["id"]
+        )
+
+    def check_files(self) -> None:
+        """Read the files of all samples that this view shows.
+
+        Raises:
+            InputError: one is missing or not as it was written.
+        """
+        for record in self.records:
+            self._check(record)
+
+    def _check(self, record: dict[str, Any]) -> None:
         for kind in ("image", "mask"):
             path, shown = self._root / record[kind], self.path / record[kind]
             if not path.is_file():
@@ -110,9 +125,6 @@ class Bank(Sequence[Sample]):
                     f"bank file {shown} is damaged (hash differs from samples.jsonl): "
                     "generate the bank again"
                 )
-        return folder.read_pair(
-            self._root / record["image"], self._root / record["mask"], record["id"]
-        )
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))

@@ -87,7 +87,7 @@ def read_json(path: str | Path, what: str, remedy: str = "make the folder again"
     Args:
         path: the file.
         what: what it should be, for the error line ("bank manifest").
-        remedy: how to mend a damaged one, if synthaug did not write it.
+        remedy: ends the error line of a damaged file.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -101,14 +101,15 @@ def read_json(path: str | Path, what: str, remedy: str = "make the folder again"
 
 
 def read_record(path: str | Path, what: str) -> dict[str, Any]:
-    """Read a JSON object that synthaug wrote, as `read_json` does.
+    """Read a JSON object that synthaug wrote, as `read_json` does, and would write again.
 
     Raises:
         InputError: the file is missing or damaged, or holds no object.
     """
-    value = read_json(path, what)
+    remedy = "delete this file alone: the command that wrote it makes it again"
+    value = read_json(path, what, remedy)
     if not isinstance(value, dict):
-        raise InputError(f"damaged {what} {path}: it holds no record; make the folder again")
+        raise InputError(f"damaged {what} {path}: it holds no record; {remedy}")
     return value
 
 

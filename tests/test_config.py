@@ -89,10 +89,14 @@ def test_unknown_stage_names_the_nearest(recipe_file):
         ("generate: {drop: 1.0}", "option generate.drop: .*less than 1"),
         ("filter: {rule: sifid-9}", "option filter.rule"),
         ("filter: {max_stray: -1}", "option filter.max_stray"),
+        ("compare: {lr: .inf}", "option compare.lr: .*less than inf"),
         ("fit: 3", "stage fit must hold options"),
         ("- fit", "must hold stages"),
         ("fit: {", "line 1, column 7: expected the node content, but found '<stream end>': write"),
         ("fit:\n  seed: 1\n x: 2", "line 3, column 2: expected <block end>"),
+        ("fit: {n: 1}\nfilter:\nfit:", "line 3, column 1: fit stands .* the first is in line 1"),
+        ("fit: {seed: 1, seed: 1}", "line 1, column 16: seed stands there a second time"),
+        ("compare: {arms: [none, {name: a, name: b}]}", "column 34: name stands there a second"),
     ],
 )
 def test_wrong_values_are_named_in_one_line(recipe_file, text, words):
@@ -101,6 +105,12 @@ def test_wrong_values_are_named_in_one_line(recipe_file, text, words):
         load_recipe(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_recipes_may_share_blocks(recipe_file):
+    text = "fit: &f {seed: 4}\ngenerate: {<<: *f, n: 3}\ndemo: {<<: *f, seed: 5}"
+    recipe = load_recipe(recipe_file(text))
+    assert (recipe.generate.seed, recipe.generate.n, recipe.demo.seed) == (4, 3, 5)
 
 
 def test_wrong_value_names_where_it_came_from(recipe_file):
@@ -112,7 +122,11 @@ def test_wrong_value_names_where_it_came_from(recipe_file):
 
 
 @pytest.mark.parametrize(
-    "item", ["fit.seed", "seed=1", "=", "fit.seed=[1", "fit.objects=2024-31-01", "fit.seed=0b_"]
+    "item",
+    [
+        *("fit.seed", "seed=1", "=", "fit.seed=[1", "fit.objects=2024-31-01", "fit.seed=0b_"),
+        "compare.arms=[{name: a, name: b}]",
+    ],
 )
 def test_malformed_set_is_explained(item):
     with pytest.raises(InputError, match="--set"):

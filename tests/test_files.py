@@ -181,7 +181,7 @@ def test_a_stop_between_the_two_renames_brings_the_old_folder_back(tmp_path, mon
 @pytest.mark.parametrize("content", ["null", "[]", "{"])
 def test_a_record_that_is_none_is_named(tmp_path, content):
     (tmp_path / "fit.json").write_text(content)
-    with pytest.raises(InputError, match=r"damaged stage .*fit\.json.*make the folder again"):
+    with pytest.raises(InputError, match=r"damaged stage .*fit\.json.*delete this file alone"):
         files.read_record(tmp_path / "fit.json", "stage")
 
 

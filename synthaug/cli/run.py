@@ -29,8 +29,10 @@ def run_command(
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
         from synthaug.fitting import presets
+        from synthaug.running.recipes import check_training
 
         presets.check(loaded.fit)
+        check_training(loaded)
         for stage in ("data", "fit", "generate", "filter", "compare"):
             print(dump_stage(stage, getattr(loaded, stage)), end="")
         return

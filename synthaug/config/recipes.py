@@ -195,7 +195,9 @@ def _read_yaml(path: str | Path) -> dict[Any, Any]:
     if Path(path).is_dir():
         raise InputError(f"recipe {path} is a folder: name a YAML file")
     try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+        value = _load_yaml(Path(path).read_text(encoding="utf-8-sig"), f"recipe {path}")
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"no recipe at {path}: check the path") from error
     except yaml.MarkedYAMLError as error:
@@ -215,11 +217,54 @@ def _read_yaml(path: str | Path) -> dict[Any, Any]:
     return value
 
 
+def _load_yaml(text: str, where: str) -> Any:
+    """Read YAML as ``yaml.safe_load``, which keeps the last of two values of a key.
+
+    Raises:
+        InputError: a key stands twice in one mapping; ``where`` begins the line.
+        yaml.YAMLError: it is no YAML.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        waiting, seen = [root], set[int]()
+        while waiting:
+            node = waiting.pop()
+            if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+                continue
+            seen.add(id(node))  # an anchor may hold itself
+            if isinstance(node, yaml.MappingNode):
+                _refuse_twice([key for key, _ in node.value], where)
+                waiting += [part for pair in node.value for part in pair]
+            else:
+                waiting += node.value
+        return None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _refuse_twice(keys: Iterable[Any], where: str) -> None:
+    """Refuse nodes of a mapping's keys if two are the same."""
+    first: dict[tuple[str, str], Any] = {}
+    for key in keys:
+        known = first.setdefault((key.tag, str(key.value)), key)
+        if known is not key:
+            line, column = key.start_mark.line + 1, key.start_mark.column + 1
+            raise InputError(
+                f"{where}, line {line}, column {column}: {key.value} stands there a second time, "
+                f"the first is in line {known.start_mark.line + 1}: join the two"
+            )
+
+
 def _parse_value(text: str, item: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        return _load_yaml(text, f"--set {item}")
+    except InputError:
+        raise
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"--set {item}: the value is not YAML; put it in quotes") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -155,7 +156,7 @@ class CompareConfig:
     steps: Annotated[int, Ge(1)] = 150
     batch_size: Annotated[int, Ge(1), Le(256)] = 8
     side_px: Annotated[int, Ge(32), Le(4096)] = 256
-    lr: Annotated[float, Gt(0)] = 1e-3
+    lr: Annotated[float, Gt(0), Lt(math.inf)] = 1e-3
     encoder: str = "tu-tf_efficientnet_lite0"
     parent: str | None = None
     parent_steps: Annotated[int, Ge(1)] = 350

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -179,7 +179,7 @@ def read_split(
         test = list(match_pairs(test_images, test_masks))
     samples = LazyPairs(training, labels.read_pair)
     classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))
-    _warn_of_others(classes, test, labels)
+    warn_of_others(classes, set[int]().union(*(labels.ids(mask) for _, mask in test)))
     name = Path(images).resolve().parent.name or Path(images).resolve().name
     tests = LazyPairs(test, labels.read_pair)
     return Unit(name, samples, tests, classes, "images", labels.white_is_object)
@@ -250,21 +250,34 @@ def _draw(
     )
 
 
-def _warn_of_others(classes: ClassMap, test: list[PathPair], labels: _Labels) -> None:
-    tested = set[int]().union(*(labels.ids(mask) for _, mask in test))
+def warn_of_others(classes: ClassMap, tested: Set[int], *, video: str = "") -> None:
+    """Warn, in the name of the caller's caller, where training and test masks show other classes.
+
+    Args:
+        classes: of the training masks.
+        tested: labelled ids of the test masks.
+        video: its name, where its first mask is the only one to train on.
+
+    Warns:
+        UserWarning: of each kind of classes that there are.
+    """
+    head = f"video {video}: " if video else ""
     missing = [class_id for class_id in classes.ids if class_id not in tested]
     if missing:
         warnings.warn(
-            f"classes {missing} are in the training masks but in no test mask: nothing is known of "
-            "them; do the test masks use the same ids?",
+            f"{head}classes {missing} are in the training masks but in no test mask: nothing is "
+            "known of them; do the test masks use the same ids?",
             UserWarning,
             stacklevel=3,
         )
     unknown = tested - {*classes.ids}
     if unknown:
+        remedy = "train on more images, or on others (another seed)"
+        if video:
+            remedy = "to test them, too, remove the masks before the first that shows them"
         warnings.warn(
-            f"classes {sorted(unknown)} are in the test masks but in no training mask: their "
-            "pixels are not counted; train on more images, or on others (another seed)",
+            f"{head}classes {sorted(unknown)} are in the test masks but in no training mask: their "
+            f"pixels are not counted; {remedy}",
             UserWarning,
             stacklevel=3,
         )

@@ -78,7 +78,8 @@ def compare(
         jobs: runs side by side, see `Jobs`; `synthaug.gain.jobs.default_jobs` fits the machine. A
             script that asks for several starts under ``if __name__ == "__main__":``, as Python's
             multiprocessing wants.
-        reproduce: command line to show in the report.
+        reproduce: command line to show in the report, below those of earlier calls whose runs
+            count.
         progress: called with (training steps done, steps of all runs).
         echo: called with one line per finished run, time left included.
 

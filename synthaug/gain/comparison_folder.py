@@ -98,7 +98,9 @@ class ComparisonFolder:
             for unit in self.units:
                 for arm in shown:
                     self._tell_more_labels(unit, arm, say)
-        self.manifest = self._describe(shown, all_seeds, baseline, reproduce)
+        before = past.get("reproduce", "") if any(self.results.values()) else ""
+        commands = "\n".join(dict.fromkeys([*before.splitlines(), *reproduce.splitlines()]))
+        self.manifest = self._describe(shown, all_seeds, baseline, commands)
         if not self.old:  # else it says what the results are of that lie there
             files.write_json(self.path / "manifest.json", self.manifest)
         return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]

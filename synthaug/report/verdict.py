@@ -204,10 +204,12 @@ def single_note(comparison: Comparison) -> str:
 def class_names(comparison: Comparison) -> dict[str, str]:
     """Return the names of all units' classes by id; {} where every unit has one of objects."""
     units = comparison.manifest["units"]
-    if all(len(unit["classes"]["ids"]) <= 2 for unit in units):
-        return {}
+    return {} if all(len(unit["classes"]["ids"]) <= 2 for unit in units) else _all_names(comparison)
+
+
+def _all_names(comparison: Comparison) -> dict[str, str]:
     names: dict[str, str] = {}
-    for unit in units:
+    for unit in comparison.manifest["units"]:
         pairs = zip(unit["classes"]["ids"], unit["classes"]["names"], strict=True)
         names |= {str(id_): name for id_, name in pairs if str(id_) not in names}
     return names
@@ -217,7 +219,7 @@ def unlearned_line(comparison: Comparison) -> str:
     """Name the classes that no arm has learned, where no gain can show; empty without any."""
     arms = [entry.get("per_class", {}) for entry in comparison.result["arms"].values()]
     missed = []
-    for class_id, name in class_names(comparison).items():
+    for class_id, name in _all_names(comparison).items():
         values = [v for arm in arms if (v := arm.get(class_id)) is not None]
         if values and max(values) < LEARNED:
             missed.append(name)

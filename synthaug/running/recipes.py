@@ -29,9 +29,11 @@ from synthaug.formats.davis import read_video
 from synthaug.formats.names import read_names
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
+from synthaug.gain.checks import check
 from synthaug.gain.jobs import default_jobs
 from synthaug.gain.leaks import refuse_leak
-from synthaug.gain.parents import GivenParents, ParentsOfOthers
+from synthaug.gain.parents import GivenParents, Parents, ParentsOfOthers
+from synthaug.gain.runs import Settings
 from synthaug.mixing.source import open_source_once
 from synthaug.report.comparison import write_comparison_page
 from synthaug.running.sources import UnitSources
@@ -39,6 +41,8 @@ from synthaug.stages import Echo, Progress, counting
 
 SMOKE_UNITS = 2
 OTHERS = "others"
+TRIED_PX = 256
+"""Largest side at which a dry run tries a segmenter."""
 
 
 def read_units(data: DataConfig) -> list[Unit]:
@@ -59,7 +63,7 @@ _OF_FOLDERS = ("images", "masks", "test_images", "test_masks", "train", "seed")
 
 
 def _read_units(data: DataConfig) -> list[Unit]:
-    folders = data.kind == "folders" or (data.root is None and data.images is not None)
+    folders = _of_folders(data)
     others, kind = (_OF_VIDEOS, "folders of images") if folders else (_OF_FOLDERS, "videos")
     usual = DataConfig()
     if idle := [name for name in others if getattr(data, name) != getattr(usual, name)]:
@@ -85,6 +89,24 @@ def _read_units(data: DataConfig) -> list[Unit]:
     return [
         read_video(data.root, video, every=data.every, ignore=data.ignore) for video in data.videos
     ]
+
+
+def _of_folders(data: DataConfig) -> bool:
+    return data.kind == "folders" or (data.root is None and data.images is not None)
+
+
+def check_training(recipe: Recipe) -> None:
+    """Refuse arms, segmenter or parent as the comparison would; no data is read.
+
+    Raises:
+        InputError: an arm is unknown, or the segmenter cannot be built of its settings.
+    """
+    config = recipe.compare
+    needed_kinds(config)
+    settings = _settings(config, "images" if _of_folders(recipe.data) else "video")
+    parent = None if config.parent == OTHERS else config.parent
+    side = min(config.side_px, TRIED_PX)
+    replace(settings, parent=parent).build(2, (side, side), 0)
 
 
 def run_recipe(
@@ -122,6 +144,7 @@ def run_recipe(
         raise InputError(f"{out} holds files that synthaug did not write: choose another folder")
     units = read_units(replace(recipe.data, names=recipe.data.names or recipe.fit.names))
     parents = _parents(units, out / "parents", config, progress, echo)
+    check(units, range(config.seeds), _settings(config, units[0].kind), Parents(parents))
     sources = {}
     for number, unit in enumerate(units, start=1):
         head = f"[{number}/{len(units)}] {unit.name}"
@@ -313,7 +336,7 @@ def _parents(
         progress=counted,
         echo=echo,
     )
-    segmenter = _segmenter(config, units)
+    segmenter = _settings(config, units[0].kind).segmenter
     if segmenter != "osvos":
         raise InputError(f"parent networks are for osvos, not {segmenter}: leave the option out")
     return parents.of
@@ -321,21 +344,19 @@ def _parents(
 
 def training_settings(config: CompareConfig, units: Sequence[Unit]) -> dict[str, Any]:
     """Return the keywords of `compare` that say how every arm is trained."""
-    return {
-        "segmenter": _segmenter(config, units),
-        "steps": config.steps,
-        "batch_size": config.batch_size,
-        "side_px": config.side_px,
-        "lr": config.lr,
-        "encoder": config.encoder,
-        "jobs": config.jobs or default_jobs(),
-    }
+    found = _settings(config, units[0].kind).as_dict()
+    del found["parent"]
+    return {**found, "jobs": config.jobs or default_jobs()}
 
 
-def _segmenter(config: CompareConfig, units: Sequence[Unit]) -> str:
-    if config.segmenter == "auto":
-        return "osvos" if units[0].kind == "video" else "unet"
-    return config.segmenter
+def _settings(config: CompareConfig, kind: str) -> Settings:
+    """The settings of all runs but their parents; ``kind``: of the units."""
+    segmenter = config.segmenter
+    if segmenter == "auto":
+        segmenter = "osvos" if kind == "video" else "unet"
+    return Settings(
+        segmenter, config.steps, config.batch_size, config.side_px, config.lr, config.encoder
+    )
 
 
 def _of_unit(path: str | Path, unit: Unit, units: int) -> Path:

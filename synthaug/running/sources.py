@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from synthaug.errors import InputError
 from synthaug.filtering import filter_bank
 from synthaug.fitting import fit
 from synthaug.fitting.fit_folder import CHECKPOINT
+from synthaug.fitting.presets import UNTRAINED
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
 from synthaug.generation import generate
 from synthaug.generation.drawing import check_labelmix
+from synthaug.generation.opening import load_generator
 from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path
@@ -93,22 +96,26 @@ class UnitSources:
         drawing = replace(recipe.generate, rare=rare, keep=keep)
 
         def draw(_: bool) -> None:
-            generate(
-                generator,
-                bank,
-                drawing.n,
-                drawing.seed,
-                overwrite=True,
-                progress=counting(self.progress, "sample"),
-                render=drawing.render,
-                accelerator=drawing.accelerator,
-                layouts=drawing.layouts,
-                rare=drawing.rare,
-                coco=drawing.coco,
-                truncation=drawing.truncation,
-                labelmix=drawing.labelmix,
-                keep=drawing.keep,
-            )
+            try:
+                generate(
+                    generator,
+                    bank,
+                    drawing.n,
+                    drawing.seed,
+                    overwrite=True,
+                    progress=counting(self.progress, "sample"),
+                    render=drawing.render,
+                    accelerator=drawing.accelerator,
+                    layouts=drawing.layouts,
+                    rare=drawing.rare,
+                    coco=drawing.coco,
+                    truncation=drawing.truncation,
+                    labelmix=drawing.labelmix,
+                    keep=drawing.keep,
+                )
+            except InputError:
+                _refuse_damaged(generator)
+                raise
 
         settings = {"n": drawing.n, "seed": drawing.seed, "generator": key}
         if drawing.render is not None:
@@ -125,7 +132,12 @@ class UnitSources:
             settings["coco"] = True
         if recipe.filter.rule is None:
             settings["whole"] = True  # one that a filter has marked is drawn again
-        key = self._stage("bank", settings, draw)
+        key = self._stage(
+            "bank",
+            settings,
+            draw,
+            there=lambda: self._opens(bank, lambda: Bank(bank, include_dropped=True).check_files()),
+        )
         rules = asdict(recipe.filter)
 
         def sift(_: bool) -> None:
@@ -203,7 +215,21 @@ class UnitSources:
             settings["source_sha256"] = files.sha256_file(source)
         if config.vgg is not None and Path(config.vgg).is_file():
             settings["vgg_sha256"] = files.sha256_file(config.vgg)
-        return self._stage(stage, settings, make, forget=forget)
+        there = None
+        if config.preset in UNTRAINED:  # others take long: a bank that is drawn needs them no more
+            there = partial(self._opens, target, partial(load_generator, target))
+        return self._stage(stage, settings, make, there=there, forget=forget)
+
+    def _opens(self, path: Path, look: Callable[[], object]) -> bool:
+        """Whether a folder is there and sound; say it where it is not sound, it is made again."""
+        if not (path / "manifest.json").is_file():
+            return False
+        try:
+            look()
+        except InputError as error:
+            self.echo(f"{self.head}: {error}")
+            return False
+        return True
 
     def _stage(
         self,
@@ -242,6 +268,18 @@ def _content_hash(path: Path) -> str:
     held = [file for file in sorted(path.rglob("*")) if file.is_file()]
     lines = [f"{file.relative_to(path)} {files.sha256_file(file)}" for file in held]
     return files.sha256_bytes("\n".join(lines).encode())
+
+
+def _refuse_damaged(generator: Path) -> None:
+    """Refuse a generator that does not open, in words for whom the same command would stop again.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        load_generator(generator)
+    except InputError as error:
+        raise InputError(f"{error}: delete {generator}, the same command fits it again") from error
 
 
 def _is_filtered(bank: Path) -> bool:

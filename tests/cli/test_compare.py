@@ -177,6 +177,8 @@ def test_a_dry_run_refuses_what_the_fit_would():
     recipe = Path(__file__).parents[2] / "recipes" / "camvid-gain.yaml"
     found = run("run", recipe, "--set", "fit.preset=compose", "--dry-run", code=2)
     assert "the generator oasis has no preset compose" in found.output
+    found = run("run", recipe, "--set", "compare.segmenter=yolo", "--dry-run", code=2)
+    assert "unknown segmenter 'yolo'" in found.output
 
 
 class TestBadInput:
@@ -219,7 +221,9 @@ class TestBadInput:
 
     def test_numbers_that_are_none(self, refused, own):
         assert "train" in refused(*own, "--train", "inf")
-        assert "lr is inf: give a positive" in refused(*own, "--set", "compare.lr=.inf")
+        assert "compare.lr: Input should be less than inf" in refused(
+            *own, "--set", "compare.lr=.inf"
+        )
 
     @pytest.mark.parametrize(
         ("words", "answer"),

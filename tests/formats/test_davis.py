@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,18 @@ DATA = Path(__file__).parents[3] / "shared" / "data" / "davis16-240p"
 def write(tmp_path):
     """Return a function that writes a video of 40x56 px; ``values`` are those of each mask."""
 
-    def write(values, *, video="dog", below="", palette=False):
+    def write(values, *, video="dog", below="", palette=False, name="{:05}"):
         frames = tmp_path / "JPEGImages" / below / video
         masks = tmp_path / "Annotations" / below / video
         frames.mkdir(parents=True)
         masks.mkdir(parents=True)
         for number, ids in enumerate(values):
             image = np.full((40, 56, 3), 10 * number, np.uint8)
-            Image.fromarray(image).save(frames / f"{number:05}.jpg")
+            Image.fromarray(image).save(frames / f"{name.format(number)}.jpg")
             mask = np.zeros((40, 56), np.uint8)
             for row, value in enumerate(ids):
                 mask[8 * row : 8 * row + 8] = value
-            path = masks / f"{number:05}.png"
+            path = masks / f"{name.format(number)}.png"
             if palette:
                 path.write_bytes(mask_png(mask))
             else:
@@ -61,7 +62,8 @@ def test_ignored_ids_are_void_in_all_masks(write):
 
 def test_several_objects_and_void_are_kept(write):
     root = write([(0, 1, 2), (0, 1, 2, 3), (0, 255, 2)], palette=True)
-    unit = read_video(root, "dog")
+    with pytest.warns(UserWarning, match=r"\[3\]"):
+        unit = read_video(root, "dog")
     assert unit.classes.ids == (0, 1, 2)
     assert _masks(unit) == [[0, 1, 2, 3], [0, 2, 255]]
     assert (unit.classes.encode(unit.test[1].mask)[8:16] == -1).all()
@@ -81,8 +83,50 @@ def test_later_masks_of_a_binary_video_may_call_the_object_1(write):
 
 
 def test_255_beside_an_object_is_void_in_every_mask(write):
-    unit = read_video(write([(0, 1), (0, 255)]), "dog")
-    assert _masks(unit) == [[0, 255]]
+    unit = read_video(write([(0, 1), (255,) * 5, (0, 1, 255)]), "dog")
+    assert _masks(unit) == [[255], [0, 1, 255]]
+
+
+def test_white_masks_after_a_first_one_with_ids_are_refused_or_warned_of(write):
+    root = write([(0, 1), (0, 255), (0,), (0, 255)])
+    with pytest.raises(InputError, match=r"none of the 3 test masks .* 2 of them hold 0 and 255"):
+        read_video(root, "dog")
+    with pytest.warns(UserWarning, match=r"classes \[1\] are in the training masks but in no"):
+        assert _masks(read_video(root, "dog", ignore=[255])) == [[0, 255], [0], [0, 255]]
+    root = write([(0, 1), (0, 255), (0, 1)], video="cat")
+    with pytest.warns(UserWarning, match=r"1 of 3 masks hold 0 and 255 alone \(cat/00001.png\)"):
+        assert _masks(read_video(root, "cat")) == [[0, 255], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        ([(0, 1), (0, 1, 3)], r"video dog: classes \[3\] are in the test masks but in no training"),
+        ([(0,), (0, 3, 3)], r"video dog: classes \[1\] are in the training masks but in no test"),
+    ],
+)
+def test_objects_of_the_first_or_of_later_masks_alone_are_warned_of(write, later, words):
+    root = write([(0, 1), *later])
+    with pytest.warns(UserWarning, match=words):
+        unit = read_video(root, "dog")
+    assert unit.classes.ids == (0, 1)
+
+
+def test_an_object_that_leaves_is_not_warned_of(write):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_video(write([(0, 1, 2), (0, 1, 2), (0, 1), (0, 7)]), "dog", ignore=[7])
+
+
+@pytest.mark.parametrize("name", ["{}", "frame_{}", "0{}"])
+def test_numbers_in_names_are_sorted_as_numbers(write, name):
+    root = write([(0, 1)] * 12, name=name)
+    for part, ending in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        for number in range(8):
+            (root / part / "dog" / f"{name.format(number)}.{ending}").unlink()
+    unit = read_video(root, "dog")
+    assert [sample.id for sample in unit.training] == [name.format(8)]
+    assert [sample.id for sample in unit.test] == [name.format(n) for n in (9, 10, 11)]
 
 
 def test_every_nth_frame(write):
@@ -117,9 +161,20 @@ def test_what_is_no_video_is_refused(write):
         read_video(root, "cat")
     with pytest.raises(InputError, match="has one mask"):
         read_video(root, "dog")
-    write([(0,), (0, 1)], video="void")
+    write([(0,), (0, 1)], video="late")
+    with pytest.raises(InputError, match=r"00000.png, the first mask .* shows no object: remove"):
+        read_video(root, "late")
+    write([(1,) * 5, (0, 1)], video="full")
     with pytest.raises(InputError, match="only one class"):
-        read_video(root, "void")
+        read_video(root, "full")
+
+
+def test_damaged_test_mask_is_found_at_once(write):
+    root = write([(0, 1)] * 3)
+    (root / "Annotations" / "dog" / "00002.png").write_bytes(b"broken")
+    assert len(read_video(root, "dog", every=5).test) == 1  # it is none
+    with pytest.raises(InputError, match=r"cannot read mask .*00002.png"):
+        read_video(root, "dog")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs DAVIS-2016 at 240p beside the checkout")

@@ -231,6 +231,22 @@ def test_a_second_call_makes_nothing_again_and_adds(
     assert again == more  # the bank is remembered
 
 
+def test_the_commands_of_all_calls_whose_runs_count_are_kept(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    def commands(reproduce: str, *, start: int = 0, **options: Any) -> str:
+        given: dict[str, Any] = {"arms": ["none"], "seeds": 1, "steps": 2, **options}
+        compare([make_unit(start=start)], tmp_path, reproduce=reproduce, **given)
+        return str(read(tmp_path / "manifest.json")["reproduce"])
+
+    assert commands("a") == "a"
+    assert commands("b", arms=["wide"]) == "a\nb"
+    assert commands("a") == "a\nb"
+    assert "<pre>a\nb</pre>" in write_comparison_page(tmp_path).read_text()
+    assert commands("c", start=9) == "c"  # other data
+    assert commands("d", start=9, steps=3) == "d"
+
+
 def test_arms_of_several_calls_are_compared_on_the_runs_that_they_share(
     tmp_path: Path, make_unit: MakeUnit, quick: list[int]
 ) -> None:
@@ -825,5 +841,8 @@ def test_a_damaged_run_is_named(
     compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
     run = out / "runs" / "toy" / "none" / "0.json"
     run.write_text(content)
-    with pytest.raises(InputError, match=r"damaged run .*none/0\.json.*make the folder again"):
+    with pytest.raises(InputError, match=r"damaged run .*none/0\.json.*delete this file alone"):
         compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
+    run.unlink()
+    compare([make_unit()], out, arms=["none", "standard"], seeds=[0])
+    assert run.is_file()

@@ -397,9 +397,10 @@ def test_several_classes_get_a_table(make_comparison):
     assert row == plain + helped + once + plain  # the last was not tested together with standard
 
 
-def test_classes_that_no_arm_has_learned_are_named(make_comparison):
+@pytest.mark.parametrize("ids", [(0, 3, 4), (0, 3)])
+def test_classes_that_no_arm_has_learned_are_named(make_comparison, ids):
     def line(first, other):
-        path = make_comparison(ids=(0, 3, 4), pictures=False)
+        path = make_comparison(ids=ids, pictures=False)
         result = json.loads((path / "comparison.json").read_text())
         for arm, value in zip(ARMS, (first, other, None, 0.0), strict=True):
             result["arms"][arm]["per_class"]["3"] = value

@@ -22,7 +22,14 @@ from synthaug.errors import InputError
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
 from synthaug.running import sources
-from synthaug.running.recipes import compare_units, needed_kinds, read_units, run_recipe, shortened
+from synthaug.running.recipes import (
+    check_training,
+    compare_units,
+    needed_kinds,
+    read_units,
+    run_recipe,
+    shortened,
+)
 from synthaug.sample import ClassMap, Sample
 
 ARMS = ("standard", "standard+copy-paste", "standard+copy-paste+synthetic")
@@ -207,7 +214,9 @@ def stages_alone(monkeypatch):
 
     def generate(generator, out, n, seed, **options):
         calls.append(("generate", options))
-        files.write_json(out / "manifest.json", {})
+        classes = ClassMap((0, 1)).as_dict()
+        files.write_json(out / "manifest.json", {"format": "synthaug-bank-1", "classes": classes})
+        files.write_text(out / "samples.jsonl", "")
 
     monkeypatch.setattr(sources, "fit", fit)
     monkeypatch.setattr(sources, "generate", generate)
@@ -217,6 +226,37 @@ def stages_alone(monkeypatch):
 def synthetic(recipe, out):
     unit = read_units(recipe.data)[0]
     sources.UnitSources(out, unit, "", None, lambda line: None).synthetic(recipe)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b""), lambda file: file.unlink()])
+@pytest.mark.parametrize(
+    ("stage", "file", "made"),
+    [
+        ("bank", "images/00000.png", ["bank", "filter"]),
+        ("bank", "masks/00005.png", ["bank", "filter"]),
+        ("compose", "parts.json", ["compose"]),
+    ],
+)
+def test_damaged_sources_are_made_again(recipe, again, lines, damage, stage, file, made):
+    one = shortened(replace(recipe, data=replace(recipe.data, videos=("one",))))
+    unit, before = again / "units" / "one", (again / "units/one" / stage / file).read_bytes()
+    damage(unit / stage / file)
+    stages = sources.UnitSources(unit, read_units(one.data)[0], "one", None, lines.append)
+    stages.composed(one.fit)
+    stages.synthetic(one)
+    assert [line for line in lines if "..." in line] == [f"one: {name} ..." for name in made]
+    assert len([line for line in lines if f"/{file}" in line]) == 1
+    assert (unit / stage / file).read_bytes() == before
+
+
+def test_a_damaged_generator_that_is_needed_says_what_to_delete(recipe, again):
+    one = shortened(replace(recipe, data=replace(recipe.data, videos=("one",))))
+    unit = again / "units" / "one"
+    next((unit / "generator").glob("snapshot-*")).write_bytes(b"")
+    synthetic(one, unit)  # the bank is there
+    shutil.rmtree(unit / "bank")
+    with pytest.raises(InputError, match=rf"damaged .*: delete {unit}/generator, the same command"):
+        synthetic(one, unit)
 
 
 def test_changed_layouts_and_names_of_rare_classes_make_a_new_bank(recipe, tmp_path, stages_alone):
@@ -253,6 +293,27 @@ def test_another_vgg_network_makes_another_fit(recipe, tmp_path, stages_alone):
     synthetic(recipe, unit)
     settings = json.loads((unit / "generator.json").read_text())["settings"]
     assert not [name for name in settings if "vgg" in name]  # earlier fits stay valid
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"segmenter": "yolo"}, "unknown segmenter 'yolo'"),
+        ({"segmenter": "nowhere:net"}, "cannot import 'nowhere'"),
+        ({"segmenter": "osvos", "parent": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"baseline": "salt"}, "unknown arm 'salt'"),
+    ],
+)
+def test_what_the_comparison_refuses_is_refused_before_the_fit(
+    recipe, tmp_path, lines, stages_alone, option, words
+):
+    wrong = replace(recipe, compare=replace(recipe.compare, **option))
+    with pytest.raises(InputError, match=words):
+        check_training(wrong)
+    with pytest.raises(InputError, match=words):
+        run(wrong, tmp_path / "out", lines)
+    assert not stages_alone
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_filters_by_its_own_stage(recipe, tmp_path, stages_alone):
