@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from recipe_options import Distinct, positive
 
 from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
@@ -149,11 +150,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="photographs of the source")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--gan", choices=NAMES, default="stylegan2")
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=["motorcycle", "ihc"])
-    parser.add_argument("--rows", nargs="+", choices=(*ROWS, "path"), default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--source-steps", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument(
+        "--targets", nargs="+", action=Distinct, choices=TARGETS, default=["motorcycle", "ihc"]
+    )
+    parser.add_argument(
+        "--rows", nargs="+", action=Distinct, choices=(*ROWS, "path"), default=list(ROWS)
+    )
+    parser.add_argument("--seeds", type=positive, default=2)
+    parser.add_argument("--source-steps", type=positive, default=10_000)
+    parser.add_argument("--steps", type=positive, default=2000)
     options = parser.parse_args(arguments)
     common: dict[str, Any] = {"generator": options.gan, "accelerator": "cpu"}
     common["precision"] = "32-true"

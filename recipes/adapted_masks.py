@@ -33,6 +33,7 @@ import numpy as np
 from adaptation import SIDE_PX as GENERATOR_PX
 from adaptation import fitted
 from PIL import Image
+from recipe_options import positive
 
 from synthaug.bank import Bank
 from synthaug.cli.progress import stage_progress
@@ -127,15 +128,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help="photographs of the source")
     parser.add_argument("--out", type=Path, default=Path("runs/adapted-masks"))
-    parser.add_argument("--draws", type=int, default=1, help="of the ten tiles, a fit each")
-    parser.add_argument("--source-steps", type=int, default=5000)
-    parser.add_argument("--steps", type=int, default=2000, help="of the fits, masks included")
+    parser.add_argument("--draws", type=positive, default=1, help="of the ten tiles, a fit each")
+    parser.add_argument("--source-steps", type=positive, default=5000)
+    parser.add_argument("--steps", type=positive, default=2000, help="of the fits, masks included")
     parser.add_argument("--adaptation", choices=get_args(Adaptation), default="both")
     parser.add_argument("--plugins", nargs="+", default=[], metavar="NAME", help="of the fits")
-    parser.add_argument("--seeds", type=int, default=5, help="of the trainings")
-    parser.add_argument("--train-steps", type=int, default=60, help="of the U-Net")
-    parser.add_argument("--batch-size", type=int, default=8, help="of the U-Net")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--seeds", type=positive, default=5, help="of the trainings")
+    parser.add_argument("--train-steps", type=positive, default=60, help="of the U-Net")
+    parser.add_argument("--batch-size", type=positive, default=8, help="of the U-Net")
+    parser.add_argument("--jobs", type=positive, default=1, help="trainings side by side")
     parser.add_argument("--accelerator", default="cpu", help="of the generators: auto, cpu or cuda")
     return parser.parse_args(arguments)
 

@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from photograph_tiles import TILE_PX, describe, photographs, tiles
+from recipe_options import Distinct, positive
 from torch import Tensor
 
 from synthaug import gans
@@ -219,10 +220,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photographs")
     parser.add_argument("--gan", choices=GANS, default="stylegan2")
     parser.add_argument("--source", type=Path, help="a trained StyleGAN2 of 32 px to go on from")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="[all that the GAN takes]")
-    parser.add_argument("--shares", nargs="+", type=float, default=[0.1])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument(
+        "--rows", nargs="+", action=Distinct, choices=ROWS, help="[all that the GAN takes]"
+    )
+    parser.add_argument("--shares", nargs="+", action=Distinct, type=float, default=[0.1])
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--steps", type=positive, default=1200)
     options = parser.parse_args(arguments)
     if not all(0 < share <= 1 for share in options.shares):
         raise InputError("--shares lie in (0, 1]: 0.1 trains on every tenth tile")

@@ -35,6 +35,7 @@ import torch
 import torch.nn.functional as F
 from photograph_tiles import TILE_PX, Tiles, describe, photographs, tiles
 from PIL import Image
+from recipe_options import Distinct, positive
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
@@ -215,10 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos", type=Path, help="folder of photographs, each a class")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--labelled", type=int, default=8, help="labelled tiles of each class")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--rows", nargs="+", action=Distinct, choices=ROWS, default=list(ROWS))
+    parser.add_argument("--labelled", type=positive, default=8, help="labelled tiles of each class")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--steps", type=positive, default=2000)
     options = parser.parse_args(arguments)
     training, held_out = classed_tiles(photographs(options.photos))
     judge = Judge(training, held_out, options.steps)
