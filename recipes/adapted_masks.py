@@ -42,6 +42,7 @@ from synthaug.config.fit import Adaptation
 from synthaug.demo import CLASSES, coins
 from synthaug.errors import InputError
 from synthaug.files import write_text, write_with
+from synthaug.fitting.presets import check
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
 from synthaug.gain.hardware import hardware
@@ -147,6 +148,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common: dict[str, Any] = {"generator": "stylegan2", "accelerator": options.accelerator}
     common["precision"] = "32-true"
     source = options.out / f"source-{options.source_steps}"
+    adapting = FitConfig(
+        **common,
+        source=str(source),
+        adaptation=options.adaptation,
+        plugins=tuple(options.plugins),
+        iterations=options.steps,
+    )
+    check(adapting)  # before the source takes its time
     fitted(
         source,
         options.data,
@@ -156,14 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     units = [coins_unit(seed) for seed in range(options.draws)]
     sources: dict[str, dict[str, Path]] = {}
     for seed, unit in enumerate(units):
-        config = FitConfig(
-            **common,
-            source=str(source),
-            adaptation=options.adaptation,
-            plugins=tuple(options.plugins),
-            iterations=options.steps,
-            seed=seed,
-        )
+        config = replace(adapting, seed=seed)
         drawing = GenerateConfig(n=SAMPLES, seed=seed, accelerator=options.accelerator)
         stages = UnitSources(out / "units" / unit.name, unit, unit.name, stage_progress(), say)
         bank = stages.synthetic(Recipe(config, drawing, FILTER))

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from photograph_tiles import TILE_PX, describe, photographs, tiles
+from photograph_tiles import TILE_PX, describe, note_data, photographs, tiles
 from recipe_options import Distinct, positive
 from torch import Tensor
 
@@ -229,7 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not all(0 < share <= 1 for share in options.shares):
         raise InputError("--shares lie in (0, 1]: 0.1 trains on every tenth tile")
-    (training, _), (held_out, _) = tiles(photographs(options.photos))
+    pictures = photographs(options.photos)
+    (training, _), (held_out, _) = tiles(pictures)
     if options.source is not None and options.gan != "stylegan2":
         raise InputError(f"a source goes with stylegan2, not with {options.gan}: leave it out")
     apart = OF_MAPS if options.gan == "transgan" else ()
@@ -238,9 +239,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"{options.gan} has no feature maps to weigh: leave out {refused[0]}")
     mark = "" if options.gan == "stylegan2" else f"-{options.gan}"
     if options.source is not None:
+        read_source(options.source, "stylegan2")
         mark = f"-adapted-{options.source.name}"
     if options.photos is not None:
         mark += f"-{options.photos.name}"
+    note_data(options.out / f"data{mark}.json", pictures, options.source)
     net = Lite0Features()
     reference = describe(held_out, net)
     results: dict[tuple[str, float], list[dict[str, Any]]] = {}
