@@ -27,13 +27,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from recipe_options import Distinct, positive
 
+from synthaug.bank import pictures_behind
 from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
@@ -45,10 +48,13 @@ from synthaug.evaluation.picture_quality import (
     draw_pictures,
     evaluate_pictures,
 )
-from synthaug.files import read_json, write_json, write_text, write_with
+from synthaug.files import read_json, sha256_bytes, write_json, write_text, write_with
 from synthaug.fitting import fit
 from synthaug.fitting.adaptation import NAMES
-from synthaug.fitting.fit_folder import CHECKPOINT
+from synthaug.fitting.fit_folder import CHECKPOINT, FitFolder
+from synthaug.fitting.presets import check
+from synthaug.fitting.training_pairs import class_folders
+from synthaug.formats.folder import list_images, read_image
 from synthaug.generation import Generator
 from synthaug.quality.features import Lite0Features
 from synthaug.sample import IGNORE_ID, Sample
@@ -78,8 +84,10 @@ def tiles(target: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def fitted(out: Path, images: Path, config: FitConfig) -> Generator:
-    """Fit a generator, or go on with it."""
+    """Fit a generator, or go on with it; one of other pictures or settings is refused."""
     resume = (out / CHECKPOINT).is_file()
+    if resume and not same_fit(out, images, config):
+        raise InputError(f"{out} was fitted to other pictures, or otherwise: choose another --out")
     fit(
         images=None if resume else images,
         out=out,
@@ -89,6 +97,21 @@ def fitted(out: Path, images: Path, config: FitConfig) -> Generator:
         config=config,
     )
     return Generator(out)
+
+
+def same_fit(out: Path, images: Path, config: FitConfig) -> bool:
+    """Whether a folder is of these pictures and settings, wherever it was fitted."""
+    manifest, kept = FitFolder(out).read_manifest(), FitFolder(out).read_config()
+    here = {name: getattr(kept, name) for name in ("preset", "accelerator", "source")}
+    if kept != replace(config, **here) or (kept.source is None) != (config.source is None):
+        return False
+    classes = class_folders(images) if config.generator == "biggan" else []
+    paths = [path for folder in classes or [images] for path in list_images(folder)]
+    given = {sha256_bytes(read_image(path)[0].tobytes()) for path in paths}
+    if config.source is not None:
+        return pictures_behind(out) == given | pictures_behind(Path(config.source))
+    learned = set(manifest.get("learned_from", given))  # of a large class some are left out
+    return learned <= given if classes else learned == given
 
 
 def measure(
@@ -149,16 +172,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="photographs of the source")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--gan", choices=NAMES, default="stylegan2")
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=["motorcycle", "ihc"])
-    parser.add_argument("--rows", nargs="+", choices=(*ROWS, "path"), default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--source-steps", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument(
+        "--targets", nargs="+", action=Distinct, choices=TARGETS, default=["motorcycle", "ihc"]
+    )
+    parser.add_argument(
+        "--rows", nargs="+", action=Distinct, choices=(*ROWS, "path"), default=list(ROWS)
+    )
+    parser.add_argument("--seeds", type=positive, default=2)
+    parser.add_argument("--source-steps", type=positive, default=10_000)
+    parser.add_argument("--steps", type=positive, default=2000)
     options = parser.parse_args(arguments)
     common: dict[str, Any] = {"generator": options.gan, "accelerator": "cpu"}
     common["precision"] = "32-true"
     kind = "" if options.gan == "stylegan2" else f"{options.gan}-"
     source = options.out / f"{kind}source-{options.source_steps}"
+    adapting = FitConfig(**common, source=str(source), iterations=options.steps)
+    configs = {row: replace(adapting, adaptation=row) for row in options.rows}
+    for config in configs.values():
+        check(config)  # before the source takes its time
     config = FitConfig(**common, max_size=SIDE_PX, iterations=options.source_steps)
     fitted(source, options.data, config)
     net = Lite0Features()
@@ -171,18 +202,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 write_with(images / f"{i}.png", Image.fromarray(tile).save)
             for row, scores in anchors(few, rest, net).items():
                 results.setdefault((target, row), []).append(scores)
-            for row in options.rows:
+            for row, config in configs.items():
                 name = f"{kind}{target}-{row}-{seed}-{options.source_steps}-{options.steps}"
                 path = options.out / "runs" / f"{name}.json"
                 if not path.is_file():
-                    config = FitConfig(
-                        **common,
-                        source=str(source),
-                        adaptation=row,
-                        iterations=options.steps,
-                        seed=seed,
-                    )
-                    generator = fitted(options.out / "runs" / name, images, config)
+                    own = replace(config, seed=seed)
+                    generator = fitted(options.out / "runs" / name, images, own)
                     drawn = draw_pictures(generator, samples=SAMPLES)
                     shown = drawn.strips[:SHOWN]
                     lines = [np.concatenate([s.image for s in row], 1) for row in shown]

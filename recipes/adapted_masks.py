@@ -33,6 +33,7 @@ import numpy as np
 from adaptation import SIDE_PX as GENERATOR_PX
 from adaptation import fitted
 from PIL import Image
+from recipe_options import positive
 
 from synthaug.bank import Bank
 from synthaug.cli.progress import stage_progress
@@ -41,6 +42,7 @@ from synthaug.config.fit import Adaptation
 from synthaug.demo import CLASSES, coins
 from synthaug.errors import InputError
 from synthaug.files import write_text, write_with
+from synthaug.fitting.presets import check
 from synthaug.formats.splits import Unit
 from synthaug.gain import compare
 from synthaug.gain.hardware import hardware
@@ -127,15 +129,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help="photographs of the source")
     parser.add_argument("--out", type=Path, default=Path("runs/adapted-masks"))
-    parser.add_argument("--draws", type=int, default=1, help="of the ten tiles, a fit each")
-    parser.add_argument("--source-steps", type=int, default=5000)
-    parser.add_argument("--steps", type=int, default=2000, help="of the fits, masks included")
+    parser.add_argument("--draws", type=positive, default=1, help="of the ten tiles, a fit each")
+    parser.add_argument("--source-steps", type=positive, default=5000)
+    parser.add_argument("--steps", type=positive, default=2000, help="of the fits, masks included")
     parser.add_argument("--adaptation", choices=get_args(Adaptation), default="both")
     parser.add_argument("--plugins", nargs="+", default=[], metavar="NAME", help="of the fits")
-    parser.add_argument("--seeds", type=int, default=5, help="of the trainings")
-    parser.add_argument("--train-steps", type=int, default=60, help="of the U-Net")
-    parser.add_argument("--batch-size", type=int, default=8, help="of the U-Net")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--seeds", type=positive, default=5, help="of the trainings")
+    parser.add_argument("--train-steps", type=positive, default=60, help="of the U-Net")
+    parser.add_argument("--batch-size", type=positive, default=8, help="of the U-Net")
+    parser.add_argument("--jobs", type=positive, default=1, help="trainings side by side")
     parser.add_argument("--accelerator", default="cpu", help="of the generators: auto, cpu or cuda")
     return parser.parse_args(arguments)
 
@@ -146,6 +148,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common: dict[str, Any] = {"generator": "stylegan2", "accelerator": options.accelerator}
     common["precision"] = "32-true"
     source = options.out / f"source-{options.source_steps}"
+    adapting = FitConfig(
+        **common,
+        source=str(source),
+        adaptation=options.adaptation,
+        plugins=tuple(options.plugins),
+        iterations=options.steps,
+    )
+    check(adapting)  # before the source takes its time
     fitted(
         source,
         options.data,
@@ -155,14 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     units = [coins_unit(seed) for seed in range(options.draws)]
     sources: dict[str, dict[str, Path]] = {}
     for seed, unit in enumerate(units):
-        config = FitConfig(
-            **common,
-            source=str(source),
-            adaptation=options.adaptation,
-            plugins=tuple(options.plugins),
-            iterations=options.steps,
-            seed=seed,
-        )
+        config = replace(adapting, seed=seed)
         drawing = GenerateConfig(n=SAMPLES, seed=seed, accelerator=options.accelerator)
         stages = UnitSources(out / "units" / unit.name, unit, unit.name, stage_progress(), say)
         bank = stages.synthetic(Recipe(config, drawing, FILTER))

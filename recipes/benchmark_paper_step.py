@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from recipe_options import positive
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -152,9 +153,9 @@ def hardware() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--naive", action="store_true", help="without the savings")
-    parser.add_argument("--base", type=int, default=16, help="width; the published one is 32")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--base", type=positive, default=16, help="width; the published one is 32")
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--repeats", type=positive, default=20)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     step = Step(options.naive, options.base)

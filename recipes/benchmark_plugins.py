@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from recipe_options import Distinct, positive
 from torch import Tensor
 
 from synthaug import gans
@@ -114,11 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--gans", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--gans", nargs="+", action=Distinct, choices=KINDS, default=KINDS)
+    parser.add_argument("--rounds", type=positive, default=15)
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        raise InputError(f"--rounds {options.rounds}: from 1 up")
     for kind in options.gans:
         with tempfile.TemporaryDirectory() as work:
             print(table(kind, options.rounds, Path(work)))

@@ -27,6 +27,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import cv2
+from recipe_options import Distinct, positive
 
 from synthaug.bank import Bank
 from synthaug.evaluation.bank_quality import mask_agreement
@@ -108,8 +109,10 @@ def run_video(bank: Bank, count: int, steps: int, seed: int, net: FeatureNet) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--banks", type=Path, default=Path("runs/ten-videos"))
-    parser.add_argument("--videos", nargs="*", help="those with a folder BANKS/VIDEO-bank")
-    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument(
+        "--videos", nargs="*", action=Distinct, help="those with a folder BANKS/VIDEO-bank"
+    )
+    parser.add_argument("--samples", type=positive, default=100)
     parser.add_argument("--steps", type=int, default=300, help="of the segmenter; 0: leave it out")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

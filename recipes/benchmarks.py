@@ -50,6 +50,7 @@ import cv2
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
+from recipe_options import Distinct, positive
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -414,13 +415,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bank", type=Path, help="a filtered bank of the generator")
     parser.add_argument("--generator", type=Path, help="folder of a fitted generator")
     parser.add_argument("--out", type=Path, help="Markdown file; default: standard output")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
-    parser.add_argument("--samples", type=int, default=100, help="of sifid, generate, filter")
-    parser.add_argument("--epoch-samples", type=int, default=160, help="per pass of the loader")
-    parser.add_argument("--memory-samples", type=int, nargs="+", default=[1000, 10000])
-    parser.add_argument("--steps", type=int, default=30, help="per training of compare")
-    parser.add_argument("--fit-steps", type=int, default=40, help="per fit of precision")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rows", nargs="+", action=Distinct, choices=ROWS, default=ROWS)
+    parser.add_argument("--samples", type=positive, default=100, help="of sifid, generate, filter")
+    parser.add_argument(
+        "--epoch-samples", type=positive, default=160, help="per pass of the loader"
+    )
+    parser.add_argument("--memory-samples", type=positive, nargs="+", default=[1000, 10000])
+    parser.add_argument("--steps", type=positive, default=30, help="per training of compare")
+    parser.add_argument("--fit-steps", type=positive, default=40, help="per fit of precision")
+    parser.add_argument("--threads", type=positive, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", message=".*[Ss]ingular")

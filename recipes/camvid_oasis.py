@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from recipe_options import Distinct, positive
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
@@ -236,12 +237,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/camvid-256x192"))
     parser.add_argument("--out", type=Path, default=Path("runs/camvid-oasis"))
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="some of the rows only")
+    parser.add_argument(
+        "--rows", nargs="+", action=Distinct, choices=ROWS, help="some of the rows only"
+    )
     parser.add_argument("--preset", choices=("fast", "small", "paper"), default="fast")
-    parser.add_argument("--steps", type=int, help="of the row full [the preset's]")
-    parser.add_argument("--ablation-steps", type=int, help="of the other rows [as --steps]")
-    parser.add_argument("--judge-steps", type=int, default=400, help="of the U-Net")
-    parser.add_argument("--noises", type=int, default=20, help="pictures per mask, for diversity")
+    parser.add_argument("--steps", type=positive, help="of the row full [the preset's]")
+    parser.add_argument("--ablation-steps", type=positive, help="of the other rows [as --steps]")
+    parser.add_argument("--judge-steps", type=positive, default=400, help="of the U-Net")
+    parser.add_argument(
+        "--noises", type=positive, default=20, help="pictures per mask, for diversity"
+    )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)

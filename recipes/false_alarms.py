@@ -27,6 +27,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from recipe_options import positive
 
 from synthaug.bank import write_bank
 from synthaug.config.arms import Arm
@@ -112,13 +113,13 @@ def line(entry: Mapping[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/false-alarms"))
-    parser.add_argument("--repetitions", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3, help="of each arm in a repetition")
+    parser.add_argument("--repetitions", type=positive, default=20)
+    parser.add_argument("--seeds", type=positive, default=3, help="of each arm in a repetition")
     parser.add_argument("--segmenter", default="unet")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--side", type=int, default=96, help="longer side in training, px")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--steps", type=positive, default=40)
+    parser.add_argument("--batch-size", type=positive, default=4)
+    parser.add_argument("--side", type=positive, default=96, help="longer side in training, px")
+    parser.add_argument("--jobs", type=positive, default=1)
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     unit = coins_unit()

@@ -34,7 +34,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from photograph_tiles import TILE_PX, describe, photographs, tiles
+from photograph_tiles import TILE_PX, describe, note_data, photographs, tiles
+from recipe_options import Distinct, positive
 from torch import Tensor
 
 from synthaug import gans
@@ -219,14 +220,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photographs")
     parser.add_argument("--gan", choices=GANS, default="stylegan2")
     parser.add_argument("--source", type=Path, help="a trained StyleGAN2 of 32 px to go on from")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="[all that the GAN takes]")
-    parser.add_argument("--shares", nargs="+", type=float, default=[0.1])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument(
+        "--rows", nargs="+", action=Distinct, choices=ROWS, help="[all that the GAN takes]"
+    )
+    parser.add_argument("--shares", nargs="+", action=Distinct, type=float, default=[0.1])
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--steps", type=positive, default=1200)
     options = parser.parse_args(arguments)
     if not all(0 < share <= 1 for share in options.shares):
         raise InputError("--shares lie in (0, 1]: 0.1 trains on every tenth tile")
-    (training, _), (held_out, _) = tiles(photographs(options.photos))
+    pictures = photographs(options.photos)
+    (training, _), (held_out, _) = tiles(pictures)
     if options.source is not None and options.gan != "stylegan2":
         raise InputError(f"a source goes with stylegan2, not with {options.gan}: leave it out")
     apart = OF_MAPS if options.gan == "transgan" else ()
@@ -235,9 +239,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"{options.gan} has no feature maps to weigh: leave out {refused[0]}")
     mark = "" if options.gan == "stylegan2" else f"-{options.gan}"
     if options.source is not None:
+        read_source(options.source, "stylegan2")
         mark = f"-adapted-{options.source.name}"
     if options.photos is not None:
         mark += f"-{options.photos.name}"
+    note_data(options.out / f"data{mark}.json", pictures, options.source)
     net = Lite0Features()
     reference = describe(held_out, net)
     results: dict[tuple[str, float], list[dict[str, Any]]] = {}

@@ -33,8 +33,9 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 import torch.nn.functional as F
-from photograph_tiles import TILE_PX, Tiles, describe, photographs, tiles
+from photograph_tiles import TILE_PX, Tiles, describe, note_data, photographs, tiles
 from PIL import Image
+from recipe_options import Distinct, positive
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
@@ -215,15 +216,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos", type=Path, help="folder of photographs, each a class")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--labelled", type=int, default=8, help="labelled tiles of each class")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--rows", nargs="+", action=Distinct, choices=ROWS, default=list(ROWS))
+    parser.add_argument("--labelled", type=positive, default=8, help="labelled tiles of each class")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--steps", type=positive, default=2000)
     options = parser.parse_args(arguments)
-    training, held_out = classed_tiles(photographs(options.photos))
+    pictures = photographs(options.photos)
+    training, held_out = classed_tiles(pictures)
+    mark = "" if options.photos is None else f"-{options.photos.name}"
+    note_data(options.out / f"data{mark}.json", pictures)
     judge = Judge(training, held_out, options.steps)
     results: dict[str, list[dict[str, float]]] = {}
-    mark = "" if options.photos is None else f"-{options.photos.name}"
     for seed in range(options.seeds):
         labelled, unlabelled = hide_labels(training, options.labelled, seed)
         for row in options.rows:

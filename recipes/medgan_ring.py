@@ -34,6 +34,7 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 from PIL import Image
+from recipe_options import Distinct, positive
 from torch import Tensor
 
 from synthaug.errors import InputError
@@ -133,9 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--rows", nargs="+", action=Distinct, choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--steps", type=positive, default=2000)
     options = parser.parse_args(arguments)
     results: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):

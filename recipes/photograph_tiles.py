@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from synthaug.errors import InputError
+from synthaug.files import read_json, sha256_bytes, sha256_file, write_json
 from synthaug.formats.folder import list_images, read_image
 from synthaug.quality.features import FeatureNet, pooled_features, split_batches
 
@@ -29,6 +30,20 @@ def photographs(folder: Path | None) -> list[np.ndarray]:
         raise InputError("the photographs come with scikit-image: install synthaug[dev]") from error
     found = [getattr(data, name)() for name in PHOTOGRAPHS]
     return [picture[0] if isinstance(picture, tuple) else picture for picture in found]
+
+
+def note_data(path: Path, pictures: Sequence[np.ndarray], source: Path | None = None) -> None:
+    """Note in a file what the runs beside it are of; refuse to mix them with runs on other data."""
+    data = {"photographs": [sha256_bytes(picture.tobytes()) for picture in pictures]}
+    if source is not None:
+        data["source"] = [sha256_file(source / "manifest.json")]
+    if not path.is_file():
+        write_json(path, data)
+    elif read_json(path, "note on the runs' data") != data:
+        raise InputError(
+            f"{path.parent / 'runs'} holds runs on other photographs, or from another source: "
+            "choose another --out"
+        )
 
 
 def tiles(pictures: Sequence[np.ndarray]) -> tuple[Tiles, Tiles]:

@@ -20,6 +20,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recipe_options import Distinct, positive
+
 from synthaug.bank import Bank
 from synthaug.config import CompareConfig, FilterConfig, load_recipe
 from synthaug.errors import InputError
@@ -203,11 +205,13 @@ def main(arguments: list[str] | None = None) -> None:
         "--recipe", type=Path, default=Path(__file__).with_name("davis16-one-shot.yaml")
     )
     parser.add_argument("--set", action="append", default=[], help="stage.option=value")
-    parser.add_argument("--videos", nargs="+", default=list(VIDEOS))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--every", type=int, help="test on every n-th frame")
-    parser.add_argument("--jobs", type=int, help="trainings side by side")
+    parser.add_argument("--videos", nargs="+", action=Distinct, default=list(VIDEOS))
+    parser.add_argument(
+        "--variants", nargs="+", action=Distinct, choices=VARIANTS, default=list(VARIANTS)
+    )
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--every", type=positive, help="test on every n-th frame")
+    parser.add_argument("--jobs", type=positive, help="trainings side by side")
     options = parser.parse_args(arguments)
     try:
         own = {"data": {"every": options.every}, "compare": {"jobs": options.jobs}}

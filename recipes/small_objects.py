@@ -20,6 +20,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from recipe_options import Distinct, positive
+
 from synthaug.config import FitConfig, load_recipe
 from synthaug.errors import InputError
 from synthaug.files import read_json, write_text
@@ -70,8 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--recipe", type=Path, default=Path(__file__).with_name("davis16-one-shot.yaml")
     )
     parser.add_argument("--set", action="append", default=[], help="stage.option=value")
-    parser.add_argument("--cases", nargs="+", default=list(CASES), metavar="VIDEO:FRAME")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--cases", nargs="+", action=Distinct, default=list(CASES), metavar="VIDEO:FRAME"
+    )
+    parser.add_argument("--seeds", type=positive, default=3)
     options = parser.parse_args(arguments)
     try:
         recipe = load_recipe(options.recipe, options.set, {})

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recipe_options import Distinct
 
 import synthaug
 from synthaug.cli.progress import fit_progress
@@ -142,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/davis16-240p"))
     parser.add_argument("--out", type=Path, default=Path("runs/ten-videos"))
-    parser.add_argument("--videos", nargs="*")
+    parser.add_argument("--videos", nargs="*", action=Distinct)
     parser.add_argument("--plugins", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -193,7 +193,7 @@ def _read(source: Path, size: tuple[int, int] | None) -> _Found:
             return _style("NVIDIA .pkl", from_nvidia(content, source))
         holds = f"holds {_keys(content)}"
     else:
-        holds = "is neither a PyTorch archive nor a pickle"
+        holds = "is neither a PyTorch archive nor a pickle of protocol 2 or later"
     raise InputError(
         f"{source} {holds}: known are StyleGAN2's .pt with g_ema, NVIDIA's .pkl with G_ema, "
         "BigGAN's *pytorch_model.bin and OASIS' *_EMA.pth"

@@ -155,6 +155,30 @@ def test_the_port_s_files_with_other_content_are_refused(tmp_path, entries, word
         convert(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        ("generator", "conv1.conv.weight"),
+        ("generator", "convs.1.conv.weight"),
+        ("generator", "style.1.weight"),
+        ("discriminator", "convs.0.0.weight"),
+    ],
+)
+def test_weights_of_no_width_are_refused(tmp_path, network, name):
+    gan = random_gan()
+    state = getattr(gan, network).state_dict()
+    key = {"generator": "g_ema", "discriminator": "d"}[network]
+    path = port_file(tmp_path / "a.pt", gan, **{key: state | {name: state[name][:, :0]}})
+    with pytest.raises(InputError, match=f"it has no weights {re.escape(name)}"):
+        convert(path, tmp_path / "out")
+
+
+def test_a_pickle_of_an_old_protocol_is_called_that(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"G_ema": 1}, protocol=0))
+    with pytest.raises(InputError, match="nor a pickle of protocol 2 or later: known are"):
+        convert(tmp_path / "a.pkl", tmp_path / "out")
+
+
 def test_networks_of_different_sizes_are_refused(tmp_path):
     gan, other = random_gan(), random_gan(channels=[16, 16, 12, 6])
     small = gans.build({"name": "stylegan2", "size": 16} | SETTINGS | {"channels": [16, 16, 12]})

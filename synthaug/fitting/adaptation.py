@@ -68,19 +68,13 @@ class Source:
             smoothness: weight of smoothness similarity, where it has any; None = `SMOOTHNESS`.
 
         Raises:
-            InputError: there is no such adaptation, BigGAN is to have path lengths, or FreezeD has
-                no discriminator to freeze.
+            InputError: there is no such adaptation, or FreezeD has no discriminator to freeze.
         """
         ways = get_args(Adaptation)
         if adaptation not in ways:
             raise InputError(f"unknown adaptation {adaptation!r}: one of {', '.join(ways)}")
         spec = dict(self.spec)
         if spec["name"] == "biggan":
-            if adaptation == "path":
-                raise InputError(
-                    "adaptation path is about StyleGAN2's styles, and BigGAN has none: choose "
-                    "another"
-                )
             spec["adapted"] = True
         if adaptation in ("both", "blocks"):
             spec["block_heads"] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from synthaug.config.fit import FitConfig
+from synthaug.errors import InputError
 from synthaug.fitting.fit_folder import GRID_SAMPLES, FitFolder
 from synthaug.fitting.monitoring import Monitor, Verdict
 from synthaug.fitting.presets import Plan
@@ -56,13 +58,20 @@ class Keeper:
         self._started = time.monotonic()
 
     def after_step(self, terms: dict[str, Tensor], *, last: bool, stop: bool) -> None:
-        """Do what is due after a step."""
+        """Do what is due after a step.
+
+        Raises:
+            InputError: the training has diverged.
+        """
         step, plan = self.state.step, self.run.plan
         self._terms |= terms  # some are due every few steps
         if step % LOG_EVERY == 0 or last:
             seconds = round(time.monotonic() - self._started, 3)
             values = {name: round(float(term), 5) for name, term in self._terms.items()}
             self._terms = {}
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    raise self._diverged(f"the loss {name} is {value}")
             self.metrics.append({"step": step, "seconds": seconds, **values})
         if (step % plan.watch_every == 0 and step > self.state.gan.pretrain_steps) or last:
             self._watch()
@@ -116,13 +125,23 @@ class Keeper:
         return self.state.ema
 
     def _watch(self) -> None:
-        verdict = self.monitor.judge(self.state.gan, self._averaged())
+        try:
+            verdict = self.monitor.judge(self.state.gan, self._averaged())
+        except InputError as error:
+            raise self._diverged(str(error)) from error
         self.metrics.append({"step": self.state.step, **asdict(verdict)})
         self.note = f"quality {verdict.quality:.3f}, diversity {verdict.diversity:.2f}"
         best = self.best is None or verdict.score < self.best.score
         if self.run.plan.keep_best and best:
             self.best, self.best_step = verdict, self.state.step
             self.best_weights = self.state.averaged_weights()
+
+    def _diverged(self, what: str) -> InputError:
+        source = ", or another source" if self.run.config.source is not None else ""
+        return InputError(
+            f"training diverged at step {self.state.step}: {what}; fit again with another --seed "
+            f"or --precision 32-true{source}"
+        )
 
     def _draw(self) -> None:
         pair, ema = self.run.pairs[0], self._averaged()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.plugins.diffaug import DiffAugment
 from synthaug.quality.features import Lite0Features
@@ -59,13 +60,19 @@ class Monitor:
             self.statistics = SifidReference(list((reals + 1) / 2), self.net).statistics
 
     def judge(self, gan: GAN, generator: nn.Module) -> Verdict:
-        """Sample ``generator``, the averaged twin of ``gan.generator``, and score it."""
+        """Sample ``generator``, the averaged twin of ``gan.generator``, and score it.
+
+        Raises:
+            InputError: its samples are not finite.
+        """
         stream = torch_stream(self.seed, "monitor", "latent")
         z = gan.latent(SAMPLES, stream)
         device = next(generator.parameters()).device
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             parts = torch.split(z.to(device), 4)
             images = torch.cat([gan.sample(generator, p, stream).images[0].cpu() for p in parts])
+            if not images.isfinite().all():
+                raise InputError("the generator's samples are not finite")
             images = ((images.float() + 1) / 2).clamp(0, 1)
             diversity = pairwise_diversity(images, self.space) / max(self.reference, 1e-9)
             quality = self._quality(images)

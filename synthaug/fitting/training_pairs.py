@@ -186,12 +186,25 @@ def read_square_crops(
 
 
 def class_folders(images: str | Path) -> list[Path]:
-    """Return a folder's sub-folders by name, one per class; none where it holds pictures itself."""
+    """Return a folder's sub-folders by name, one per class; none where it holds pictures itself.
+
+    Raises:
+        InputError: it holds pictures, and several of its sub-folders do, too.
+    """
     root = Path(images)
-    if not root.is_dir() or any(map(folder.is_picture, root.iterdir())):
+    if not root.is_dir():
         return []
     found = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return found if len(found) > 1 else []
+    beside = next(filter(folder.is_picture, sorted(root.iterdir())), None)
+    if beside is None:
+        return found if len(found) > 1 else []
+    classes = [path.name for path in found if any(map(folder.is_picture, path.iterdir()))]
+    if len(classes) > 1:
+        raise InputError(
+            f"{root} holds pictures, such as {beside.name}, beside folders of pictures, such as "
+            f"{classes[0]}, which would be classes: move one or the other elsewhere"
+        )
+    return []
 
 
 def read_class_crops(

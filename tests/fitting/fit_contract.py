@@ -6,10 +6,10 @@ Inherit `PicturesContract`, or `AdaptationContract` where sources may be adapted
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from synthaug.evaluation.picture_quality import (
 )
 from synthaug.fitting import fit, training_pairs
 from synthaug.fitting.fit_folder import FitFolder
+from synthaug.fitting.presets import make_plan
 from synthaug.generation import generate, load_generator
 from synthaug.sample import Sample
 
@@ -103,7 +104,7 @@ class PicturesContract:
             precision="32-true",
             checkpoint_s=600,
         )
-        return dataclasses.replace(quick, **changes)
+        return replace(quick, **changes)
 
     def fit(self, images, out, *, progress=None, masks=None, echo=lambda line: None, **changes):
         """Fit to a folder of pictures for three steps."""
@@ -182,6 +183,15 @@ class PicturesContract:
             )
         assert_same_weights(source, self.resume(tmp_path / "out"), self.kept_weights)
         assert terms(tmp_path / "out").keys() == terms(source).keys()
+
+    def test_a_training_that_diverges_is_one_line(self, source, tmp_path, monkeypatch):
+        def too_fast(*given):
+            plan = make_plan(*given)
+            return replace(plan, loop=replace(plan.loop, lr_generator=1e30))
+
+        monkeypatch.setattr("synthaug.fitting.fitting.make_plan", too_fast)
+        with pytest.raises(InputError, match=r"diverged at step 3: the .* fit again with another"):
+            self.pretrain(source.parent / "many", tmp_path / "out")
 
     def test_a_manifest_of_another_version_is_one_line(self, source, tmp_path):
         shutil.copytree(source, tmp_path / "copy")

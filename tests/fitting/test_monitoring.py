@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from synthaug.errors import InputError
 from synthaug.fitting.monitoring import ENOUGH_DIVERSITY, Monitor
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.plugins.diffaug import DiffAugment
@@ -95,6 +96,12 @@ def test_a_collapsed_generator_has_no_diversity_and_pays_for_it(monitor):
     assert verdict.diversity == pytest.approx(0, abs=1e-3)
     assert verdict.score == pytest.approx(verdict.quality + ENOUGH_DIVERSITY, abs=1e-2)
     assert judge(monitor, copies).score < verdict.score
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_refused(monitor, value):
+    with pytest.raises(InputError, match="the generator's samples are not finite"):
+        judge(monitor, lambda z: noise(z) * value)
 
 
 def test_the_diversity_of_augmented_copies_is_about_one(monitor):

@@ -40,6 +40,15 @@ def test_hidden_files_are_no_pictures_and_folders_are_classes(photographs):
     assert (pair.id, np.unique(pair.mask).tolist()) == ("a", [255])
 
 
+def test_pictures_beside_classes_are_refused(photographs):
+    Image.new("RGB", (40, 32)).save(photographs / "stray.png")
+    with pytest.raises(InputError, match=r"such as stray\.png, beside .* such as cat, .*: move"):
+        class_folders(photographs)
+    for path in (photographs / "cat").iterdir():
+        path.unlink()
+    assert class_folders(photographs) == []  # one folder would be no classes anyway
+
+
 def test_crops_of_classes_whose_names_meet_have_ids_of_their_own(tmp_path):
     for name in ("cat/big-1.png", "cat-big/1.png"):
         (tmp_path / name).parent.mkdir()

@@ -307,3 +307,34 @@ class TestTraining:
             train(image_players(), (images, labels + 1), unlabelled, Settings(1, 2))
         with pytest.raises(InputError, match="some of both"):
             train(image_players(), (images, labels), unlabelled[:0], Settings(1, 2))
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"images": lambda x: x.byte()}, "uint8 and torch.float32: give floats"),
+            ({"unlabelled": lambda x: x.byte()}, "float32 and torch.uint8: give floats"),
+            ({"unlabelled": lambda x: x[..., :8]}, r"shapes \(3, 16, 16\) and \(3, 16, 8\): bring"),
+            ({"labels": lambda y: y[:4]}, r"classes are \(4,\) torch.int64: give \(6,\)"),
+            ({"labels": lambda y: y.repeat(2)}, r"classes are \(12,\)"),
+            ({"labels": lambda y: y.int()}, "torch.int32: give .* torch.int64"),
+            ({"settings": {"steps": -3}}, "-3 steps after 0 supervised ones"),
+            ({"settings": {"steps": 0}}, "there must be some of both"),
+            ({"settings": {"supervised_steps": -1}}, "after -1 supervised"),
+            ({"settings": {"batch_size": 0}}, "in batches of 0"),
+        ],
+    )
+    def test_data_and_settings_of_another_kind_are_refused(self, change, words):
+        (images, labels), unlabelled = few_images()
+        given = {"images": images, "labels": labels, "unlabelled": unlabelled}
+        data = {name: change.get(name, lambda x: x)(tensor) for name, tensor in given.items()}
+        settings = Settings(**{"steps": 1, "batch_size": 2} | change.get("settings", {}))
+        labelled = data["images"], data["labels"]
+        with pytest.raises(InputError, match=words):
+            train(image_players(), labelled, data["unlabelled"], settings)
+
+
+@pytest.mark.parametrize("size", [0, 4, 12, 48])
+def test_sizes_that_no_doubling_reaches_are_refused(size):
+    for build in (lambda: ImageGenerator(size, 3), lambda: ImageTrunk(size)):
+        with pytest.raises(InputError, match=f"no images of {size} px a side: use 8, 16"):
+            build()

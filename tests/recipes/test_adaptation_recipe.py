@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from synthaug.errors import InputError
 from synthaug.fitting import training_pairs
+from synthaug.fitting.fit_folder import FitFolder
 from synthaug.gans import biggan, stylegan2
 
 
@@ -57,6 +59,18 @@ def test_rows_are_measured_once(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("measured again"))
     script.main(command)
     assert capsys.readouterr().out == first
+    manifest = out / "source-2" / "manifest.json"
+    kept = manifest.read_text()
+    for said, other in (('"seed": 0', '"seed": 1'), ('"learned_from": [', '"learned_from": ["a",')):
+        manifest.write_text(kept.replace(said, other))
+        assert manifest.read_text() != kept
+        with pytest.raises(InputError, match="source-2 was fitted to other pictures, or otherwise"):
+            script.main(command)
+    manifest.write_text(kept)
+    adapted = out / "runs" / "ihc-both-0-2-2"
+    config = FitFolder(adapted).read_config()
+    assert script.same_fit(adapted, out / "targets" / "ihc-0", config)
+    assert not script.same_fit(adapted, photos, config)
     monkeypatch.undo()
     monkeypatch.setitem(biggan.PRESETS, "small", tiny)
     monkeypatch.setattr(training_pairs, "CROPS", 20)
@@ -65,3 +79,10 @@ def test_rows_are_measured_once(script, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out != first
     assert (out / "biggan-source-2" / "manifest.json").is_file()
     assert (out / "table.md").read_text() == first
+
+
+def test_ways_that_a_gan_lacks_are_refused_before_the_source_is_made(script, tmp_path):
+    command = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--gan", "biggan"]
+    with pytest.raises(InputError, match="adaptation path is about StyleGAN2's styles"):
+        script.main([*command, "--rows", "plain", "path"])
+    assert not (tmp_path / "out").exists()

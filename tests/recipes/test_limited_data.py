@@ -46,7 +46,8 @@ def test_a_run_is_kept_and_not_repeated(script, photos, tmp_path, monkeypatch, c
     monkeypatch.setattr(script, "SAMPLES", 8)
     monkeypatch.setattr(script, "LOOKS", 2)
     out = tmp_path / "out"
-    command = ["--out", str(out), "--photos", str(photos), "--rows", "both+atopk", "linear top-k"]
+    rows = ["both+atopk", "linear top-k", "both+atopk"]
+    command = ["--out", str(out), "--photos", str(photos), "--rows", *rows]
     command += ["--seeds", "1", "--steps", "4", "--shares", "0.5"]
     script.main(command)
     first = capsys.readouterr().out
@@ -61,6 +62,9 @@ def test_a_run_is_kept_and_not_repeated(script, photos, tmp_path, monkeypatch, c
     monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("trained again"))
     script.main(command)
     assert capsys.readouterr().out == first
+    Image.new("RGB", (140, 70)).save(photos / "noise.png")
+    with pytest.raises(InputError, match=r"out.runs holds runs on other photographs.* --out"):
+        script.main(command)
 
 
 def test_a_transformer_is_measured_beside_it(script, photos, tmp_path, monkeypatch, capsys):
@@ -95,6 +99,10 @@ def test_a_trained_source_is_gone_on_from(script, photos, tmp_path, monkeypatch,
     script.main([*command, "--rows", "baseline", "--seeds", "1", "--steps", "1", "--shares", "1"])
     table = (tmp_path / "out" / f"table-adapted-source-{photos.name}.md").read_text()
     assert "| 100% | baseline | 1 |" in table
+    manifest = source / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.raises(InputError, match="or from another source: choose another --out"):
+        script.main([*command, "--rows", "baseline", "--seeds", "1", "--steps", "1"])
     with pytest.raises(InputError, match="a source goes with stylegan2, not with transgan"):
         script.main([*command, "--gan", "transgan"])
 

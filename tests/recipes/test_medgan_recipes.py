@@ -103,3 +103,6 @@ def test_every_row_of_crops_is_scored(crops, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(crops, "run", lambda *_: pytest.fail("trained again"))
     crops.main(command)
     assert capsys.readouterr().out == first
+    Image.new("RGB", (140, 70)).save(tmp_path / "photos" / "a.png")
+    with pytest.raises(InputError, match="holds runs on other photographs"):
+        crops.main(command)

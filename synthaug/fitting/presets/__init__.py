@@ -48,6 +48,10 @@ def check(config: FitConfig, *, labelled: bool = True) -> None:
         )
     if config.adaptation != "both" and config.source is None:
         raise InputError(f"adaptation {config.adaptation} starts from a source: add --source")
+    if config.adaptation == "path" and gan == "biggan":
+        raise InputError(
+            "adaptation path is about StyleGAN2's styles, and BigGAN has none: choose another"
+        )
     if config.smoothness is not None and (config.source is None or config.adaptation not in SMOOTH):
         raise InputError(
             f"a weight of smoothness goes with a source and adaptation {' or '.join(SMOOTH)}: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,9 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from synthaug.errors import InputError
 from synthaug.gans.focus import MaskEmbedding
 
 START_PX = 4
+
+
+def _blocks(size: int) -> int:
+    """How often `START_PX` is doubled to reach a size."""
+    blocks = size.bit_length() - START_PX.bit_length()
+    if blocks < 1 or size != START_PX << blocks:
+        raise InputError(f"MED-GAN: no images of {size} px a side: use 8, 16, 32, 64, ...")
+    return blocks
 
 
 class Verdict(NamedTuple):
@@ -104,18 +112,21 @@ class ImageGenerator(nn.Module):
     """Noise and a class to an image, in the manner of a small BigGAN.
 
     Args:
-        size: side of the images in pixels, 4 times a power of 2.
+        size: side of the images in pixels, a power of 2 from 8.
         classes: K.
         width: channels of the last block; they double towards the noise, up to 4 times.
         latent_dim: length of z.
 
     Shapes: z (B, latent_dim), y (B,) int64 -> (B, 3, size, size) in [-1, 1].
+
+    Raises:
+        InputError: another size.
     """
 
     def __init__(self, size: int, classes: int, width: int = 32, latent_dim: int = 64) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        blocks = int(math.log2(size // START_PX))
+        blocks = _blocks(size)
         widths = [width * min(4, 2 ** (blocks - i)) for i in range(blocks + 1)]
         self.embed_label = nn.Embedding(classes, latent_dim)
         self.stem = nn.Linear(2 * latent_dim, widths[0] * START_PX**2)
@@ -155,16 +166,19 @@ class ImageTrunk(nn.Module):
     """D_f of images: (B, 3, size, size) to (B, channels, 4, 4).
 
     Args:
-        size: side of the images in pixels, 4 times a power of 2.
+        size: side of the images in pixels, a power of 2 from 8.
         width: channels of the first block; they double, up to 4 times.
 
     Attributes:
         channels: of the last block.
+
+    Raises:
+        InputError: another size.
     """
 
     def __init__(self, size: int, width: int = 32) -> None:
         super().__init__()
-        blocks = int(math.log2(size // START_PX))
+        blocks = _blocks(size)
         widths = [width * min(4, 2**i) for i in range(blocks)]
         self.channels = widths[-1]
         self.stem = spectral_norm(nn.Conv2d(3, width, 3, padding=1))

@@ -88,19 +88,17 @@ def train(
 
     Args:
         players: the networks.
-        labelled: samples (n, ...) and their classes (n,) int64.
-        unlabelled: samples (m, ...).
+        labelled: samples (n, ...), floating, images in [-1, 1], and their classes (n,) int64.
+        unlabelled: samples (m, ...) of the same shape.
         settings: of the training.
         after_step: called with the step's number, from 1, and the mean of every loss term.
 
     Raises:
-        InputError: no samples of a kind, or a class outside [0, K).
+        InputError: no samples of a kind, or of another type or shape; other classes; or no steps
+            or batch.
     """
     samples, labels = labelled
-    if not len(samples) or not len(unlabelled):
-        raise InputError("MED-GAN trains on labelled and unlabelled samples: give some of both")
-    if int(labels.min()) < 0 or int(labels.max()) >= players.classes:
-        raise InputError(f"MED-GAN: classes must be 0 to {players.classes - 1}")
+    _check(samples, labels, unlabelled, players.classes, settings)
     G, D, C = players.generator, players.discriminator, players.classifier
     rates = (settings.lr_generator, settings.lr_discriminator, settings.lr)
     of_g, of_d, of_c = (
@@ -145,6 +143,30 @@ def train(
             terms = {f"{key}/{n}": term for key, part in named.items() for n, term in part.items()}
         if after_step is not None:
             after_step(step + 1, {name: term.detach().mean() for name, term in terms.items()})
+
+
+def _check(
+    samples: Tensor, labels: Tensor, unlabelled: Tensor, classes: int, settings: Settings
+) -> None:
+    if not len(samples) or not len(unlabelled):
+        raise InputError("MED-GAN trains on labelled and unlabelled samples: give some of both")
+    if not samples.is_floating_point() or not unlabelled.is_floating_point():
+        kinds = f"{samples.dtype} and {unlabelled.dtype}"
+        raise InputError(f"MED-GAN: samples are {kinds}: give floats, of images in [-1, 1]")
+    if samples.shape[1:] != unlabelled.shape[1:]:
+        shapes = f"{tuple(samples.shape[1:])} and {tuple(unlabelled.shape[1:])}"
+        raise InputError(f"MED-GAN: samples are of shapes {shapes}: bring them to one")
+    if labels.shape != samples.shape[:1] or labels.dtype != torch.int64:
+        found = f"{tuple(labels.shape)} {labels.dtype}"
+        raise InputError(f"MED-GAN: classes are {found}: give ({len(samples)},) torch.int64")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise InputError(f"MED-GAN: classes must be 0 to {classes - 1}")
+    steps, first = settings.steps, settings.supervised_steps
+    if steps < 0 or first < 0 or steps + first < 1 or settings.batch_size < 1:
+        raise InputError(
+            f"MED-GAN: {steps} steps after {first} supervised ones in batches of "
+            f"{settings.batch_size}: there must be some of both"
+        )
 
 
 @torch.no_grad()

@@ -188,7 +188,12 @@ def _length(
     state: Mapping[str, Tensor], name: str, axis: int, path: object, ndim: int | None = None
 ) -> int:
     tensor = state.get(name)
-    if tensor is None or tensor.ndim <= axis or (ndim is not None and tensor.ndim != ndim):
+    if (
+        tensor is None
+        or 0 in tensor.shape
+        or tensor.ndim <= axis
+        or (ndim is not None and tensor.ndim != ndim)
+    ):
         raise InputError(f"{path} is no {WHAT} checkpoint: it has no weights {name}")
     return tensor.shape[axis]
 

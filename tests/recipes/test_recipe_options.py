@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+from recipe_options import Distinct, positive
+
+OPTIONS = {
+    "adaptation": ("seeds", "source-steps", "steps"),
+    "adapted_masks": ("draws", "source-steps", "steps", "seeds", "train-steps", "batch-size"),
+    "benchmark_plugins": ("rounds",),
+    "benchmarks": ("samples", "memory-samples", "steps", "fit-steps", "threads"),
+    "camvid_oasis": ("steps", "ablation-steps", "judge-steps", "noises"),
+    "false_alarms": ("repetitions", "seeds", "steps", "jobs"),
+    "limited_data": ("seeds", "steps"),
+    "medgan_crops": ("seeds", "steps", "labelled"),
+    "medgan_ring": ("seeds", "steps"),
+    "sifid_ablation": ("seeds", "every"),
+    "small_objects": ("seeds",),
+}
+REQUIRED = {"adaptation": ("data", "out"), "adapted_masks": ("data",), "sifid_ablation": ("runs",)}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_numbers_below_one_are_refused(load_script, tmp_path, capsys, name):
+    script, out = load_script(name), tmp_path / "out"
+    needed = [f"--{option}={out}" for option in REQUIRED.get(name, ("out",))]
+    for option in OPTIONS[name]:
+        for value in ("0", "-3", "1.5"):
+            with pytest.raises(SystemExit):
+                script.main([*needed, f"--{option}={value}"])
+            refused = capsys.readouterr().err.splitlines()[-1]
+            assert f"argument --{option}: {value} is no whole number from 1 up" in refused
+    assert not out.exists()
+
+
+def test_what_is_named_twice_counts_once():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", nargs="+", action=Distinct, choices=("a", "b"))
+    parser.add_argument("--shares", nargs="+", action=Distinct, type=positive, default=[3])
+    found = parser.parse_args(["--rows", "b", "a", "b"])
+    assert (found.rows, found.shares) == (["b", "a"], [3])
+    assert parser.parse_args(["--shares", "2", "1", "2"]).shares == [2, 1]
