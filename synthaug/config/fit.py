@@ -79,7 +79,8 @@ class FitConfig:
             scenes, where classes other than the background cover most of a picture.
         enlarge: compose and osmis fast: objects that cover little of a picture are also shown as if
             near, up to four times as large; False where all are taken from one distance.
-        copies: compose: at most this many objects are pasted once more.
+        copies: compose: at most this many objects are pasted once more; None = 2 where a picture
+            shows several, 0 where each shows one.
     """
 
     generator: Literal["osmis", "oasis", "stylegan2", "biggan", "transgan"] = "osmis"
@@ -109,7 +110,7 @@ class FitConfig:
     background_share: Annotated[float, Ge(0), Le(1)] = 0.0
     shift: Literal["auto", "anywhere", "near"] = "auto"
     enlarge: bool = True
-    copies: Annotated[int, Ge(0), Le(10)] = 2
+    copies: Annotated[int, Ge(0), Le(10)] | None = None
 
     @property
     def command(self) -> str:

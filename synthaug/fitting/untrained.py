@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from synthaug import files
 from synthaug.bank import Bank
@@ -16,7 +18,7 @@ from synthaug.composing.cutting import (
     take_apart,
     why_none_moves,
 )
-from synthaug.composing.parts import PARTS, write_parts
+from synthaug.composing.parts import PARTS, Cutout, write_parts
 from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.fitting.fit_folder import GRID_SAMPLES, FitFolder, manifest_header
@@ -62,18 +64,18 @@ def write_composition(
     shift = config.shift
     if shift == "auto":
         shift = "near" if any(is_scene(pair.mask, classes) for pair in pairs) else "anywhere"
-    gan = {
+    gan: dict[str, Any] = {
         "name": "compose",
         "flip": config.flip,
         "shift": shift,
         "enlarge": config.enlarge,
-        "copies": config.copies,
         "generated_share": config.generated_share,
         "background_share": config.background_share,
     }
     with files.new_directory(path, overwrite=overwrite) as staging:
         lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
         backgrounds, cutouts = take_apart(pairs, classes, progress)
+        gan["copies"] = _copies(cutouts) if config.copies is None else config.copies
         words = f"{len(cutouts)} movable object(s)"
         if not cutouts:
             words += ": beware, every sample will show the picture without its objects, or as it "
@@ -94,6 +96,12 @@ def write_composition(
         shown = [pairs[0], *Composer(staging).samples(seeds)]
         FitFolder(staging).write_grid([(s.image, s.mask) for s in shown], 0)
     return words
+
+
+def _copies(cutouts: Sequence[Cutout]) -> int:
+    """How many objects may be pasted once more: none where every picture shows a single one."""
+    shown = Counter(cutout.background for cutout in cutouts)
+    return 2 if max(shown.values(), default=0) > 1 else 0
 
 
 def write_patches(

@@ -204,6 +204,8 @@ class UnitSources:
             )
 
         options = asdict(config)
+        if config.preset != "compose":
+            options["copies"] = 2  # the default when such stages were first made
         for name in _LATER_OPTIONS:
             if options[name] == getattr(FitConfig(), name):
                 del options[name]

@@ -157,6 +157,18 @@ def test_copies_are_pasted_and_can_be_switched_off(compose, one):
     assert most(one) < most(compose(ONE, name="more", copies=4)) - 200
 
 
+def test_an_object_that_is_alone_in_its_picture_stays_alone(compose, one):
+    usual = compose(ONE, name="usual")
+    for seed in range(20):
+        assert np.array_equal(usual.sample(seed).image, one.sample(seed).image)
+    two = sample_of((10, 10, 14, 14, 7, BLUE), (34, 40, 14, 14, 7, BLUE))
+    count = {
+        cv2.connectedComponents((s.mask == 7).astype(np.uint8))[0] - 1
+        for s in compose(two, name="two").samples(range(40))
+    }
+    assert max(count) > 2
+
+
 def test_what_is_pasted_later_covers_what_lies_below(compose):
     both = sample_of((10, 10, 26, 30, 7, RED), (36, 50, 26, 30, 9, BLUE))
     for sample in compose(both, copies=0).samples(SEEDS):
