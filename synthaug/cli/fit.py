@@ -77,7 +77,8 @@ def fit_command(
         Path | None, typer.Option(help="compose: bank whose clean objects are pasted too.")
     ] = None,
     shift: Annotated[
-        str | None, typer.Option(help="compose: objects go anywhere, stay near, or auto. [auto]")
+        str | None,
+        typer.Option(help="compose: objects go anywhere, stay near, both, or auto. [auto]"),
     ] = None,
     enlarge: Annotated[
         bool | None,

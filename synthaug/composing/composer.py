@@ -35,8 +35,11 @@ CUT_BEND = 0.01
 MAX_SIDE = 1.1
 SPANNING_SCALE = 1.15
 NEAR = (0.25, 0.125)
+AROUND = (0.5, 0.25)
 
 Matrix = NDArray[np.float64]
+Reach = tuple[float, float] | None
+"""None: anywhere."""
 
 
 class Composer(GeneratorFolder):
@@ -66,7 +69,7 @@ class Composer(GeneratorFolder):
         self._stock = _Stock(*read_parts(self.path))
         options = self.manifest["gan"]
         self._flip: bool = options["flip"]
-        self._near: bool = options["shift"] == "near"
+        self._shift: str = options["shift"]
         self._largest = [SCALES[1]] * len(self.pairs)
         if options["enlarge"]:
             shares = (object_share(pair.mask, self.classes) for pair in self.pairs)
@@ -94,8 +97,9 @@ class Composer(GeneratorFolder):
         index, background = self._stock.background(rng, self._generated_backgrounds)
         view = self._view(rng)
         image, mask = self._ground(rng, background, view)
+        reach = self._reach(rng)
         for cutout in self._cast(rng, index):
-            self._paste(rng, cutout, view, image, mask)
+            self._paste(rng, cutout, view, reach, image, mask)
         return Sample(image, mask, f"z{seed}", self.grey)
 
     def only(self, pairs: Collection[int]) -> Composer:
@@ -174,16 +178,23 @@ class Composer(GeneratorFolder):
             return self._stock.pick(rng, self._stock.real_of_class[slot.class_id])
         return slot
 
+    def _reach(self, rng: np.random.Generator) -> Reach:
+        """Draw how far objects may lie from their place, in shares of width and height."""
+        if self._shift == "near":
+            return NEAR
+        return AROUND if self._shift == "both" and rng.random() < 0.5 else None
+
     def _paste(
         self,
         rng: np.random.Generator,
         cutout: Cutout,
         view: Matrix,
+        reach: Reach,
         image: NDArray[np.uint8],
         mask: NDArray[np.uint8],
     ) -> None:
         """Change an object and paste it into image and mask."""
-        placed = self._place(rng, cutout, view)
+        placed = self._place(rng, cutout, view, reach)
         bend = rng.normal(0, 1, (BEND_NODES, BEND_NODES, 2)) * rng.uniform(
             0, CUT_BEND if cutout.sides else BEND
         )
@@ -213,7 +224,9 @@ class Composer(GeneratorFolder):
         image[box] = np.rint(under + share * (colour - under)).astype(np.uint8)
         mask[box][alpha >= 128] = cutout.class_id
 
-    def _place(self, rng: np.random.Generator, cutout: Cutout, view: Matrix) -> Matrix:
+    def _place(
+        self, rng: np.random.Generator, cutout: Cutout, view: Matrix, reach: Reach
+    ) -> Matrix:
         """Draw where an object goes: (2, 3) from its own pixels to those of the sample."""
         height, width = self.size
         h, w = cutout.rgba.shape[:2]
@@ -232,10 +245,10 @@ class Composer(GeneratorFolder):
         middle = np.array([w / 2, h / 2])
         visible = np.minimum(np.abs(turn) @ middle / 2, (width / 2, height / 2))
         extent = np.array([width, height]) - 2 * visible
-        if self._near:
+        if reach is not None:
             ahead = cv2.invertAffineTransform(view)
             own = ahead[:, :2] @ (middle + cutout.corner) + ahead[:, 2]
-            goal = own + rng.uniform(-1, 1, 2) * NEAR * (width, height)
+            goal = own + rng.uniform(-1, 1, 2) * reach * (width, height)
             goal = goal.clip(visible, visible + extent)
         else:
             goal = visible + rng.uniform(0, 1, 2) * extent

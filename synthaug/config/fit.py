@@ -75,8 +75,10 @@ class FitConfig:
         objects: compose: bank whose clean objects are pasted too.
         generated_share: compose: share of pasted objects that come from that bank.
         background_share: compose: share of backgrounds that come from that bank.
-        shift: compose: objects go ``anywhere`` or stay ``near`` their place; ``auto`` is near in
-            scenes, where classes other than the background cover most of a picture.
+        shift: compose: objects go ``anywhere``, stay ``near`` their place, or ``both``: anywhere in
+            half of the samples, in the others within half of the width and a quarter of the
+            height; ``auto`` is near in scenes, where classes other than the background cover most
+            of a picture, and both elsewhere.
         enlarge: compose and osmis fast: objects that cover little of a picture are also shown as if
             near, up to four times as large; False where all are taken from one distance.
         copies: compose: at most this many objects are pasted once more; None = 2 where a picture
@@ -108,7 +110,7 @@ class FitConfig:
     objects: str | None = None
     generated_share: Annotated[float, Ge(0), Le(1)] = 0.5
     background_share: Annotated[float, Ge(0), Le(1)] = 0.0
-    shift: Literal["auto", "anywhere", "near"] = "auto"
+    shift: Literal["auto", "anywhere", "near", "both"] = "auto"
     enlarge: bool = True
     copies: Annotated[int, Ge(0), Le(10)] | None = None
 

@@ -63,7 +63,7 @@ def write_composition(
     bank = None if config.objects is None else _object_bank(config.objects, size, classes)
     shift = config.shift
     if shift == "auto":
-        shift = "near" if any(is_scene(pair.mask, classes) for pair in pairs) else "anywhere"
+        shift = "near" if any(is_scene(pair.mask, classes) for pair in pairs) else "both"
     gan: dict[str, Any] = {
         "name": "compose",
         "flip": config.flip,

@@ -66,11 +66,11 @@ def compose(tmp_path):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    """A folder of one pair, without copies."""
+    """A folder of one pair, whose object goes anywhere, without copies."""
     root = tmp_path_factory.mktemp("one")
     Image.fromarray(ONE.image).save(root / "image.png")
     Image.fromarray(ONE.mask).save(root / "mask.png")
-    config = FitConfig(preset="compose", copies=0)
+    config = FitConfig(preset="compose", shift="anywhere", copies=0)
     fit(root / "image.png", root / "mask.png", root / "out", config=config)
     return Composer(root / "out")
 
@@ -150,6 +150,17 @@ def test_near_keeps_objects_near_their_place(compose, one):
     assert np.std(near, 0)[1] < 0.75 * np.std(far, 0)[1]
 
 
+def test_half_of_the_samples_keep_objects_around_their_place(compose, one):
+    far = np.array([centre(s.mask) for s in one.samples(range(80))])
+    near = np.array(
+        [centre(s.mask) for s in compose(ONE, name="near", shift="near").samples(range(80))]
+    )
+    both = np.array([centre(s.mask) for s in compose(ONE, name="both").samples(range(80))])
+    assert np.std(near, 0)[1] < np.std(both, 0)[1] < np.std(far, 0)[1]
+    low = np.quantile(far[:, 1], 0.9)  # farther than any stays near
+    assert near[:, 1].max() < low < both[:, 1].max()
+
+
 def test_copies_are_pasted_and_can_be_switched_off(compose, one):
     def most(composer):
         return max((s.mask == 7).sum() for s in composer.samples(range(60)))
@@ -158,7 +169,7 @@ def test_copies_are_pasted_and_can_be_switched_off(compose, one):
 
 
 def test_an_object_that_is_alone_in_its_picture_stays_alone(compose, one):
-    usual = compose(ONE, name="usual")
+    usual = compose(ONE, name="usual", shift="anywhere")
     for seed in range(20):
         assert np.array_equal(usual.sample(seed).image, one.sample(seed).image)
     two = sample_of((10, 10, 14, 14, 7, BLUE), (34, 40, 14, 14, 7, BLUE))
@@ -171,7 +182,7 @@ def test_an_object_that_is_alone_in_its_picture_stays_alone(compose, one):
 
 def test_what_is_pasted_later_covers_what_lies_below(compose):
     both = sample_of((10, 10, 26, 30, 7, RED), (36, 50, 26, 30, 9, BLUE))
-    for sample in compose(both, copies=0).samples(SEEDS):
+    for sample in compose(both, shift="anywhere", copies=0).samples(SEEDS):
         for class_id, channel in ((7, 0), (9, 2)):
             shown = sample.image[sample.mask == class_id].astype(int)
             other = shown[:, 2 - channel]
