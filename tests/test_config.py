@@ -111,6 +111,8 @@ def test_recipes_may_share_blocks(recipe_file):
     text = "fit: &f {seed: 4}\ngenerate: {<<: *f, n: 3}\ndemo: {<<: *f, seed: 5}"
     recipe = load_recipe(recipe_file(text))
     assert (recipe.generate.seed, recipe.generate.n, recipe.demo.seed) == (4, 3, 5)
+    text = "fit: &f {seed: 4}\nfilter: &g {drop: 0.2}\ngenerate:\n  <<: *f\n  <<: {n: 3}\n"
+    assert load_recipe(recipe_file(text)).generate.seed == 4
 
 
 def test_wrong_value_names_where_it_came_from(recipe_file):

@@ -249,6 +249,8 @@ def _refuse_twice(keys: Iterable[Any], where: str) -> None:
     """Refuse nodes of a mapping's keys if two are the same."""
     first: dict[tuple[str, str], Any] = {}
     for key in keys:
+        if key.tag == "tag:yaml.org,2002:merge":
+            continue
         known = first.setdefault((key.tag, str(key.value)), key)
         if known is not key:
             line, column = key.start_mark.line + 1, key.start_mark.column + 1

@@ -156,8 +156,9 @@ def read_names(path: str | Path) -> dict[int, str]:
         names = {int(about.get("background_id", 0)): str(about.get("background_name", ""))}
         names = {class_id: name or "background" for class_id, name in names.items()}
         annotations = value.get("annotations") or ()
-        _refuse_background(value, [each.get("category_id") for each in annotations], path)
         found = _categories(value["categories"], path)
+        if found.get(0, "").lower() != "background":
+            _refuse_background(value, [each.get("category_id") for each in annotations], path)
         if "background_id" not in about and 0 in found:
             others = [kind for kind in value["categories"] if int(kind["id"]) != 0]
             if found[0] in {kind.get(key) for kind in others for key in ("name", "supercategory")}:
@@ -191,7 +192,7 @@ def _categories(listed: Iterable[Any], path: str | Path) -> dict[int, str]:
     """Names by id."""
     names: dict[int, str] = {}
     for kind in listed:
-        class_id, name = int(kind["id"]), str(kind["name"])
+        class_id, name = int(kind["id"]), str(kind.get("name", kind["id"]))
         if names.setdefault(class_id, name) != name:
             raise InputError(
                 f"{path} has two categories of id {class_id}, {names[class_id]} and {name}: "
@@ -225,7 +226,7 @@ def _by_image(
                 "coco_url)"
             )
         first = images.setdefault(image["id"], image)
-        if first is not image:
+        if first != image:
             raise InputError(
                 f"{path} has two images of id {image['id']}, {first['file_name']} and "
                 f"{image['file_name']}: renumber them when you merge files"

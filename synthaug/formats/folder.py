@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,8 +32,8 @@ SOFT_SHARE = 0.05
 """Greys of which less lies within an area of one value are edges, not classes."""
 PAGED = ("GIF", "PNG", "TIFF", "WEBP")
 """Formats that may hold several pictures that are not one picture's thumbnails or layers."""
-Colours = dict[int, tuple[tuple[int, ...], Path]]
-"""RGB that palettes give an id, and the first mask that does, by id."""
+Colours = dict[int, tuple[tuple[int, ...] | None, Path]]
+"""RGB that palettes give an id, None if several, and the first mask that does, by id."""
 
 
 def read_image(path: str | Path) -> tuple[NDArray[np.uint8], bool]:
@@ -80,8 +81,11 @@ def read_mask(path: str | Path, colours: Colours | None = None) -> NDArray[np.ui
 
     Raises:
         InputError: the file is missing, unreadable, stored with losses, a colour picture, or
-            black and white with soft edges; or its palette gives an id another colour than an
-            earlier mask's.
+            black and white with soft edges; or its palette gives an id the colour that
+            another id has in an earlier mask.
+
+    Warns:
+        UserWarning: its palette gives an id another colour than an earlier mask's.
     """
     picture = _open(path, "mask")
     ids = _read_ids(path, picture)
@@ -101,11 +105,16 @@ def _compare_colours(
             break
         colour = tuple(listed[value])
         known, first = colours.setdefault(value, (colour, Path(path)))
-        if known != colour:
+        if known is None or known == colour:
+            continue
+        said = f"masks {first} and {path} give id {value} the colours {known} and {colour}"
+        if any(other == colour for other, _ in colours.values()):
             raise InputError(
-                f"masks {first} and {path} give id {value} the colours {known} and {colour}: save "
-                "all with one palette, the same colour the same id in every file"
+                f"{said}, which is another id's: save all with one palette, the same colour the "
+                "same id in every file"
             )
+        warnings.warn(f"{said}: see that it is one class", UserWarning, stacklevel=2)
+        colours[value] = (None, first)  # not compared any more
 
 
 def _read_ids(path: str | Path, picture: Image.Image) -> NDArray[np.uint8]:

@@ -48,7 +48,8 @@ def read_names(given: str | Sequence[str]) -> dict[int, str]:
     for number, line in enumerate(lines, start=1):
         if _NO_NAME.fullmatch(line.strip()) and not _NUMBERED.fullmatch(line.strip()):
             raise InputError(
-                f"{path} line {number} is no class name: write one name a line, or ID=NAME"
+                f"{path} line {number} is no class name: write one name a line; one that holds ':' "
+                "or begins with one of #[{<- needs its id, ID=NAME"
             )
     if lines and _HEADER.fullmatch(lines[0].strip()):
         del lines[0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from synthaug.config.arms import Arm
 from synthaug.errors import InputError
 from synthaug.gain.leaks import named, trained_on
 from synthaug.gain.parents import Parents
@@ -45,7 +46,7 @@ def check(
             raise InputError(f"{name} is {getattr(settings, name)}: give at least {value}")
     if not 0 < settings.lr < math.inf:
         raise InputError(f"lr is {settings.lr}: give a positive learning rate")
-    _refuse_idle(settings)
+    refuse_idle(settings)
     parents.check(units)
     first = units[0]  # a segmenter that cannot be built is found before anything else is done
     if not parents.on_demand:
@@ -53,12 +54,30 @@ def check(
     settings.build(len(first.classes), working_size(first.size, settings.side_px), 0)
 
 
-def _refuse_idle(settings: Settings) -> None:
-    """Refuse settings that the segmenter does not heed."""
+def refuse_idle(settings: Settings) -> None:
+    """Refuse settings that the segmenter does not heed.
+
+    Raises:
+        InputError: there is one.
+    """
     name, usual = settings.segmenter, Settings()
     idle = ("encoder", "lr") if name in UNTRAINED else ("encoder",) if ":" in name else ()
     if changed := [key for key in idle if getattr(settings, key) != getattr(usual, key)]:
         raise InputError(f"{name} has no use for {' and '.join(changed)}: leave it out")
+
+
+def refuse_lengths(arms: Iterable[Arm], settings: Settings) -> None:
+    """Refuse arms of a length of their own where no network is trained.
+
+    Raises:
+        InputError: there is one.
+    """
+    longer = [arm.name for arm in arms if arm.length != 1]
+    if longer and settings.segmenter in UNTRAINED:
+        raise InputError(
+            f"arm {longer[0]!r} has a length of its own, but {settings.segmenter} trains no "
+            "network: leave the arm out"
+        )
 
 
 def warn_of_repeats(unit: Unit, say: Callable[[str], None]) -> None:

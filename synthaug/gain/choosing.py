@@ -100,7 +100,7 @@ class Choices:
     def _keep(self, unit: Unit, arm: Arm, found: Mapping[str, Any]) -> Arm:
         choice = MixChoice.from_dict(found)
         self.made.setdefault(arm.name, {})[unit.name] = choice.as_dict()
-        return replace(choice.arm, name=arm.name)
+        return replace(choice.arm, name=arm.name, length=arm.length)
 
     def _file(self, unit: Unit, arm: Arm) -> Path:
         return self._path / "runs" / unit.name / arm.name / "choice.json"

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from synthaug import files
 from synthaug.config.arms import ARMS, Arm, name_of
 from synthaug.errors import InputError
-from synthaug.gain.checks import check, warn_of_repeats
+from synthaug.gain.checks import check, refuse_lengths, warn_of_repeats
 from synthaug.gain.clock import time_left
 from synthaug.gain.comparison_folder import ComparisonFolder, Sources
 from synthaug.gain.jobs import Jobs
 from synthaug.gain.parents import GivenParents, Parents
 from synthaug.gain.runs import Settings
-from synthaug.segmenters import UNTRAINED
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def compare(
         for unit in units:
             warn_of_repeats(unit, say)
         wanted = _arms(arms, baseline, folder.old_arms)
-        _refuse_lengths(wanted, settings)
+        refuse_lengths(wanted.values(), settings)
         plan = folder.join(wanted, chosen, baseline, reproduce, say)
         todo = [(seed, unit, arm) for seed, unit, arm in plan if not folder.has(unit, arm, seed)]
         if len(todo) < len(plan):
@@ -133,16 +132,6 @@ def compare(
         finally:
             summary = folder.write_summary()
     return summary
-
-
-def _refuse_lengths(arms: Mapping[str, Arm], settings: Settings) -> None:
-    """Refuse arms of a length of their own where no network is trained."""
-    longer = [arm.name for arm in arms.values() if arm.length != 1]
-    if longer and settings.segmenter in UNTRAINED:
-        raise InputError(
-            f"arm {longer[0]!r} has a length of its own, but {settings.segmenter} trains no "
-            "network: leave the arm out"
-        )
 
 
 def _arms(given: Sequence[str | Arm], baseline: str, earlier: Mapping[str, Arm]) -> dict[str, Arm]:

@@ -99,7 +99,8 @@ class ComparisonFolder:
                 for arm in shown:
                     self._tell_more_labels(unit, arm, say)
         before = past.get("reproduce", "") if any(self.results.values()) else ""
-        commands = "\n".join(dict.fromkeys([*before.splitlines(), *reproduce.splitlines()]))
+        last = reproduce.splitlines()
+        commands = "\n".join([*(c for c in before.splitlines() if c not in last), *last])
         self.manifest = self._describe(shown, all_seeds, baseline, commands)
         if not self.old:  # else it says what the results are of that lie there
             files.write_json(self.path / "manifest.json", self.manifest)
@@ -193,6 +194,7 @@ class ComparisonFolder:
             units=[unit.name for unit in self.units],
             baseline=self.manifest["baseline"],
             measures=self.measures,
+            longer=[arm["name"] for arm in self.manifest["arms"] if arm.get("length", 1) != 1],
             complete=not missing,
             groups=self._groups,
         )
@@ -208,6 +210,10 @@ class ComparisonFolder:
         self.manifest["sources"] = {**self.old.get("sources", {}), **self._sources}
         if self._choices.made:
             self.manifest["choices"] = self._choices.made
+        for value in self.manifest["arms"]:
+            for unit in self.units:  # also of runs that an earlier call made
+                if any(name == unit.name for name, _ in self.results[value["name"]]):
+                    self._tell_more_labels(unit, Arm(**value), lambda line: None)
         self.manifest["cautions"] = [line for line in self._cautions.values() if line]
         files.write_json(self.path / "manifest.json", self.manifest)
         files.write_json(self.path / "comparison.json", summary)

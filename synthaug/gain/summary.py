@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ def summarise(
     baseline: str,
     measures: Sequence[str],
     complete: bool,
+    longer: Collection[str] = (),
     groups: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """Average the runs and compare every arm with the baseline.
@@ -41,7 +42,7 @@ def summarise(
     `synthaug.gain.statistics.bootstrap_interval` at 95 %; over several units they say what to
     expect of another unit of the same sort, on a single unit what of another seed. The best of
     several arms is picked, so an arm, and a contrast, has a second verdict, ``among_all``: that of
-    its interval at 100 - 5 / k %, k being the number of arms beside the baseline (Bonferroni).
+    its interval at 100 - 5 / k %, k being the number of its rivals (Bonferroni).
 
     Args:
         results: finished runs.
@@ -49,6 +50,7 @@ def summarise(
         baseline: the arm to compare with.
         measures: names of the measures, the primary one first.
         complete: whether all runs are there.
+        longer: arms trained longer than the others, which are no rivals.
         groups: unit -> groups of its classes, by `synthaug.gain.groups.class_groups`; each gets
             ``arms``: arm -> mIoU over its classes, gain and verdict, over the unit's seeds.
 
@@ -64,7 +66,7 @@ def summarise(
     # In one order, whichever runs end first: sums of floats depend on it.
     found = {arm: dict(sorted(cells.items())) for arm, cells in results.items() if cells}
     against = found.get(baseline, {})
-    strict = 1 - 0.05 / max(1, len(found.keys() - {baseline}))
+    strict = 1 - 0.05 / max(1, len(found.keys() - {baseline, *longer}))
     arms: dict[str, Any] = {}
     for arm, cells in found.items():
         gains = {name: paired(cells, against, name) for name in measures}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,6 +26,8 @@ CACHE_BYTES = 64 * 2**20
 """Decoded samples of a bank kept in memory, per open source: 160 of 427x240 px."""
 WHITE_MASKS = 4
 """Masks of 0 and 255 alone that may be "not labelled" before their user is asked."""
+FOREIGN_PICTURES = 8
+"""Pictures in a row whose boxes all have labels of no class of the source before one is told."""
 OVERSHOOT = (-0.5, 2.0)
 """A float picture beyond these is not in [0, 1]; resampling may overshoot a little."""
 LATENT_SEEDS = 2**53
@@ -60,6 +62,7 @@ class Source:
         self._lock = Lock()
         self._compared, self._white = False, 0
         self._labels_shared, self._labels_told = set[str](), set[str]()
+        self._labels_foreign = Counter[str]()
         if isinstance(self._opened, Bank):
             self._index = {r["id"]: i for i, r in enumerate(self._opened.records)}
             if not self._index:
@@ -143,8 +146,8 @@ class Source:
             labels: of the boxes of one picture, words or numbers; none say nothing.
 
         Warns:
-            UserWarning: the labels of the first picture are none of the source's, or a label of
-                any is the background's id, which ids counted from 0 look like.
+            UserWarning: the labels of the first eight pictures are none of the source's, or a
+                label of any is the background's id, which ids counted from 0 look like.
         """
         found = {f"{x:g}" if isinstance(x, int | float) else str(x) for x in labels}
         if not found or kind in self._labels_told:
@@ -152,8 +155,12 @@ class Source:
         ids, names = self.classes.ids, self.classes.names
         background, *own = map(str, ids if kind == "id" else names)
         shared = kind in self._labels_shared or not found.isdisjoint(own)
-        if shared and not (kind == "id" and background in found):
+        zero = kind == "id" and background in found
+        if shared and not zero:
             self._labels_shared.add(kind)
+            return
+        self._labels_foreign[kind] += 1
+        if self._labels_foreign[kind] < FOREIGN_PICTURES and not zero:
             return
         self._labels_told.add(kind)
         listed = sorted(found)[:5]

@@ -118,8 +118,14 @@ def verdict_line(comparison: Comparison) -> str:
     """
     result, measure = comparison.result, comparison.measure
     baseline = result["baseline"]
-    rivals = {a: v for a, v in result["arms"].items() if a not in comparison.longer}
+    rivals = {
+        arm: entry
+        for arm, entry in result["arms"].items()
+        if arm == baseline or arm not in comparison.longer
+    }
     measured = {a: v for a, v in rivals.items() if mean_of(v, measure) is not None}
+    if result["complete"] and set(measured) == {baseline}:
+        return f"{baseline} has no rival here. {_repetitions(comparison)}"
     if baseline not in measured or len(measured) < 2:
         return f"Nothing to say yet: {measure} is not measured for {baseline} and another arm."
     means = {arm: entry["mean"][measure] for arm, entry in measured.items()}
@@ -174,20 +180,29 @@ def contrast_lines(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def length_lines(comparison: Comparison) -> list[str]:
-    """Say of every arm trained longer whether the others' trainings end too early."""
+    """Say of every arm trained longer whether the others' trainings end too early.
+
+    Only the baseline itself, trained longer, can tell.
+    """
     result, lines = comparison.result, []
+    diets = {
+        arm["name"]: {key: arm[key] for key in arm.keys() - {"name", "length"}}
+        for arm in comparison.manifest["arms"]
+    }
     for arm, length in comparison.longer.items():
         entry = result["arms"].get(arm)
         if arm == result["baseline"] or entry is None or mean_of(entry, comparison.measure) is None:
             continue
+        gain = entry["gain"][comparison.measure]
         said = f"{arm}, {length:g} times as many steps, against {result['baseline']}: "
-        said += gain_words(entry["gain"][comparison.measure])
-        if length > 1 and entry["verdict"] == "helps":
+        said += gain_words(gain)
+        tells = length > 1 and diets[arm] == diets.get(result["baseline"])
+        if tells and entry["verdict"] == "helps":
             said += (
                 ". Trainings end too early, so that the other gains are of starts, which may not "
                 "last: raise the steps"
             )
-        elif length > 1:
+        elif tells and interval_words(gain):
             said += ", so no sign that trainings end too early"
         lines.append(f"{said}.")
     return lines
@@ -195,7 +210,7 @@ def length_lines(comparison: Comparison) -> list[str]:
 
 def single_note(comparison: Comparison) -> str:
     """Say that the intervals are not corrected for the number of arms; empty with a single one."""
-    rivals = len(comparison.arms) - 1
+    rivals = len(set(comparison.arms) - comparison.longer.keys()) - 1
     if rivals < 2:
         return ""
     return f"Intervals are single 95 % ones, not corrected for the {rivals} arms."

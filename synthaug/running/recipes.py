@@ -29,7 +29,7 @@ from synthaug.formats.davis import read_video
 from synthaug.formats.names import read_names
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
-from synthaug.gain.checks import check
+from synthaug.gain.checks import check, refuse_idle, refuse_lengths
 from synthaug.gain.jobs import default_jobs
 from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, Parents, ParentsOfOthers
@@ -37,6 +37,7 @@ from synthaug.gain.runs import Settings
 from synthaug.mixing.source import open_source_once
 from synthaug.report.comparison import write_comparison_page
 from synthaug.running.sources import UnitSources
+from synthaug.segmenters.factory import find_factory
 from synthaug.stages import Echo, Progress, counting
 
 SMOKE_UNITS = 2
@@ -102,8 +103,12 @@ def check_training(recipe: Recipe) -> None:
         InputError: an arm is unknown, or the segmenter cannot be built of its settings.
     """
     config = recipe.compare
-    needed_kinds(config)
     settings = _settings(config, "images" if _of_folders(recipe.data) else "video")
+    refuse_lengths(_arms(config), settings)
+    refuse_idle(settings)
+    if ":" in settings.segmenter:
+        find_factory(settings.segmenter)  # it may build for the data's classes and sizes alone
+        return
     parent = None if config.parent == OTHERS else config.parent
     side = min(config.side_px, TRIED_PX)
     replace(settings, parent=parent).build(2, (side, side), 0)
@@ -144,7 +149,9 @@ def run_recipe(
         raise InputError(f"{out} holds files that synthaug did not write: choose another folder")
     units = read_units(replace(recipe.data, names=recipe.data.names or recipe.fit.names))
     parents = _parents(units, out / "parents", config, progress, echo)
-    check(units, range(config.seeds), _settings(config, units[0].kind), Parents(parents))
+    settings = _settings(config, units[0].kind)
+    refuse_lengths(_arms(config), settings)
+    check(units, range(config.seeds), settings, Parents(parents))
     sources = {}
     for number, unit in enumerate(units, start=1):
         head = f"[{number}/{len(units)}] {unit.name}"

@@ -229,7 +229,7 @@ class UnitSources:
         try:
             look()
         except InputError as error:
-            self.echo(f"{self.head}: {error}")
+            self.echo(f"{self.head}: {error}; made again")
             return False
         return True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +88,30 @@ class CheckedNetwork(nn.Module):
         return logits[..., :height, :width]
 
 
+def find_factory(name: str) -> Callable[..., Any]:
+    """Import a factory, see `build_network`, without calling it.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    module_name, _, function_name = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a stranger's module raises
+        raise InputError(
+            f"cannot import {module_name!r} of segmenter {name}: {_words(error)}; name it as "
+            "package.module:function and start in the folder that holds it"
+        ) from error
+    factory: Callable[..., Any] | None = getattr(module, function_name, None)
+    if not callable(factory):
+        raise InputError(
+            f"{module_name} has no function {function_name!r}: name it as package.module:function"
+        )
+    return factory
+
+
 def build_network(
     name: str, num_classes: int, *, seed: int = 0, size: tuple[int, int] | None = None
 ) -> CheckedNetwork:
@@ -103,21 +129,7 @@ def build_network(
         InputError: it cannot be imported or called, or gives no ``nn.Module`` or wrong logits, or
             fails on images.
     """
-    module_name, _, function_name = name.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a stranger's module raises
-        raise InputError(
-            f"cannot import {module_name!r} of segmenter {name}: {_words(error)}; name it as "
-            "package.module:function and start in the folder that holds it"
-        ) from error
-    factory = getattr(module, function_name, None)
-    if not callable(factory):
-        raise InputError(
-            f"{module_name} has no function {function_name!r}: name it as package.module:function"
-        )
+    factory = find_factory(name)
     with torch_seeded(derive_seed(seed, "segmenter", "weights")):
         try:
             network = factory(num_classes=num_classes)

@@ -406,14 +406,24 @@ def _write_indexed(root, palettes):
     return root / "images", root / "masks"
 
 
-def test_palettes_that_give_an_id_two_colours_are_refused(tmp_path):
+def test_palettes_that_swap_colours_are_refused(tmp_path):
     red_object, red_ground = [0, 0, 0, 200, 0, 0], [200, 0, 0, 0, 0, 0]
     folders = _write_indexed(tmp_path, [red_object, red_object, red_ground])
-    told = r"masks .*0.png and .*2.png give id 0 the colours \(0, 0, 0\) and \(200, 0, 0\): save"
+    told = (
+        r"0.png and .*2.png give id 0 the colours \(0, 0, 0\) and \(200, 0, 0\), which is another"
+    )
     with pytest.raises(InputError, match=told):
         folder.read_pairs(*folders)
     with pytest.raises(InputError, match=told):
         read_split(*folders)
+
+
+def test_palettes_of_other_colours_are_warned_of_once(tmp_path):
+    usual, grey = [0, 0, 0, 200, 0, 0], [0, 0, 0, 1, 1, 1]
+    folders = _write_indexed(tmp_path, [usual, grey, grey])
+    with pytest.warns(UserWarning, match=r"give id 1 the colours .*: see that it is one") as told:
+        assert len(folder.read_pairs(*folders)) == 3
+    assert len(told) == 1
 
 
 def test_colours_that_no_pixel_has_say_nothing(tmp_path):

@@ -241,8 +241,8 @@ def test_the_commands_of_all_calls_whose_runs_count_are_kept(
 
     assert commands("a") == "a"
     assert commands("b", arms=["wide"]) == "a\nb"
-    assert commands("a") == "a\nb"
-    assert "<pre>a\nb</pre>" in write_comparison_page(tmp_path).read_text()
+    assert commands("a") == "b\na"  # the last is the one to go on with
+    assert "<pre>b\na</pre>" in write_comparison_page(tmp_path).read_text()
     assert commands("c", start=9) == "c"  # other data
     assert commands("d", start=9, steps=3) == "d"
 
@@ -486,6 +486,10 @@ def test_labels_that_no_arm_trains_on_are_told(
     assert told in write_comparison_page(out).read_text()
     compare([make_unit(start=9)], out, arms=["none"], seeds=1, steps=1)
     assert told in write_comparison_page(out).read_text()  # the earlier arm is still shown
+    made_later = options | {"sources": lambda unit: {"synthetic": bank}}
+    for _ in range(2):  # the second call trains nothing
+        compare([make_unit(start=9)], tmp_path / "later", **made_later)
+        assert told in write_comparison_page(tmp_path / "later").read_text()
     learned = make_unit()
     for name, picture in (
         ("renamed", replace(learned.training[0], id="other")),

@@ -87,6 +87,13 @@ def test_one_of_many_arms_needs_a_clearer_gain(arms: int, among_all: str) -> Non
     assert (contrast["verdict"], contrast["among_all"]) == ("helps", among_all)
 
 
+def test_arms_trained_longer_are_no_rivals() -> None:
+    base, other = cells({"a": [0.5, 0.5, 0.5]}), cells({"a": [0.58, 0.62, 0.66]})
+    longer = {f"longer {number}": base for number in range(6)}
+    found = summary({"standard": base, "mine": other, **longer}, longer=longer)
+    assert found["arms"]["mine"]["among_all"] == "helps"
+
+
 def test_what_is_missing_is_null() -> None:
     found = summary({"standard": cells({"a": [0.5]}), "mine": cells({"b": [0.5]}), "empty": {}})
     assert list(found["arms"]) == ["standard", "mine"]

@@ -214,5 +214,8 @@ def test_masks_of_other_ids_are_warned_of(bank: Bank, tmp_path: Path) -> None:
 
 def test_boxes_of_other_labels_are_warned_of(bank: Bank, tmp_path: Path) -> None:
     copy = shutil.copytree(bank.path, tmp_path / "bank")
+    replace = SynthReplace(copy, p=1.0)
+    for _ in range(7):
+        replace(picture(), target())
     with pytest.warns(UserWarning, match="labelled 9, those of .* 1, 3: .* bring them to its ids"):
-        SynthReplace(copy, p=1.0)(picture(), target())
+        replace(picture(), target())

@@ -26,12 +26,18 @@ def test_numbers_below_one_are_refused(load_script, tmp_path, capsys, name):
     script, out = load_script(name), tmp_path / "out"
     needed = [f"--{option}={out}" for option in REQUIRED.get(name, ("out",))]
     for option in OPTIONS[name]:
-        for value in ("0", "-3", "1.5"):
-            with pytest.raises(SystemExit):
-                script.main([*needed, f"--{option}={value}"])
-            refused = capsys.readouterr().err.splitlines()[-1]
-            assert f"argument --{option}: {value} is no whole number from 1 up" in refused
+        with pytest.raises(SystemExit):
+            script.main([*needed, f"--{option}=0"])
+        refused = capsys.readouterr().err.splitlines()[-1]
+        assert f"argument --{option}: 0 is no whole number from 1 up" in refused
     assert not out.exists()
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "many"])
+def test_whole_numbers_from_one_up_are_positive(value):
+    assert positive("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{value} is no whole number from 1 up"):
+        positive(value)
 
 
 def test_what_is_named_twice_counts_once():

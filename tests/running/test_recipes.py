@@ -302,6 +302,8 @@ def test_another_vgg_network_makes_another_fit(recipe, tmp_path, stages_alone):
         ({"segmenter": "nowhere:net"}, "cannot import 'nowhere'"),
         ({"segmenter": "osvos", "parent": "nowhere.safetensors"}, "nowhere.safetensors"),
         ({"baseline": "salt"}, "unknown arm 'salt'"),
+        ({"segmenter": "matching", "arms": ("standard-2x",)}, "matching trains no network"),
+        ({"segmenter": "matching", "encoder": "resnet18"}, "matching has no use for encoder"),
     ],
 )
 def test_what_the_comparison_refuses_is_refused_before_the_fit(
