@@ -61,6 +61,17 @@ def test_latents_choose_layout_and_texture():
     assert not torch.allclose(textures.images[0][0], textures.images[0][1], atol=1e-3)
 
 
+def test_smooth_texture_has_no_borders_of_cells():
+    jumps = []
+    for smooth in (False, True):
+        gan = fast((64, 96), smooth_texture=smooth)
+        with torch.no_grad():
+            features = gan.generator(gan.latent(8)).features[0]  # cells of 8 px are two wide here
+        steps = (features[..., 1:] - features[..., :-1]).abs().mean((0, 1, 2))
+        jumps.append(steps[1::2].mean() / steps[::2].mean())
+    assert jumps[1] < 2 < jumps[0]
+
+
 def test_the_first_samples_already_look_like_their_layouts():
     pair = fast().generator(torch.randn(4, LATENT_DIM))
     image, mask = (F.avg_pool2d(part, 2) for part in pair.layout)

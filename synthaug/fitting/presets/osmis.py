@@ -115,6 +115,7 @@ def _fast(
             "num_pairs": num_pairs,
             "flip": config.flip,
             "enlarge": config.enlarge,
+            "smooth_texture": True,
             "pretrain_steps": pretrain,
             "bernoulli_steps": pretrain + (iterations - pretrain) * 15 // 100,
         },

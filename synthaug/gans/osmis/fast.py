@@ -49,6 +49,7 @@ class FastOSMIS(OSMIS):
         num_pairs: number of training pairs.
         flip: whether mirror images are plausible.
         enlarge: whether small objects are shown larger, too.
+        smooth_texture: see `FastGenerator`.
         pretrain_steps: iterations of plain regression at the start.
         bernoulli_steps: iterations (from the start) with random instead of argmax masks.
         layout_weight: strength of the loss that holds a sample to its layout.
@@ -68,6 +69,7 @@ class FastOSMIS(OSMIS):
         *,
         flip: bool = True,
         enlarge: bool = True,
+        smooth_texture: bool = False,
         pretrain_steps: int = 150,
         bernoulli_steps: int = 250,
         layout_weight: float = 3.0,
@@ -76,7 +78,15 @@ class FastOSMIS(OSMIS):
         pretrained: bool = True,
     ) -> None:
         super().__init__(
-            FastGenerator(height, width, num_classes, num_pairs, flip=flip, enlarge=enlarge),
+            FastGenerator(
+                height,
+                width,
+                num_classes,
+                num_pairs,
+                flip=flip,
+                enlarge=enlarge,
+                smooth_texture=smooth_texture,
+            ),
             FastDiscriminator(num_classes),
             num_classes,
             scales=1,

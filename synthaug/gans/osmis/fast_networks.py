@@ -75,6 +75,8 @@ class FastGenerator(nn.Module):
         num_pairs: number of training pairs.
         flip: whether mirror images are plausible.
         enlarge: whether small objects are shown larger, too.
+        smooth_texture: whether the texture runs smoothly from cell to cell of 8 px; otherwise every
+            cell's border is one that strokes can cling to, as in generators fitted before.
         widths: channels of the blocks at strides 4, 2 and 1.
     """
 
@@ -89,12 +91,14 @@ class FastGenerator(nn.Module):
         *,
         flip: bool = True,
         enlarge: bool = True,
+        smooth_texture: bool = False,
         widths: tuple[int, int, int] = (128, 64, 32),
     ) -> None:
         super().__init__()
         self.size = (height, width)
         self.num_classes = num_classes
         self.num_pairs = num_pairs
+        self.smooth_texture = smooth_texture
         self.coarse = (height // LAYOUT_PX, width // LAYOUT_PX)
         self.texture_size = (height // GRID_PX, width // GRID_PX)
         N = num_classes or 1
@@ -142,7 +146,10 @@ class FastGenerator(nn.Module):
         texture = self.texture(z[:, :TEXTURE_DIM]).view(B, TEXTURE_MAPS, *self.texture_size)
         texture = self.texture_in(texture.contiguous(memory_format=torch.channels_last))
         x = self.layout_in(layout.contiguous(memory_format=torch.channels_last))
-        x = x + F.interpolate(texture, self.coarse)
+        if self.smooth_texture:
+            x = x + F.interpolate(texture, self.coarse, mode="bilinear", align_corners=False)
+        else:
+            x = x + F.interpolate(texture, self.coarse)
         features = []
         for block in self.blocks:
             x = block(x)
