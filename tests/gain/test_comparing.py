@@ -70,6 +70,20 @@ def frames_of(page: str) -> list[str]:
     return re.findall(r'src="data:([^"]*)"', page.partition("Where the arms differ")[2])
 
 
+def progress_of(out: Path, unit: Unit, arms: list[str]) -> list[tuple[int, int]]:
+    """Compare with three steps and one seed; return (steps done, of all) as told on the way."""
+    seen: list[tuple[int, int]] = []
+    compare(
+        [unit],
+        out,
+        arms=arms,
+        seeds=1,
+        steps=3,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    return seen
+
+
 def test_two_equal_arms_show_no_difference(tmp_path: Path, make_unit: MakeUnit) -> None:
     result = learn([make_unit()], tmp_path / "out", arms=["standard", TWICE], seeds=3)
     arm = result["arms"]["again"]
@@ -628,15 +642,7 @@ def test_images_are_measured_by_miou(tmp_path: Path, make_unit: MakeUnit, quick:
 def test_progress_counts_the_steps_of_all_runs(
     tmp_path: Path, make_unit: MakeUnit, quick: list[int]
 ) -> None:
-    seen: list[tuple[int, int]] = []
-    compare(
-        [make_unit()],
-        tmp_path / "out",
-        arms=["none", "standard"],
-        seeds=1,
-        steps=3,
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    seen = progress_of(tmp_path / "out", make_unit(), ["none", "standard"])
     assert [total for _, total in seen] == [6] * len(seen)
     assert [done for done, _ in seen] == [1, 2, 3, 3, 4, 5, 6, 6]
 
@@ -644,15 +650,7 @@ def test_progress_counts_the_steps_of_all_runs(
 def test_an_arm_of_twice_the_length_trains_twice_as_long(
     tmp_path: Path, make_unit: MakeUnit, quick: list[int]
 ) -> None:
-    seen: list[tuple[int, int]] = []
-    compare(
-        [make_unit()],
-        tmp_path / "out",
-        arms=["standard", "standard-2x"],
-        seeds=1,
-        steps=3,
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    seen = progress_of(tmp_path / "out", make_unit(), ["standard", "standard-2x"])
     assert [done for done, _ in seen] == [1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 9]
     made = len(quick)
     (arm,) = (

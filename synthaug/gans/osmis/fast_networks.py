@@ -146,10 +146,8 @@ class FastGenerator(nn.Module):
         texture = self.texture(z[:, :TEXTURE_DIM]).view(B, TEXTURE_MAPS, *self.texture_size)
         texture = self.texture_in(texture.contiguous(memory_format=torch.channels_last))
         x = self.layout_in(layout.contiguous(memory_format=torch.channels_last))
-        if self.smooth_texture:
-            x = x + F.interpolate(texture, self.coarse, mode="bilinear", align_corners=False)
-        else:
-            x = x + F.interpolate(texture, self.coarse)
+        mode = "bilinear" if self.smooth_texture else "nearest"
+        x = x + F.interpolate(texture, self.coarse, mode=mode)
         features = []
         for block in self.blocks:
             x = block(x)
