@@ -136,7 +136,8 @@ class CompareConfig:
             odd places) a parent trained on the other half.
         parent_steps: optimiser steps of each such training.
         jobs: trainings side by side, each on one thread; None = one per core, at most 8, and one
-            where a GPU is. One alone takes all threads.
+            where a GPU is. One alone takes all threads. A run fits as many generators side by
+            side, and shares out the threads among them.
     """
 
     arms: tuple[str | Arm, ...] = (

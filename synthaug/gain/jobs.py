@@ -1,4 +1,4 @@
-"""Trainings side by side, in processes of one thread each."""
+"""Trainings side by side, in processes of one thread each where there are as many as cores."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +30,8 @@ MOST_JOBS = 8
 _GLANCE_S = 0.5
 _counter: Any = None
 """In a worker: the count of training steps that it shares with its parent."""
+_lines: Any = None
+"""In a worker: the queue by which it tells its parent lines, each with the number of its task."""
 
 
 def default_jobs() -> int:
@@ -43,19 +46,27 @@ class Jobs:
     """Does tasks in order, several at a time; a context manager.
 
     A task prepares something here, in a thread of its own, and hands the heavy part to `call`,
-    which runs it in a process of one torch thread. With one job everything happens in this thread
-    and process, with as many torch threads as there are. A training's last bits depend on its
-    number of threads: they are equal for any number of jobs from two on, not for one and two.
+    which runs it in a process of one torch thread, or of an equal share of this process' threads.
+    With one job everything happens in this thread and process, with as many torch threads as there
+    are. A training's last bits depend on its number of threads: with one for each they are equal
+    for any number of jobs from two on, not for one and two.
 
     Args:
         number: tasks at a time.
         glance: called now and then with the number of training steps done so far.
+        share: let processes share out this process' threads where there are more than jobs.
 
     Raises:
         InputError: the number is not positive.
     """
 
-    def __init__(self, number: int, glance: Callable[[int], None] = lambda steps: None) -> None:
+    def __init__(
+        self,
+        number: int,
+        glance: Callable[[int], None] = lambda steps: None,
+        *,
+        share: bool = False,
+    ) -> None:
         if number < 1:
             raise InputError(f"jobs is {number}: give at least 1")
         self.number = number
@@ -65,8 +76,15 @@ class Jobs:
         if number > 1:
             context = multiprocessing.get_context("spawn")
             self._shared = context.Value("q", 0)
+            self._lines = context.SimpleQueue()
+            self._listeners: dict[int, Callable[[str], object]] = {}
+            self._numbers = count()
+            threads = max(1, torch.get_num_threads() // number) if share else 1
             self._processes = ProcessPoolExecutor(
-                number, context, initializer=_start_worker, initargs=(self._shared,)
+                number,
+                context,
+                initializer=_start_worker,
+                initargs=(self._shared, self._lines, threads),
             )
 
     def __enter__(self) -> Jobs:
@@ -78,7 +96,14 @@ class Jobs:
                 process.terminate()
             self._processes.shutdown(cancel_futures=True)
 
-    def call(self, function: Callable[..., T], *arguments: Any, worth: int = 0, **named: Any) -> T:
+    def call(
+        self,
+        function: Callable[..., T],
+        *arguments: Any,
+        worth: int = 0,
+        echo: Callable[[str], object] | None = None,
+        **named: Any,
+    ) -> T:
         """Call a function, in another process if there are several jobs.
 
         Args:
@@ -86,15 +111,25 @@ class Jobs:
             *arguments: passed on.
             worth: training steps that it counts; if any, it is also given ``progress``, to be
                 called with (steps done, steps).
+            echo: called, in the thread of `run`, with the lines that the function tells; if any,
+                it is also given ``echo``, to tell them.
             **named: passed on.
 
         Raises:
             InputError: the process died, as it does for lack of memory.
         """
         if self._processes is None:
+            if echo is not None:
+                named["echo"] = echo
             return _counted(function, arguments, named, worth, self.count)
+        listener = None
+        if echo is not None:
+            listener = next(self._numbers)
+            self._listeners[listener] = echo
         try:
-            return self._processes.submit(_in_worker, function, arguments, named, worth).result()
+            return self._processes.submit(
+                _in_worker, function, arguments, named, worth, listener
+            ).result()
         except BrokenProcessPool as error:
             raise InputError(
                 f"one of {self.number} trainings side by side died, perhaps for lack of memory: "
@@ -132,9 +167,15 @@ class Jobs:
             if not running:
                 return
             ended, _ = wait(running, _GLANCE_S, FIRST_COMPLETED)
+            self._listen()
             self._glance(self._shared.value)
             for future in sorted(ended, key=lambda f: f.exception() is not None):
                 yield running.pop(future), future.result()  # what was done before what failed
+
+    def _listen(self) -> None:
+        while not self._lines.empty():
+            listener, line = self._lines.get()
+            self._listeners[listener](line)
 
     def count(self, steps: int) -> None:
         """Count training steps as done."""
@@ -145,10 +186,10 @@ class Jobs:
             _add(self._shared, steps)
 
 
-def _start_worker(counter: Any) -> None:
-    global _counter
-    _counter = counter
-    torch.set_num_threads(1)
+def _start_worker(counter: Any, lines: Any, threads: int) -> None:
+    global _counter, _lines
+    _counter, _lines = counter, lines
+    torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -162,8 +203,14 @@ def _end_with_parent() -> None:
 
 
 def _in_worker(
-    function: Callable[..., T], arguments: tuple[Any, ...], named: dict[str, Any], worth: int
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+    worth: int,
+    listener: int | None,
 ) -> T:
+    if listener is not None:
+        named["echo"] = lambda line: _lines.put((listener, line))
     return _counted(function, arguments, named, worth, partial(_add, _counter))
 
 

@@ -30,13 +30,13 @@ from synthaug.formats.names import read_names
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
 from synthaug.gain.checks import check, refuse_idle, refuse_lengths
-from synthaug.gain.jobs import default_jobs
+from synthaug.gain.jobs import Jobs, default_jobs
 from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, Parents, ParentsOfOthers
 from synthaug.gain.runs import Settings
 from synthaug.mixing.source import open_source_once
 from synthaug.report.comparison import write_comparison_page
-from synthaug.running.sources import UnitSources
+from synthaug.running.sources import WORTH, UnitSources
 from synthaug.segmenters.factory import find_factory
 from synthaug.stages import Echo, Progress, counting
 
@@ -143,7 +143,6 @@ def run_recipe(
     if smoke:
         recipe = shortened(recipe)
     out, config = Path(out), recipe.compare
-    kinds = needed_kinds(config)
     own = ("units", "parents", "comparison")
     if out.is_dir() and any(path.name not in own for path in out.iterdir()):
         raise InputError(f"{out} holds files that synthaug did not write: choose another folder")
@@ -152,19 +151,39 @@ def run_recipe(
     settings = _settings(config, units[0].kind)
     refuse_lengths(_arms(config), settings)
     check(units, range(config.seeds), settings, Parents(parents))
-    sources = {}
-    for number, unit in enumerate(units, start=1):
-        head = f"[{number}/{len(units)}] {unit.name}"
-        stages = UnitSources(out / "units" / unit.name, unit, head, progress, echo)
-        sources[unit.name] = {
-            kind: stages.synthetic(recipe) if kind == "synthetic" else stages.composed(recipe.fit)
-            for kind in kinds
-        }
+    sources = _make_sources(units, out / "units", recipe, progress, echo)
     if callable(parents):
         parents = {unit.name: parents(unit) for unit in units}
     return _compare_and_report(
         units, out / "comparison", config, sources, parents, reproduce, progress, echo
     )
+
+
+def _make_sources(
+    units: Sequence[Unit], out: Path, recipe: Recipe, progress: Progress | None, echo: Echo
+) -> dict[str, dict[str, Path]]:
+    """Make what the arms take from sources, of several units side by side."""
+    kinds = needed_kinds(recipe.compare)
+    number = min(recipe.compare.jobs or default_jobs(), len(units))
+    if recipe.fit.devices > 1 or "synthetic" not in kinds:
+        number = 1
+
+    def make(numbered: tuple[int, Unit]) -> dict[str, Path]:
+        place, unit = numbered
+        head = f"[{place}/{len(units)}] {unit.name}"
+        stages = UnitSources(out / unit.name, unit, head, progress, echo, jobs)
+        return {
+            kind: stages.synthetic(recipe) if kind == "synthetic" else stages.composed(recipe.fit)
+            for kind in kinds
+        }
+
+    def glance(done: int) -> None:
+        if progress is not None and number > 1:
+            progress("percent of all fits", done * 100 // (WORTH * len(units)), 100)
+
+    with Jobs(number, glance, share=True) as jobs:
+        made = {unit.name: found for (_, unit), found in jobs.run(make, [*enumerate(units, 1)])}
+    return {unit.name: made[unit.name] for unit in units}
 
 
 def compare_units(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synthaug import files
 from synthaug.bank import Bank
@@ -20,6 +20,7 @@ from synthaug.fitting.fit_folder import CHECKPOINT
 from synthaug.fitting.presets import UNTRAINED
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
+from synthaug.gain.jobs import Jobs
 from synthaug.generation import generate
 from synthaug.generation.drawing import check_labelmix
 from synthaug.generation.opening import load_generator
@@ -27,11 +28,14 @@ from synthaug.sample import ClassMap
 from synthaug.stages import Echo, Progress, counting, run_stage
 from synthaug.weights import inception_v3_path
 
+T = TypeVar("T")
 _LATER_OPTIONS = (
     *("generator", "ignore", "plugins", "ablate", "resize"),
     *("source", "adaptation", "smoothness", "joint_masks", "vgg"),
 )
 """At their defaults they count for nothing, so that stages made before they came stay valid."""
+WORTH = 100
+"""What `Jobs` count for a generator of a bank, so that theirs are percents."""
 _OF_ONE_GENERATOR = {"truncation": "stylegan2's", "labelmix": "oasis'", "keep": "oasis'"}
 """Options of generate, and whose they are."""
 
@@ -44,15 +48,23 @@ class UnitSources:
         unit: its training pairs are all that is used; those of several sizes are stretched to the
             usual one, as segmenters' training does, unless ``fit.resize`` says to crop.
         head: begins every line to ``echo``.
-        progress: called within stages.
+        progress: called within stages, unless there are several ``jobs``.
         echo: takes a line per stage.
+        jobs: where stages are run; their count grows by `WORTH` with a generator of a bank.
     """
 
     def __init__(
-        self, path: Path, unit: Unit, head: str, progress: Progress | None, echo: Echo
+        self,
+        path: Path,
+        unit: Unit,
+        head: str,
+        progress: Progress | None,
+        echo: Echo,
+        jobs: Jobs | None = None,
     ) -> None:
         self.path, self.unit, self.head = path, unit, head
         self.progress, self.echo = progress, echo
+        self.jobs = jobs if jobs is not None and jobs.number > 1 else None
         self._pairs = [
             files.sha256_bytes(array.tobytes())
             for sample in unit.training
@@ -97,13 +109,14 @@ class UnitSources:
 
         def draw(_: bool) -> None:
             try:
-                generate(
+                self._call(
+                    generate,
                     generator,
                     bank,
                     drawing.n,
                     drawing.seed,
+                    counted="sample",
                     overwrite=True,
-                    progress=counting(self.progress, "sample"),
                     render=drawing.render,
                     accelerator=drawing.accelerator,
                     layouts=drawing.layouts,
@@ -141,7 +154,7 @@ class UnitSources:
         rules = asdict(recipe.filter)
 
         def sift(_: bool) -> None:
-            kept = filter_bank(bank, **rules, progress=counting(self.progress, "sample"))
+            kept = self._call(filter_bank, bank, counted="sample", **rules)
             self.echo(f"{self.head}: kept {len(kept)} of {len(kept.all_records)} samples")
 
         if recipe.filter.rule is not None:
@@ -177,7 +190,8 @@ class UnitSources:
         return self.path / stage
 
     def _fitted(self, stage: str, config: FitConfig, objects_key: str = "") -> str:
-        target = self.path / stage
+        target, made = self.path / stage, False
+        worth = WORTH if stage == "generator" else 0
         uneven = len(set(self.unit.sizes)) > 1
         resize = (config.resize or "stretch") if uneven else None
         config = replace(config, names=self._names, resize=resize)
@@ -188,17 +202,21 @@ class UnitSources:
                     files.clear_directory(target)
 
         def make(started: bool) -> None:
+            nonlocal made
+            made = True
             resume = started and (target / CHECKPOINT).is_file()
             if not resume and not (target / "manifest.json").exists():
                 forget()  # a fit that was stopped before its first save
-            fit(
+            self._call(
+                _fit,
+                counted="step",
+                worth=worth,
+                echo=lambda line: self.echo(f"{self.head}: {line}"),
                 images=None if resume else self._write_pairs() / "images",
                 masks=None if resume else self.path / "pairs" / "masks",
                 out=target,
                 resume=resume,
                 overwrite=not resume,
-                progress=lambda p: counting(self.progress, "step")(p.step, p.total),
-                echo=lambda line: self.echo(f"{self.head}: {line}"),
                 config=config,
                 white_is_object=self.unit.white_is_object,
             )
@@ -220,7 +238,23 @@ class UnitSources:
         there = None
         if config.preset in UNTRAINED:  # others take long: a bank that is drawn needs them no more
             there = partial(self._opens, target, partial(load_generator, target))
-        return self._stage(stage, settings, make, there=there, forget=forget)
+        key = self._stage(stage, settings, make, there=there, forget=forget)
+        if self.jobs is not None and not made:
+            self.jobs.count(worth)
+        return key
+
+    def _call(
+        self,
+        function: Callable[..., T],
+        *arguments: Any,
+        counted: str,
+        worth: int = 0,
+        **named: Any,
+    ) -> T:
+        """Call what takes long: here, showing how much is done, or in another process."""
+        if self.jobs is None:
+            return function(*arguments, progress=counting(self.progress, counted), **named)
+        return self.jobs.call(function, *arguments, worth=worth, **named)
 
     def _opens(self, path: Path, look: Callable[[], object]) -> bool:
         """Whether a folder is there and sound; say it where it is not sound, it is made again."""
@@ -261,6 +295,11 @@ class UnitSources:
         for sample in self.unit.training:
             folder.write_pair(target, sample.id, sample)
         return target
+
+
+def _fit(*, progress: Callable[[int, int], None] | None = None, **options: Any) -> None:
+    """`fit` with the progress of other stages."""
+    fit(progress=None if progress is None else lambda now: progress(now.step, now.total), **options)
 
 
 def _content_hash(path: Path) -> str:

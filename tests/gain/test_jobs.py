@@ -40,6 +40,11 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def say(*words: str, echo: Callable[[str], object]) -> None:
+    for word in words:
+        echo(word)
+
+
 def die() -> None:
     os._exit(9)
 
@@ -168,6 +173,20 @@ def test_a_learner_with_steps_of_its_own_counts_as_many_as_planned() -> None:
 def test_a_job_has_one_thread_when_there_are_several() -> None:
     with Jobs(2) as jobs:
         assert [n for _, n in jobs.run(lambda _: jobs.call(threads), [0, 1])] == [1, 1]
+
+
+def test_jobs_may_share_out_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    with Jobs(2, share=True) as jobs:
+        assert [n for _, n in jobs.run(lambda _: jobs.call(threads), [0, 1])] == [3, 3]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_lines_reach_the_task_that_they_belong_to(number: int) -> None:
+    told: dict[str, list[str]] = {"a": [], "b": []}
+    with Jobs(number) as jobs:
+        list(jobs.run(lambda key: jobs.call(say, key, key * 2, echo=told[key].append), ["a", "b"]))
+    assert told == {"a": ["a", "aa"], "b": ["b", "bb"]}
 
 
 def test_errors_of_jobs_come_through() -> None:

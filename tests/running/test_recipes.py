@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from synthaug import files
 from synthaug.bank import Bank
@@ -47,7 +48,7 @@ def davis(write_videos, tmp_path_factory):
 def recipe(davis):
     return Recipe(
         data=DataConfig(root=str(davis), videos=("one", "two", "three")),
-        compare=CompareConfig(arms=ARMS, segmenter="matching"),
+        compare=CompareConfig(arms=ARMS, segmenter="matching", jobs=2),
     )
 
 
@@ -61,10 +62,17 @@ def run(recipe, out, lines, **options):
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, tmp_path_factory):
+def told():
+    """Lines and progress of the finished run."""
+    return [], []
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory, told):
     """Run the recipe's smoke version once."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    run(recipe, out, [], reproduce="synthaug run x.yaml --smoke")
+    lines, shown = told
+    run(recipe, out, lines, reproduce="x.yaml --smoke", progress=lambda *now: shown.append(now))
     return out
 
 
@@ -76,13 +84,40 @@ def again(finished, tmp_path):
 def test_smoke_run_makes_everything(finished):
     page = finished / "comparison" / "index.html"
     html = page.read_text("utf-8")
-    assert "synthaug run x.yaml --smoke" in html
+    assert "x.yaml --smoke" in html
     assert 'id="incomplete"' not in html
     assert 'id="samples"' in html
     result = json.loads((finished / "comparison" / "comparison.json").read_text())
     assert result["complete"]
     assert list(result["arms"]) == list(ARMS)
     assert list(result["units"]) == ["one", "two"]
+
+
+def test_videos_are_fitted_side_by_side(finished, recipe, tmp_path, told):
+    lines, shown = told
+    for head in ("[1/2] one", "[2/2] two"):
+        of_unit = [line.removeprefix(f"{head}: ") for line in lines if line.startswith(head)]
+        assert [line for line in of_unit if line.endswith("...")] == [
+            f"{stage} ..." for stage in ("compose", "generator", "bank", "filter")
+        ]
+        assert any("preset fast: " in line for line in of_unit)
+    percents = [done for what, done, _ in shown if what == "percent of all fits"]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // 2))
+    try:
+        one = shortened(replace(recipe, data=replace(recipe.data, videos=("one",))))
+        synthetic(one, tmp_path / "alone")
+    finally:
+        torch.set_num_threads(threads)
+    for file in (
+        "generator/snapshot-000002.safetensors",
+        "bank/samples.jsonl",
+        "bank/images/00000.png",
+    ):
+        beside = finished / "units" / "one" / file
+        assert (tmp_path / "alone" / file).read_bytes() == beside.read_bytes()
 
 
 def test_second_call_makes_nothing(recipe, again, lines):
