@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from synthaug.sample import ClassMap
 
 MIN_OBJECT_AREA = 0.001
+MIN_OBJECT_PX = 12
+MIN_OF_LARGEST = 0.1
+"""Share of the largest of a class from which objects under `MIN_OBJECT_AREA` are no specks."""
 MAX_OBJECT_AREA = 0.4
 MAX_GAP = 0.025
 SMALL_SHARE = 0.05
@@ -17,7 +20,7 @@ MOST_ENLARGED = 4.0
 
 
 def find_components(
-    labels: NDArray[np.integer], num_classes: int, limit: int
+    labels: NDArray[np.integer], num_classes: int, limit: int, *, tiny: bool = False
 ) -> list[tuple[int, NDArray[np.bool_], int]]:
     """List the movable objects of a mask, the largest first.
 
@@ -29,6 +32,8 @@ def find_components(
         labels: (H, W) channels, 0 the background; negative where ignored.
         num_classes: N, the background included.
         limit: return at most this many.
+        tiny: where all objects of a class are small, as defects on a large surface are, also take
+            those of fewer pixels: from a tenth of the class' largest, and 12 pixels.
 
     Returns:
         (channel, (H, W) bool, pixels) per object.
@@ -40,7 +45,8 @@ def find_components(
         of_class = labels == label
         count, numbered = cv2.connectedComponents(grow(of_class, reach).astype(np.uint8))
         areas = np.bincount(numbered[of_class], minlength=count)
-        fitting = (areas >= least) & (areas <= most)
+        floor = max(MIN_OBJECT_PX, MIN_OF_LARGEST * areas[1:].max(initial=0)) if tiny else least
+        fitting = (areas >= min(least, floor)) & (areas <= most)
         for number in np.flatnonzero(fitting[1:]) + 1:
             found.append((label, (numbered == number) & of_class, int(areas[number])))
     return sorted(found, key=lambda item: -item[2])[:limit]

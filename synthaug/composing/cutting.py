@@ -14,6 +14,7 @@ from synthaug.composing.completion import complete, continued
 from synthaug.composing.components import (
     MAX_OBJECT_AREA,
     MIN_OBJECT_AREA,
+    MIN_OBJECT_PX,
     find_components,
     grow,
     largest_share,
@@ -62,13 +63,14 @@ def is_scene(mask: NDArray[np.uint8], classes: ClassMap) -> bool:
 def movable_objects(mask: NDArray[np.uint8], classes: ClassMap) -> list[tuple[int, Flags]]:
     """List (channel, (H, W) bool) of the objects to move, the largest first, at most 24.
 
-    They are those of `find_components`, but for what lies along more than 20 % of the frame. In a
-    scene, where areas such as roads and houses have classes, only compact objects of at most
-    10 % of the picture that do not touch the frame move. A class most of which stays, stays.
+    They are those of `find_components`, tiny ones included, but for what lies along more than 20 %
+    of the frame. In a scene, where areas such as roads and houses have classes, only compact
+    objects of 0.1 to 10 % of the picture that do not touch the frame move. A class most of which
+    stays, stays.
     """
     labels = classes.encode(mask)
     scene = is_scene(mask, classes)
-    found = find_components(labels, len(classes), labels.size)
+    found = find_components(labels, len(classes), labels.size, tiny=not scene)
     moving = [(channel, component) for channel, component, _ in found if _moves(component, scene)]
     area = np.zeros(len(classes))
     for channel, component in moving:
@@ -80,10 +82,12 @@ def movable_objects(mask: NDArray[np.uint8], classes: ClassMap) -> list[tuple[in
 def why_none_moves(pairs: Sequence[Sample], classes: ClassMap) -> str:
     """Say what keeps the objects of pairs, none of which moves, in their places."""
     share = max(largest_share(pair.mask, classes) for pair in pairs)
-    if share < MIN_OBJECT_AREA:
+    pixels = pairs[0].mask.size
+    least = MIN_OBJECT_AREA * pixels if is_scene(pairs[0].mask, classes) else MIN_OBJECT_PX
+    if share * pixels < least:
         return (
-            f"the largest object covers {share:.2%} of its picture, and from {MIN_OBJECT_AREA:.1%} "
-            "up they move: crop the pictures around their objects"
+            f"the largest object covers {share * pixels:.0f} pixels, and from {least:.0f} up they "
+            "move: label them on larger pictures"
         )
     return (
         f"what covers over {MAX_OBJECT_AREA:.0%} of its picture, or lies along more than "

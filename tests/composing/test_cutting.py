@@ -44,11 +44,24 @@ def test_objects_move_and_large_areas_and_specks_stay():
     assert ids(movable_objects(scene((10, 10, 2, 2, 5)).mask, CLASSES)) == []
 
 
+def test_where_all_objects_of_a_class_are_small_they_move_and_specks_stay():
+    mask = np.zeros((400, 600), np.uint8)  # 0.1 % of it are 240 pixels
+    for row, side in enumerate((14, 6, 4, 3)):
+        mask[80 * row + 20 : 80 * row + 20 + side, 50 : 50 + side] = 5
+    mask[200:203, 500:504] = 8
+    moved = movable_objects(mask, CLASSES)
+    assert [(channel, component.sum()) for channel, component in moved] == [
+        (1, 196),
+        (1, 36),
+        (2, 12),
+    ]
+    mask[100:130, 300:330] = 5
+    assert [component.sum() for _, component in movable_objects(mask, CLASSES)] == [900, 196, 12]
+
+
 def test_what_keeps_objects_in_place_is_told():
     specks = [scene((10, 10, 2, 2, 5), (30, 30, 1, 3, 8))]
-    assert "covers 0.07% of its picture, and from 0.1% up they move" in why_none_moves(
-        specks, CLASSES
-    )
+    assert "covers 4 pixels, and from 12 up they move" in why_none_moves(specks, CLASSES)
     assert "over 40% of its picture" in why_none_moves([scene((10, 10, 45, 60, 5))], CLASSES)
 
 
