@@ -34,6 +34,7 @@ from synthaug.fitting.training_pairs import (
     class_folders,
     keep_crops,
     kept_pairs,
+    lost_classes,
     read_class_crops,
     read_square_crops,
     read_training_pairs,
@@ -199,6 +200,11 @@ def fit(
         raise InputError(
             f"a batch of {batch} pairs cannot be shared by {config.devices} devices, two or more "
             f"to each: use --batch-size {whole}"
+        )
+    if classes is not None and not resume and (lost := lost_classes(pairs, classes, plan.size)):
+        echo(
+            f"beware: at the size of this preset no pixel is left of {', '.join(lost)}: --preset "
+            "compose moves objects at full size"
         )
     precision = manifest.get("precision", config.precision) if resume else config.precision
     engine = Engine(config.accelerator, config.devices, precision)  # auto may differ elsewhere

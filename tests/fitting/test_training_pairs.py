@@ -12,11 +12,12 @@ from synthaug.errors import InputError
 from synthaug.fitting.training_pairs import (
     bring_to_usual_size,
     class_folders,
+    lost_classes,
     read_class_crops,
     read_square_crops,
     read_training_pairs,
 )
-from synthaug.sample import Sample
+from synthaug.sample import IGNORE_ID, ClassMap, Sample
 
 
 @pytest.fixture
@@ -172,3 +173,21 @@ def test_a_class_that_a_crop_would_lose_is_named():
     with pytest.raises(InputError, match=r"no image shows class 2 any more: .*resize: stretch"):
         bring_to_usual_size(list(pairs), "crop")
     bring_to_usual_size(pairs, "stretch")
+
+
+def dots(**sides):
+    """A pair of 400x600 px with a square of some side per class id."""
+    mask = np.zeros((400, 600), np.uint8)
+    mask[0, :300] = IGNORE_ID
+    for place, (name, side) in enumerate(sides.items()):
+        mask[200 : 200 + side, 100 * place + 50 : 100 * place + 50 + side] = int(name[1:])
+    return Sample(np.zeros((400, 600, 3), np.uint8), mask, "dots")
+
+
+def test_classes_too_small_for_the_training_size_are_told():
+    classes = ClassMap((0, 1, 2, 7), ("ground", "scratch", "dot", "hole"))
+    pairs = [dots(_1=40, _2=3, _7=3), dots(_7=20)]
+    assert lost_classes(pairs, classes, (100, 150)) == ["dot"]
+    assert lost_classes(pairs, classes, (400, 600)) == []
+    with pytest.raises(InputError, match=r"at 150x100 px.*smaller than a pixel: use --pre"):
+        lost_classes([dots(_1=3)], ClassMap((0, 1)), (100, 150))
