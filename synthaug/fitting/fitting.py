@@ -202,9 +202,15 @@ def fit(
             f"to each: use --batch-size {whole}"
         )
     if classes is not None and not resume and (lost := lost_classes(pairs, classes, plan.size)):
+        at = f"at {plan.size[1]}x{plan.size[0]} px, at which this preset learns, "
+        if len(lost) >= len(classes) - 1:
+            raise InputError(
+                f"{at}the objects of the masks are smaller than a pixel: use --preset compose, a "
+                "larger --max-size, or pictures cropped around the objects"
+            )
         echo(
-            f"beware: at the size of this preset no pixel is left of {', '.join(lost)}: --preset "
-            "compose moves objects at full size"
+            f"beware: {at}no pixel is left of {', '.join(lost)}: --preset compose moves objects at "
+            "full size"
         )
     precision = manifest.get("precision", config.precision) if resume else config.precision
     engine = Engine(config.accelerator, config.devices, precision)  # auto may differ elsewhere

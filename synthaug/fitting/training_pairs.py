@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -346,30 +346,20 @@ def training_tensors(
     return images.clamp_(-1, 1), masks
 
 
-def lost_classes(pairs: Sequence[Sample], classes: ClassMap, size: tuple[int, int]) -> list[str]:
-    """Name the classes that prevail in no pixel of any pair at a training size (h, w).
-
-    Raises:
-        InputError: all but one are lost.
-    """
-    if pairs[0].size == size:
-        return []
+def lost_classes(pairs: Iterable[Sample], classes: ClassMap, size: tuple[int, int]) -> list[str]:
+    """Name the classes that prevail in no pixel of any pair once those have a size (h, w)."""
     left = set[int]()
     for pair in pairs:
-        _, shares = training_tensors([pair], classes, size, 1)
-        assert shares is not None
-        prevailing = shares[0].argmax(0)[shares[0].sum(0) > 0.5]
-        left |= set(np.unique(prevailing.numpy()).tolist())
-        if len(left) == len(classes):
+        if pair.size == size:
+            prevailing = classes.encode(pair.mask)
+        else:
+            _, shares = training_tensors([pair], classes, size, 1)
+            assert shares is not None
+            prevailing = shares[0].argmax(0)[shares[0].sum(0) > 0.5].numpy()
+        left |= set(np.unique(prevailing).tolist())
+        if left >= set(range(len(classes))):
             return []
-    lost = [name for channel, name in enumerate(classes.names) if channel not in left]
-    if len(left) < 2:
-        raise InputError(
-            f"at {size[1]}x{size[0]} px, at which this preset learns, the objects of the masks are "
-            "smaller than a pixel: use --preset compose, a larger --max-size, or pictures cropped "
-            "around the objects"
-        )
-    return lost
+    return [name for channel, name in enumerate(classes.names) if channel not in left]
 
 
 def index_mask(mask: NDArray[np.uint8], classes: ClassMap, size: tuple[int, int]) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from synthaug.config.arms import Arm
 from synthaug.errors import InputError
+from synthaug.fitting.training_pairs import lost_classes
 from synthaug.gain.leaks import named, trained_on
 from synthaug.gain.parents import Parents
 from synthaug.gain.runs import Settings
@@ -87,4 +88,14 @@ def warn_of_repeats(unit: Unit, say: Callable[[str], None]) -> None:
         say(
             f"warning: {len(repeated)} of the {len(unit.test)} test images of {unit.name} are "
             f"training images, too ({named(repeated)}): the scores flatter every arm"
+        )
+
+
+def warn_of_lost(unit: Unit, side_px: int, say: Callable[[str], None]) -> None:
+    """Say in one line which classes of a unit's training images are lost at the working size."""
+    size = working_size(unit.size, side_px)
+    if lost := lost_classes(unit.training, unit.classes, size):
+        say(
+            f"warning: at {size[1]}x{size[0]} px, at which networks learn, no pixel of "
+            f"{', '.join(lost)} is left in {unit.name}: raise --side, or crop the images"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synthaug import files
 from synthaug.config.arms import ARMS, Arm, name_of
 from synthaug.errors import InputError
-from synthaug.gain.checks import check, refuse_lengths, warn_of_repeats
+from synthaug.gain.checks import check, refuse_lengths, warn_of_lost, warn_of_repeats
 from synthaug.gain.clock import time_left
 from synthaug.gain.comparison_folder import ComparisonFolder, Sources
 from synthaug.gain.jobs import Jobs
@@ -101,6 +101,7 @@ def compare(
         folder = ComparisonFolder(path, units, settings, sources, parents)
         for unit in units:
             warn_of_repeats(unit, say)
+            warn_of_lost(unit, settings.side_px, say)
         wanted = _arms(arms, baseline, folder.old_arms)
         refuse_lengths(wanted.values(), settings)
         plan = folder.join(wanted, chosen, baseline, reproduce, say)

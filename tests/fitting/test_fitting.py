@@ -252,6 +252,21 @@ def test_a_fit_keeps_the_preset_that_auto_stood_for(tmp_path):
     assert json.loads((out / "manifest.json").read_text())["config"]["preset"] == "fast"
 
 
+def test_objects_too_small_for_the_preset_are_refused_or_named(tmp_path):
+    image, path = write_pair(tmp_path, size=(240, 320))
+    mask = np.zeros((240, 320), np.uint8)
+    mask[30:33, 40:43] = 1
+    Image.fromarray(mask).save(path)
+    with pytest.raises(InputError, match=r"at 32x32 px.*smaller than a pixel: use --preset comp"):
+        quick(tmp_path, pair=(image, path))
+    assert not (tmp_path / "out").exists()
+    mask[100:180, 100:180] = 2
+    Image.fromarray(mask).save(path)
+    lines = []
+    quick(tmp_path, pair=(image, path), iterations=1, echo=lines.append)
+    assert "no pixel is left of class_1: --preset compose moves objects at full size" in lines[0]
+
+
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(InputError, match="no generator manifest"):
         fit(out=tmp_path / "nowhere", resume=True)

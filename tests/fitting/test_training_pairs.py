@@ -189,5 +189,3 @@ def test_classes_too_small_for_the_training_size_are_told():
     pairs = [dots(_1=40, _2=3, _7=3), dots(_7=20)]
     assert lost_classes(pairs, classes, (100, 150)) == ["dot"]
     assert lost_classes(pairs, classes, (400, 600)) == []
-    with pytest.raises(InputError, match=r"at 150x100 px.*smaller than a pixel: use --pre"):
-        lost_classes([dots(_1=3)], ClassMap((0, 1)), (100, 150))

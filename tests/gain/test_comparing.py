@@ -485,6 +485,25 @@ def test_training_images_among_the_test_images_are_told(
     assert sum("warning" in line for line in lines) == 1
 
 
+def test_classes_lost_at_the_working_size_are_told(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    unit, lines = make_unit(), list[str]()
+    mask = unit.training[0].mask.copy()
+    mask[2, 2] = 7
+    unit = replace(
+        unit, training=[replace(unit.training[0], mask=mask)], classes=ClassMap((0, 1, 7))
+    )
+    options: dict[str, Any] = {"arms": ["none"], "seeds": 1, "steps": 1, "echo": lines.append}
+    compare([unit], tmp_path / "small", side_px=32, **options)
+    assert lines[0] == (
+        "warning: at 32x32 px, at which networks learn, no pixel of class_7 is left in toy: raise "
+        "--side, or crop the images"
+    )
+    compare([unit], tmp_path / "whole", **options)
+    assert sum("warning" in line for line in lines) == 1
+
+
 def test_labels_that_no_arm_trains_on_are_told(
     tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
 ) -> None:
