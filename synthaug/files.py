@@ -268,7 +268,10 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not overwrite:
-        raise InputError(f"{path} is not empty: choose another folder or add --overwrite")
+        raise InputError(
+            f"{path} is not empty: choose another folder or add --overwrite (in Python "
+            "overwrite=True)"
+        )
     if not _is_output(path):
         raise InputError(
             f"{path} holds files that synthaug did not write: choose another folder or empty it"

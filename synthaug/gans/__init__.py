@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from synthaug.errors import InputError
+from synthaug.seeding import torch_seeded
 
 if TYPE_CHECKING:
     from synthaug.gans.contract import GAN
@@ -44,7 +45,8 @@ def build_saved(spec: Mapping[str, Any], path: object) -> GAN:
         InputError: this version knows no such GAN, or no such option of it.
     """
     try:
-        return build(spec)
+        with torch_seeded(0):  # what is read next replaces the weights: the caller's stream stays
+            return build(spec)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f"generator {path} has a manifest that does not fit this version of synthaug (gan: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import get_args
 
@@ -103,6 +104,8 @@ class Generator(GeneratorFolder):
 
 def _latent(gan: GAN, seed: int) -> tuple[torch.Tensor, torch.Generator]:
     """Draw a latent (1, latent_dim); also return the stream, which goes on behind it."""
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+        raise InputError(f"seed is {seed!r}: give a whole number from 0 to 2**64 - 1")
     stream = torch.Generator().manual_seed(int(seed))
     return gan.latent(1, stream), stream
 

@@ -72,7 +72,8 @@ class MixBatchSampler(Sampler[list[Position]]):
         self.drop_last = drop_last
         self.num_replicas = num_replicas
         self.rank = rank
-        self.epoch = 0
+        self.epoch = mix.epoch
+        self._told = mix.epochs_told
         if len(self) == 0:
             each = f" for each of {num_replicas} processes" if num_replicas > 1 else ""
             raise InputError(
@@ -94,6 +95,8 @@ class MixBatchSampler(Sampler[list[Position]]):
         return rounds + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[Position]]:
+        if self._told != self.mix.epochs_told:
+            self.epoch, self._told = self.mix.epoch, self.mix.epochs_told
         epoch, self.epoch = self.epoch, self.epoch + 1
         for number in range(len(self)):
             batch = (number * self.num_replicas + self.rank) % self._batches()

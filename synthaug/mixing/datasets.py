@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, IterableDataset
 from synthaug import seeding
 from synthaug.errors import InputError
 from synthaug.mixing.batches import MixBatchSampler, Position
-from synthaug.mixing.real_items import Structure, structure
+from synthaug.mixing.real_items import Structure, described, structure, with_parts
 from synthaug.mixing.source import Source, check_ids_fit, open_source_once
 from synthaug.sample import Sample
 
@@ -113,6 +113,7 @@ class SynthMix(Dataset[Any]):
         self.provenance = provenance
         self._epoch = torch.tensor(-1)  # nobody has told
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers see it change
+        self.epochs_told = 0
         self._auto = ratio == "auto"
         self._ratio: float | None = None if ratio == "auto" else float(ratio)
         self._given_length = None if length is None else int(length)
@@ -166,8 +167,12 @@ class SynthMix(Dataset[Any]):
         return max(int(self._epoch), 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that plain indices refer to, in workers that persist as well."""
+        """Choose the epoch that plain indices refer to, in workers that persist as well.
+
+        It is also the epoch of the next pass of every `batch_sampler`.
+        """
         self._epoch.fill_(epoch)
+        self.epochs_told += 1
 
     def __getitem__(self, index: int | Position) -> Any:
         """Return an item; an index alone refers to the epoch of `set_epoch`.
@@ -231,18 +236,10 @@ class SynthMix(Dataset[Any]):
             place += len(self)
         if not 0 <= place < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} items")
-        share = self._share
+        share, number = self._share, epoch * len(self) + place  # remainders go on across epochs
+        turn = number + 1  # from there on all are real
         if self._scheduled is not None:
-            return self._in_turn(epoch * len(self) + place, self._scheduled * len(self) // 2)
-        before = math.floor(place * share)
-        per_epoch = math.floor(len(self) * share)
-        if math.floor((place + 1) * share) > before:
-            return True, epoch * per_epoch + before
-        return False, epoch * (len(self) - per_epoch) + place - before
-
-    def _in_turn(self, number: int, turn: int) -> tuple[bool, int]:
-        """`_locate` for an item's number since the first epoch; from ``turn`` on all are real."""
-        share = min(2 * self._share, Fraction(1))
+            share, turn = min(2 * share, Fraction(1)), self._scheduled * len(self) // 2
         before = math.floor(min(number, turn) * share)
         is_synthetic = number < turn and math.floor((number + 1) * share) > before
         return is_synthetic, before if is_synthetic else number - before
@@ -281,8 +278,7 @@ class SynthMix(Dataset[Any]):
             self._compare_sizes(first, sample)
         dtype = self._real.mask_dtype
         check_ids_fit(sample.mask, np.iinfo(dtype).max, dtype)
-        mask = sample.mask.astype(dtype)
-        return {"image": sample.image, "mask": mask} if self._real.keyed else (sample.image, mask)
+        return self._real.make(sample.image, sample.mask.astype(dtype))
 
     def _compare(self, item: Any) -> None:
         """Warn of ids that the bank has not, as soon as a real item shows any."""
@@ -309,10 +305,22 @@ class SynthMix(Dataset[Any]):
     def _transformed(self, item: Any) -> Any:
         assert self.transform is not None
         keyed = isinstance(item, dict)
-        given = item if keyed else {"image": item[0], "mask": item[1]}
-        mask = given.get("mask")
+        paired = isinstance(item, (tuple, list)) and len(item) > 1
+        given = item if keyed else {"image": item[0], "mask": item[1]} if paired else {}
+        if not {"image", "mask"} <= set(given):
+            raise InputError(
+                f"transform is called with image and mask, and an item is {described(item)}: let "
+                "the dataset, and adapt, give (image, mask) or a dict of image and mask"
+            )
+        image, mask = given["image"], given["mask"]
+        arrays = isinstance(image, np.ndarray) and isinstance(mask, np.ndarray)
+        if not arrays and type(self.transform).__module__.startswith("albumentations."):
+            raise InputError(
+                f"albumentations takes NumPy arrays, and the dataset yields {described(image)} "
+                f"images and {described(mask)} masks: let the dataset give arrays"
+            )
         try:
-            result = dict(self.transform(**given))
+            result = self.transform(**given)
         except cv2.error as error:
             if not isinstance(mask, np.ndarray) or mask.dtype.kind != "b":
                 raise
@@ -320,9 +328,12 @@ class SynthMix(Dataset[Any]):
                 "the transform cannot take bool masks: let the dataset, and adapt, give uint8, "
                 "mask.astype(np.uint8)"
             ) from error
-        if "mask" in result:
-            result["mask"] = _as_wide(result["mask"], mask)
-        return {**item, **result} if keyed else (result["image"], result["mask"], *item[2:])
+        if not isinstance(result, Mapping) or not {"image", "mask"} <= set(result):
+            raise InputError(
+                f"transform returned {described(result)}: it must return a dict of image and mask"
+            )
+        result = {**result, "mask": _as_wide(result["mask"], mask)}
+        return with_parts(item, result)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_orders": {}, "_real": None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +12,17 @@ from synthaug.errors import InputError
 
 
 class Structure(NamedTuple):
-    """What real items look like: dicts or tuples, and the type of their masks."""
+    """What real items look like: how one is made of image and mask, and the type of masks.
+
+    Attributes:
+        keyed: whether they are dicts.
+        mask_dtype: of their masks.
+        make: function of (image, mask) that makes an item of the same type.
+    """
 
     keyed: bool
     mask_dtype: np.dtype[Any]
+    make: Callable[[Any, Any], Any]
 
 
 def structure(item: Any) -> Structure:
@@ -35,11 +44,29 @@ def structure(item: Any) -> Structure:
         )
     if not _is_like_a_sample(image, mask):
         raise InputError(
-            f"the dataset yields {_described(image)} images and {_described(mask)} masks, a bank "
+            f"the dataset yields {described(image)} images and {described(mask)} masks, a bank "
             "(H, W, 3) uint8 and (H, W) integer arrays: "
             "pass SynthMix(adapt=...), a function from a Sample to an item like the dataset's"
         )
-    return Structure(keyed, mask.dtype)
+    empty = with_parts(item, {"image": None, "mask": None})
+
+    def make(image: Any, mask: Any) -> Any:
+        return with_parts(empty, {"image": image, "mask": mask})
+
+    return Structure(keyed, mask.dtype, make)
+
+
+def with_parts(item: Any, parts: Mapping[str, Any]) -> Any:
+    """Return an item of the same type and order with other parts: ``image`` and ``mask``.
+
+    Of a tuple or list they are the first two entries; a dict takes whatever else is given, too.
+    """
+    if isinstance(item, dict):
+        made = copy(item)
+        made.update(parts)
+        return made
+    entries = [parts["image"], parts["mask"], *item[2:]]
+    return type(item)(*entries) if hasattr(item, "_fields") else type(item)(entries)
 
 
 def _is_like_a_sample(image: Any, mask: Any) -> bool:
@@ -49,7 +76,10 @@ def _is_like_a_sample(image: Any, mask: Any) -> bool:
     return coloured and mask.ndim == 2 and np.issubdtype(mask.dtype, np.integer)
 
 
-def _described(part: Any) -> str:
+def described(part: Any) -> str:
+    """Name the type of an item's part, or of an item."""
+    if isinstance(part, dict):
+        return f"a dict of {', '.join(map(str, part)) or 'nothing'}"
     shape, dtype = getattr(part, "shape", None), getattr(part, "dtype", None)
     kind = type(part).__name__
     return kind if shape is None else f"{tuple(shape)} {dtype} {kind}"

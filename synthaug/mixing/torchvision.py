@@ -27,12 +27,16 @@ from synthaug.sample import Sample, class_list, resized
 _OF_THE_PICTURE = ("labels", "image_id", "orig_size", "size")
 """Entries of a target that need not be refused."""
 _KINDS = {
-    "boxes": "tv_tensors.BoundingBoxes",
-    "bboxes": "tv_tensors.BoundingBoxes",
+    **dict.fromkeys(
+        ("boxes", "bboxes", "box", "bbox", "bndbox", "gt_boxes"), "tv_tensors.BoundingBoxes"
+    ),
     "mask": "tv_tensors.Mask",
     "masks": "one tv_tensors.Mask",
+    "segmentation": "tv_tensors.Mask",
 }
 """Names of entries that describe the picture whatever they hold, and what they should be."""
+_POINTS = ("keypoints", "points", "landmarks", "polygon", "polygons")
+"""Names of entries that a bank has nothing in place of."""
 
 
 class SynthReplace(v2.Transform):  # type: ignore[misc]
@@ -49,8 +53,11 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
       ``"image_id"``, ``"orig_size"``, ``"size"`` and numbers stay. Where there are boxes or masks
       of objects, other plain tensors, arrays and lists of values (``"area"``, ``"iscrowd"``) are
       refused: they would tell of the objects that have gone.
-    - On a hit, masks and boxes that are plain tensors, arrays, lists or PIL images are refused, as
-      is any other array of two or more dimensions: they would still describe the old image.
+    - On a hit, masks, boxes, polygons and points that are plain tensors, arrays, lists or PIL
+      images are refused by their usual names, as is any other array of two or more dimensions:
+      they would still describe the old image.
+      ``torchvision.datasets.wrap_dataset_for_transforms_v2`` turns the targets of torchvision's
+      own datasets into what is replaced.
 
     A generator that paints masks (``oasis``) gives the image a new look for its own mask, one
     ``Mask`` of class ids; mask, boxes and labels stay as they are.
@@ -206,7 +213,11 @@ def _replace(value: Any, key: str, pair: _Pair) -> Any:
         boxes = torch.tensor([o.box for o in pair.objects], dtype=torch.float32).reshape(-1, 4)
         corners = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=pair.sample.size)
         converted = v2.functional.convert_bounding_box_format(corners, new_format=value.format)
-        return tv_tensors.wrap(converted.to(value.dtype), like=converted)
+        exact = converted if value.is_floating_point() else converted.round()
+        like = {"format": value.format, "canvas_size": pair.sample.size}
+        if hasattr(value, "clamping_mode"):  # torchvision 0.24 and newer
+            like["clamping_mode"] = value.clamping_mode
+        return tv_tensors.BoundingBoxes(exact.to(value.dtype), **like)
     if isinstance(value, tv_tensors.TVTensor):
         form = f" of shape {tuple(value.shape)}" if value.ndim else ""
         raise InputError(
@@ -238,20 +249,31 @@ def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _refuse_plain(structure: Any) -> None:
-    """Refuse masks, boxes and pictures that nobody can tell for what they are."""
-    for key, value in _entries(structure):
-        if value is None or isinstance(value, tv_tensors.TVTensor):
-            continue
-        if key in _KINDS or getattr(value, "ndim", 0) > 1 or isinstance(value, PIL.Image.Image):
-            entry = f"entry {key!r} is" if key else "the input holds"
-            wrap = f"wrap it as {_KINDS.get(key, _KINDS['mask'])} before SynthReplace, or drop it"
-            if key in _OF_THE_PICTURE:
-                wrap = "drop it, or add it after SynthReplace"
-            raise InputError(
-                f"{entry} a plain {type(value).__name__} that would still describe the replaced "
-                f"image: {wrap}"
-            )
+def _refuse_plain(value: Any, key: str = "") -> None:
+    """Refuse masks, boxes, points and pictures that nobody can tell for what they are."""
+    of_picture = key in _KINDS or key in _POINTS
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _refuse_plain(entry, key if of_picture else name)
+        return
+    listed = isinstance(value, (tuple, list))
+    rows = listed and key not in _OF_THE_PICTURE and _are_rows(value)
+    if listed and not rows:
+        for entry in value:
+            _refuse_plain(entry, key)
+        return
+    if value is None or isinstance(value, tv_tensors.TVTensor):
+        return
+    if of_picture or rows or getattr(value, "ndim", 0) > 1 or isinstance(value, PIL.Image.Image):
+        entry = f"entry {key!r} is" if key else "the input holds"
+        kind = _KINDS.get(key, "tv_tensors.BoundingBoxes" if rows else _KINDS["mask"])
+        wrap = f"wrap it as {kind} before SynthReplace, or drop it"
+        if key in _OF_THE_PICTURE or key in _POINTS:
+            wrap = "drop it, or add it after SynthReplace"
+        raise InputError(
+            f"{entry} a plain {type(value).__name__} that would still describe the replaced image: "
+            f"{wrap}; targets of torchvision's datasets: datasets.wrap_dataset_for_transforms_v2"
+        )
 
 
 def _refuse_stale(key: str, value: Any, *, labelled: bool = False) -> None:
@@ -277,6 +299,14 @@ def _refuse_stale(key: str, value: Any, *, labelled: bool = False) -> None:
             f"{name} would still describe the objects that are replaced: drop it before "
             "SynthReplace, or pass a tensor 'labels' in one dict with the boxes or masks"
         )
+
+
+def _are_rows(value: Sequence[Any]) -> bool:
+    """Whether all entries are lists of numbers, as boxes and polygons are."""
+    return len(value) > 0 and all(
+        isinstance(row, (tuple, list)) and row and all(isinstance(v, (int, float)) for v in row)
+        for row in value
+    )
 
 
 def _is_plain_list(value: Sequence[Any]) -> bool:

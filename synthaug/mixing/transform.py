@@ -268,11 +268,18 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
     def apply_to_masks(
         self, masks: Any, *, objects: list[SegmentedObject], **_: Any
     ) -> NDArray[Any] | list[NDArray[Any]]:
-        """Return one 0/1 mask per object, a list when a filled list or no object is there."""
+        """Return one 0/1 mask per object, a list when a filled list or no object is there.
+
+        They are 0/255 where those that came in were.
+        """
         first = masks[0] if len(masks) else np.empty((0, 0), getattr(masks, "dtype", np.uint8))
         if first.ndim not in (2, 3) or (first.ndim == 3 and first.shape[2] != 1):
             raise InputError(f"SynthAugment got masks of shape {first.shape}: pass (H, W) each")
-        regions = [np.array(o.mask, first.dtype, order="C") for o in objects]
+        white = first.dtype.kind in "iu" and any(np.max(mask, initial=0) == 255 for mask in masks)
+        regions = [
+            np.array(o.mask, first.dtype, order="C") * first.dtype.type(255 if white else 1)
+            for o in objects
+        ]
         if first.ndim == 3:
             regions = [region[..., None] for region in regions]
         keeps_list = isinstance(masks, (list, tuple)) and len(masks) > 0

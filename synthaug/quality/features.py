@@ -57,7 +57,8 @@ class Lite0Features(FeatureNet):
     def __init__(self, *, pretrained: bool = True, seed: int = 0) -> None:
         super().__init__()
         self.name = "efficientnet_lite0" if pretrained else f"efficientnet_lite0-random-{seed}"
-        self.net = FrozenLite0(pretrained=pretrained)
+        with torch_seeded(0):  # the weights are read: the caller's stream stays
+            self.net = FrozenLite0(pretrained=pretrained)
         if not pretrained:
             _randomise(self.net, seed)
 

@@ -12,6 +12,7 @@ from states import same_sample
 from synthaug import files
 from synthaug.bank import Bank
 from synthaug.errors import InputError
+from synthaug.filtering import filter_bank
 from synthaug.generation import Generator, generate, load_generator, open_source
 from synthaug.seeding import derive_seed, torch_stream
 
@@ -49,10 +50,11 @@ def test_sample_does_not_depend_on_its_neighbours_or_on_history(fitted):
     assert same_sample(alone, load_generator(fitted).sample(5))
 
 
-def test_sampling_leaves_the_global_random_state_alone(fitted):
-    generator = load_generator(fitted)
+def test_sampling_leaves_the_global_random_state_alone(fitted, tmp_path):
     before = torch.get_rng_state()
-    generator.samples([1, 2, 3])
+    load_generator(fitted).samples([1, 2, 3])
+    assert torch.equal(before, torch.get_rng_state())
+    filter_bank(generate(fitted, tmp_path / "bank", 3))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -288,3 +290,9 @@ def test_full_disk_leaves_nothing_behind(fitted, tmp_path, monkeypatch):
         generate(fitted, tmp_path / "bank", n=4)
     assert len(written) > 3
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "x", None])
+def test_a_seed_is_a_whole_number(fitted, seed):
+    with pytest.raises(InputError, match=r"seed is .*: give a whole number from 0"):
+        load_generator(fitted).sample(seed)

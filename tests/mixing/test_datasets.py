@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import albumentations as A
 import numpy as np
@@ -59,6 +59,18 @@ def test_the_ratio_is_exact(bank: Bank, ratio: float, length: int | None) -> Non
             assert abs(window - 10 * ratio) < 1
             if float(10 * ratio).is_integer():
                 assert window == 10 * ratio
+
+
+@pytest.mark.parametrize(
+    ("count", "ratio", "length"), [(1, 0.25, None), (2, 0.3, None), (7, 2 / 7, None), (1, 0.5, 7)]
+)
+def test_the_share_is_exact_over_the_epochs_of_few_items(
+    bank: Bank, count: int, ratio: float, length: int | None
+) -> None:
+    mix = SynthMix(real_items(count), bank.path, ratio, length=length)
+    names = [name for epoch in range(60) for name in origins(mix, epoch)]
+    assert len(synthetic(names)) == pytest.approx(ratio * len(names), abs=0.999)
+    assert Counter(synthetic(names)).keys() == set(KEPT)
 
 
 @pytest.mark.parametrize(("ratio", "first"), [(0.5, 1.0), (0.25, 0.5), (0.1, 0.2), (0.0, 0.0)])
@@ -157,6 +169,35 @@ def test_items_are_the_real_ones_and_the_bank_samples(bank: Bank) -> None:
             assert np.array_equal(mask, stored[name].mask)
 
 
+class Pair(NamedTuple):
+    picture: Any
+    labels: Any
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Pair,
+        lambda image, mask: [image, mask],
+        lambda image, mask: OrderedDict(mask=mask, image=image),
+    ],
+)
+@pytest.mark.parametrize("transform", [None, standard_augmentation(*SIZE)])
+def test_synthetic_items_are_of_the_type_of_the_real_ones(
+    bank: Bank, make: Any, transform: Any
+) -> None:
+    real = [make(*item) for item in real_items(4)]
+    items = list(SynthMix(real, bank.path, 0.5, transform=transform))
+    assert {type(item) for item in items} == {type(real[0])}
+    first = list(items[0])
+    assert len(items) == 8
+    for item in items:
+        image, mask = (item["image"], item["mask"]) if isinstance(item, dict) else item
+        assert (image.shape, mask.shape) == ((*SIZE, 3), SIZE)
+        if isinstance(item, dict):
+            assert list(item) == first == ["mask", "image"]
+
+
 def test_dict_items_keep_their_keys(bank: Bank) -> None:
     mix = SynthMix(real_items(4, as_dict=True), bank.path, 0.5)
     assert all(set(item) == {"image", "mask"} for item in mix)
@@ -217,6 +258,28 @@ def test_bool_masks_that_a_transform_cannot_take_get_one_line(bank: Bank) -> Non
     assert {mask.dtype for _, mask in flipped} == {np.dtype(bool)}
 
 
+@pytest.mark.parametrize(
+    ("items", "transform", "message"),
+    [
+        ([{"img": 1, "msk": 2}], A.HorizontalFlip(), "an item is a dict of img, msk: let"),
+        ([torch.zeros(3)], A.HorizontalFlip(), r"an item is \(3,\) torch.float32 Tensor: let"),
+        (
+            [(torch.zeros(3, *SIZE), torch.zeros(SIZE))],
+            A.HorizontalFlip(),
+            "albumentations takes NumPy arrays, and the dataset yields .* Tensor images",
+        ),
+        (real_items(1), lambda image, mask: (image, mask), "transform returned tuple: it must"),
+        (real_items(1), lambda image, mask: None, "transform returned NoneType: it must return"),
+        (real_items(1), lambda **given: {"image": 1}, "transform returned a dict of image: it"),
+    ],
+)
+def test_a_transform_that_does_not_fit_gets_one_line(
+    bank: Bank, items: list[Any], transform: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        SynthMix(items, bank.path, 0.0, transform=transform)[0]
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_batches_hold_the_exact_share_and_epochs_go_on_in_workers(
     bank: Bank, persistent: bool
@@ -261,6 +324,10 @@ def test_the_last_batch_can_be_dropped_and_a_training_resumed(bank: Bank) -> Non
     sampler.set_epoch(7)
     assert next(iter(sampler))[0] == (7, 0)
     assert next(iter(sampler))[0] == (8, 0)
+    mix.set_epoch(3)
+    assert next(iter(sampler))[0] == (3, 0)
+    assert next(iter(sampler))[0] == (4, 0)
+    assert next(iter(mix.batch_sampler(4)))[0] == (3, 0)
 
 
 @pytest.mark.parametrize(("drop_last", "counts"), [(False, [4, 4]), (True, [3, 3])])

@@ -205,6 +205,40 @@ def test_plain_boxes_are_refused(bank: Bank) -> None:
     assert transform(stays)["weights"] is stays["weights"]
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        [{"bbox": [1, 1, 5, 5], "segmentation": [[1, 1, 5, 5, 1, 5]], "category_id": 1}],
+        {"annotation": {"object": [{"name": "a", "bndbox": {"xmin": "1", "ymin": "1"}}]}},
+        {"bbox": torch.ones(4)},
+        {"landmarks": [3.0, 4.0]},
+        {"polygon": [[1, 2], [3, 4]]},
+        [[1, 1, 5, 5], [2, 2, 6, 6]],
+    ],
+)
+def test_targets_of_other_libraries_are_refused(bank: Bank, target: Any) -> None:
+    with pytest.raises(InputError, match=r"still describe .*wrap_dataset_for_transforms_v2"):
+        SynthReplace(bank.path, p=1.0)(picture(), target)
+
+
+def test_targets_that_tell_nothing_of_places_stay(bank: Bank) -> None:
+    target = {"names": [["a", "b"], ["c"]], "size": [H, W], "ids": [1, 2], "file": "x.png"}
+    assert SynthReplace(bank.path, p=1.0)(picture(), target)[1] == target
+
+
+def test_boxes_keep_how_they_are_clamped_and_round(bank: Bank) -> None:
+    boxes = torch.tensor([[20, 10, 8, 5]])
+    given = tv_tensors.BoundingBoxes(boxes, format="CXCYWH", canvas_size=(H, W))
+    if hasattr(given, "clamping_mode"):
+        given.clamping_mode = "hard"
+    made = {"boxes": given, "exact": tv_tensors.wrap(boxes.float(), like=given)}
+    for _ in range(6):
+        found = SynthReplace(bank.path, p=1.0)(picture(), made)[1]
+        assert found["boxes"].dtype == torch.int64
+        assert torch.equal(found["boxes"], found["exact"].round().long())
+        assert getattr(found["boxes"], "clamping_mode", "hard") == "hard"
+
+
 def test_masks_of_other_ids_are_warned_of(bank: Bank, tmp_path: Path) -> None:
     copy = shutil.copytree(bank.path, tmp_path / "bank")
     mask = tv_tensors.Mask(torch.full((H, W), 200, dtype=torch.uint8))

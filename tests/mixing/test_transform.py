@@ -550,3 +550,11 @@ def test_nothing_opened_is_pickled_and_other_processes_can_run_it(bank: Bank) ->
 def _apply(pipeline: A.Compose) -> np.ndarray:
     image: np.ndarray = pipeline(**real_pair())["image"]
     return image
+
+
+def test_masks_of_objects_are_as_white_as_they_came(bank: Bank) -> None:
+    image, mask = real_pair()["image"], np.zeros((H, W), np.uint8)
+    mask[3:9, 3:9] = 1
+    for white in (1, 255):
+        made = A.Compose([SynthAugment(bank.path, p=1.0)])(image=image, masks=[mask * white])
+        assert {int(found.max()) for found in made["masks"]} == {white}
