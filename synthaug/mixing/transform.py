@@ -84,7 +84,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         - ``mask``: (H, W) or (H, W, 1) class ids of the bank, in the dtype that came in; a bool
           mask is True on the objects.
         - ``masks``: one 0/1 mask per object, in the order of the boxes, whatever number came in;
-          an empty list when the pair shows no object.
+          0/255 where such came in; an empty list when the pair shows no object.
         - ``bboxes``: need `albumentations.Compose` with ``bbox_params`` for formats and labels.
           New class names extend the label field. Without label fields a fifth column, when there
           is one, gets the class id.
