@@ -177,9 +177,14 @@ def _make_sources(
             for kind in kinds
         }
 
+    shown = -1
+
     def glance(done: int) -> None:
-        if progress is not None and number > 1:
-            progress("percent of all fits", done * 100 // (WORTH * len(units)), 100)
+        nonlocal shown
+        percent = done * 100 // (WORTH * len(units))
+        if progress is not None and number > 1 and percent > shown:
+            shown = percent
+            progress("percent of all fits", percent, 100)
 
     with Jobs(number, glance, share=True) as jobs:
         made = {unit.name: found for (_, unit), found in jobs.run(make, [*enumerate(units, 1)])}

@@ -102,7 +102,7 @@ def test_videos_are_fitted_side_by_side(finished, recipe, tmp_path, told):
         ]
         assert any("preset fast: " in line for line in of_unit)
     percents = [done for what, done, _ in shown if what == "percent of all fits"]
-    assert percents == sorted(percents)
+    assert percents == sorted(set(percents))
     assert percents[-1] == 100
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // 2))
