@@ -187,6 +187,7 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     try:
         staging.mkdir()
         yield staging
+        check_output_folder(path, overwrite=overwrite)  # others may have written to it meanwhile
         if target.exists():
             target.rename(old)
         staging.rename(target)

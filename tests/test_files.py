@@ -91,6 +91,19 @@ def test_new_directory_respects_what_is_there(tmp_path):
         pytest.fail("a file stands there")
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_others_wrote_meanwhile_stays(tmp_path, overwrite):
+    def fill():
+        with files.new_directory(tmp_path / "out", overwrite=overwrite) as staging:
+            (staging / "a").write_text("1")
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "thesis").write_text("2")
+
+    with pytest.raises(InputError, match="did not write" if overwrite else "not empty"):
+        fill()
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "thesis"]
+
+
 @pytest.mark.parametrize("manifest", [None, "{}", '{"manifest_version": 3}', "[]", "half a man"])
 def test_overwrite_never_removes_a_strangers_folder(tmp_path, manifest):
     photos = tmp_path / "photos"
