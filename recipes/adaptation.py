@@ -25,7 +25,6 @@ latents. Stop it at any time; the same command goes on.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 
 from synthaug.bank import pictures_behind
 from synthaug.cli.progress import fit_progress
@@ -221,7 +220,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run_main(main)

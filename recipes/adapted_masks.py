@@ -33,7 +33,7 @@ import numpy as np
 from adaptation import SIDE_PX as GENERATOR_PX
 from adaptation import fitted
 from PIL import Image
-from recipe_options import positive
+from recipe_options import positive, run_main
 
 from synthaug.bank import Bank
 from synthaug.cli.progress import stage_progress
@@ -195,9 +195,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+    run_main(main)

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from recipe_options import positive
+from recipe_options import positive, run_main
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -178,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -24,14 +24,13 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 from torch import Tensor
 
 from synthaug import gans
 from synthaug.config import FitConfig
 from synthaug.demo import write_training_pair
 from synthaug.engine import Engine
-from synthaug.errors import InputError
 from synthaug.fitting.presets import make_plan
 from synthaug.fitting.training_pairs import read_square_crops, read_training_pairs, training_tensors
 from synthaug.gain.hardware import hardware
@@ -126,7 +125,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run_main(main)

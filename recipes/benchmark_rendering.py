@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,9 +26,10 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import cv2
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 
 from synthaug.bank import Bank
+from synthaug.errors import InputError
 from synthaug.evaluation.bank_quality import mask_agreement
 from synthaug.filtering import to_tensor
 from synthaug.gain.hardware import hardware
@@ -119,7 +119,7 @@ def main() -> None:
     found = sorted(path.name.removesuffix("-bank") for path in options.banks.glob("*-bank"))
     videos = options.videos or found
     if not videos:
-        sys.exit(f"no banks at {options.banks}: make them with recipes/ten_videos.py")
+        raise InputError(f"no banks at {options.banks}: make them with recipes/ten_videos.py")
     cv2.setNumThreads(1)
     net = load_feature_net("efficientnet_lite0")
     print("| video | rendering | SIFID-1..4 | mask agreement IoU | s: build + one / at twice |")
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

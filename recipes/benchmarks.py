@@ -50,7 +50,7 @@ import cv2
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -435,4 +435,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

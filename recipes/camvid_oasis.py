@@ -27,14 +27,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
@@ -254,28 +253,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    try:
-        held_out, training = (
-            read_training_pairs(
-                None, None, options.data / part, options.data / f"{part}annot", (VOID,)
-            )[0]
-            for part in ("val", "train")
-        )
-        judge = Judge(training, options.judge_steps, options.out)
-        results: dict[str, dict[str, Any]] = {}
-        for row in chosen_rows(options):
-            results[row] = run_row(options, row, held_out, judge)
-            text = table(results, options.seed)
-            write_text(options.out / "table.md", text)
-            print("\n" + text, flush=True)
-            if len(results) == 1:
-                painter = MapGenerator(options.out / row, accelerator=options.accelerator)
-                write_sheet(options.out / "samples.png", painter, held_out)
-    except InputError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+    held_out, training = (
+        read_training_pairs(
+            None, None, options.data / part, options.data / f"{part}annot", (VOID,)
+        )[0]
+        for part in ("val", "train")
+    )
+    judge = Judge(training, options.judge_steps, options.out)
+    results: dict[str, dict[str, Any]] = {}
+    for row in chosen_rows(options):
+        results[row] = run_row(options, row, held_out, judge)
+        text = table(results, options.seed)
+        write_text(options.out / "table.md", text)
+        print("\n" + text, flush=True)
+        if len(results) == 1:
+            painter = MapGenerator(options.out / row, accelerator=options.accelerator)
+            write_sheet(options.out / "samples.png", painter, held_out)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -27,7 +27,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from recipe_options import positive
+from recipe_options import positive, run_main
 
 from synthaug.bank import write_bank
 from synthaug.config.arms import Arm
@@ -149,4 +149,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

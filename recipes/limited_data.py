@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from photograph_tiles import TILE_PX, describe, note_data, photographs, tiles
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 from torch import Tensor
 
 from synthaug import gans
@@ -266,7 +266,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run_main(main)

@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from photograph_tiles import TILE_PX, Tiles, describe, note_data, photographs, tiles
 from PIL import Image
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 from torch import Tensor, nn
 
 from synthaug.errors import InputError
@@ -245,7 +245,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run_main(main)

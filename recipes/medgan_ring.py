@@ -34,10 +34,9 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 from PIL import Image
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 from torch import Tensor
 
-from synthaug.errors import InputError
 from synthaug.files import read_json, write_json, write_text, write_with
 from synthaug.gans.medgan.losses import Weights
 from synthaug.gans.medgan.networks import MedDiscriminator, PointGenerator, mlp
@@ -153,7 +152,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run_main(main)

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from typing import Any
+
+from synthaug.errors import InputError
+
+
+def run_main(main: Callable[[], object]) -> None:
+    """Call a recipe's main function; bad input is one line and exit code 2, Ctrl-C is 130."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what is done is kept, and the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 def positive(text: str) -> int:

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 
 from synthaug.bank import Bank
 from synthaug.config import CompareConfig, FilterConfig, load_recipe
@@ -213,28 +212,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--every", type=positive, help="test on every n-th frame")
     parser.add_argument("--jobs", type=positive, help="trainings side by side")
     options = parser.parse_args(arguments)
-    try:
-        own = {"data": {"every": options.every}, "compare": {"jobs": options.jobs}}
-        recipe = load_recipe(options.recipe, options.set, own)
-        data, config = recipe.data, recipe.compare
-        if data.root is None:
-            raise InputError(f"{options.recipe} names no data.root: add it with --set")
-        reading = {"every": data.every, "ignore": data.ignore}
-        units = [read_video(data.root, video, **reading) for video in options.videos]
-        parents: Any = config.parent
-        if parents == "others":
-            parents = {unit.name: parent_of(options.runs, unit.name) for unit in units}
-        banks, kept = mark_all(options, recipe.filter)
-        for number in range(options.seeds):
-            seeds = list(range(number + 1))
-            folder = options.out / "compare"
-            run_ablation(units, config, banks, parents, folder, seeds)
-            text = table(folder, kept, options.videos, seeds)
-            write_text(options.out / "table.md", text)
-            print("\n" + text, flush=True)
-    except InputError as error:
-        sys.exit(str(error))
+    own = {"data": {"every": options.every}, "compare": {"jobs": options.jobs}}
+    recipe = load_recipe(options.recipe, options.set, own)
+    data, config = recipe.data, recipe.compare
+    if data.root is None:
+        raise InputError(f"{options.recipe} names no data.root: add it with --set")
+    reading = {"every": data.every, "ignore": data.ignore}
+    units = [read_video(data.root, video, **reading) for video in options.videos]
+    parents: Any = config.parent
+    if parents == "others":
+        parents = {unit.name: parent_of(options.runs, unit.name) for unit in units}
+    banks, kept = mark_all(options, recipe.filter)
+    for number in range(options.seeds):
+        seeds = list(range(number + 1))
+        folder = options.out / "compare"
+        run_ablation(units, config, banks, parents, folder, seeds)
+        text = table(folder, kept, options.videos, seeds)
+        write_text(options.out / "table.md", text)
+        print("\n" + text, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -16,11 +16,10 @@ RESULTS.md, "One-shot video". OUT/table.md; stop it at any time, the same comman
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
 
 from synthaug.config import FitConfig, load_recipe
 from synthaug.errors import InputError
@@ -77,63 +76,56 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seeds", type=positive, default=3)
     options = parser.parse_args(arguments)
-    try:
-        recipe = load_recipe(options.recipe, options.set, {})
-        data, config = recipe.data, recipe.compare
-        if data.root is None:
-            raise InputError(f"{options.recipe} names no data.root: add it with --set")
-        videos = {name: read_video(data.root, name, ignore=data.ignore) for name in data.videos}
-        parent_of: Any = None
-        if config.parent == "others":
-            size = {"steps": config.parent_steps, "side_px": config.side_px}
-            parent_of = ParentsOfOthers(
-                list(videos.values()), options.out / "parents", encoder=config.encoder, **size
-            ).of
-        units, parents = [], {}
-        for case in options.cases:
-            name, _, frame = case.partition(":")
-            if name not in videos or not frame.isdigit():
-                raise InputError(f"no case {case}: write VIDEO:FRAME, a video of {options.recipe}")
-            units.append(relabelled(videos[name], int(frame)))
-            if parent_of is not None:
-                parents[units[-1].name] = parent_of(videos[name])
-        results: dict[str, dict[tuple[str, int], Any]] = {}
-        for row, arm in ROWS.items():
-            sources = {}
-            for unit in units if arm == PASTED else ():
-                path = options.out / "sources" / row / unit.name
-                stages = UnitSources(path, unit, unit.name, None, print)
-                sources[unit.name] = {
-                    "copy-paste": stages.composed(FitConfig(enlarge=row != USUAL))
-                }
-            folder = options.out / "compare" / row.replace(" ", "-")
-            compare(
-                units,
-                folder,
-                arms=[arm],
-                baseline=arm,
-                seeds=options.seeds,
-                sources=sources,
-                parent=parents or config.parent,
-                **training_settings(config, units),
-                echo=lambda line, row=row: print(f"{row}: {line}", flush=True),
-            )
-            cells = [(unit.name, seed) for unit in units for seed in range(options.seeds)]
-            runs = folder / "runs"
-            results[row] = {
-                (u, s): read_json(runs / u / arm / f"{s}.json", "run") for u, s in cells
-            }
-        names = [unit.name for unit in units]
-        found = summarise(
-            results, units=names, baseline=BASELINE, measures=MEASURES["video"], complete=True
+    recipe = load_recipe(options.recipe, options.set, {})
+    data, config = recipe.data, recipe.compare
+    if data.root is None:
+        raise InputError(f"{options.recipe} names no data.root: add it with --set")
+    videos = {name: read_video(data.root, name, ignore=data.ignore) for name in data.videos}
+    parent_of: Any = None
+    if config.parent == "others":
+        size = {"steps": config.parent_steps, "side_px": config.side_px}
+        parent_of = ParentsOfOthers(
+            list(videos.values()), options.out / "parents", encoder=config.encoder, **size
+        ).of
+    units, parents = [], {}
+    for case in options.cases:
+        name, _, frame = case.partition(":")
+        if name not in videos or not frame.isdigit():
+            raise InputError(f"no case {case}: write VIDEO:FRAME, a video of {options.recipe}")
+        units.append(relabelled(videos[name], int(frame)))
+        if parent_of is not None:
+            parents[units[-1].name] = parent_of(videos[name])
+    results: dict[str, dict[tuple[str, int], Any]] = {}
+    for row, arm in ROWS.items():
+        sources = {}
+        for unit in units if arm == PASTED else ():
+            path = options.out / "sources" / row / unit.name
+            stages = UnitSources(path, unit, unit.name, None, print)
+            sources[unit.name] = {"copy-paste": stages.composed(FitConfig(enlarge=row != USUAL))}
+        folder = options.out / "compare" / row.replace(" ", "-")
+        compare(
+            units,
+            folder,
+            arms=[arm],
+            baseline=arm,
+            seeds=options.seeds,
+            sources=sources,
+            parent=parents or config.parent,
+            **training_settings(config, units),
+            echo=lambda line, row=row: print(f"{row}: {line}", flush=True),
         )
-        machine = ", ".join(f"{key} {value}" for key, value in hardware().items())
-        text = table(found, units) + f"\nMeans of {options.seeds} seeds. {machine}.\n"
-        write_text(options.out / "table.md", text)
-        print("\n" + text, end="")
-    except InputError as error:
-        sys.exit(str(error))
+        cells = [(unit.name, seed) for unit in units for seed in range(options.seeds)]
+        runs = folder / "runs"
+        results[row] = {(u, s): read_json(runs / u / arm / f"{s}.json", "run") for u, s in cells}
+    names = [unit.name for unit in units]
+    found = summarise(
+        results, units=names, baseline=BASELINE, measures=MEASURES["video"], complete=True
+    )
+    machine = ", ".join(f"{key} {value}" for key, value in hardware().items())
+    text = table(found, units) + f"\nMeans of {options.seeds} seeds. {machine}.\n"
+    write_text(options.out / "table.md", text)
+    print("\n" + text, end="")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -18,17 +18,17 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recipe_options import Distinct
+from recipe_options import Distinct, run_main
 
 import synthaug
 from synthaug.cli.progress import fit_progress
 from synthaug.config import FitConfig
+from synthaug.errors import InputError
 from synthaug.evaluation.bank_quality import evaluate
 from synthaug.files import write_json, write_text
 from synthaug.seeding import numpy_stream
@@ -150,7 +150,7 @@ def main() -> None:
     plugins = tuple(options.plugins)
     out = options.out / "+".join(plugins) / (f"seed-{options.seed}" if options.seed else "")
     if not (options.data / "JPEGImages").is_dir():
-        sys.exit(f"no DAVIS frames at {options.data}: name them with --data")
+        raise InputError(f"no DAVIS frames at {options.data}: name them with --data")
     videos = options.videos or sorted(p.name for p in (options.data / "JPEGImages").iterdir())
     results = []
     for video in videos:
@@ -165,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from synthaug.errors import InputError
 from synthaug.sample import ClassMap, Sample
 from synthaug.seeding import numpy_stream
 
@@ -71,7 +72,7 @@ def test_smoke(script, data, tmp_path, monkeypatch):
     measured = json.loads((tmp_path / "no-noise.json").read_text())["quality"]
     assert measured["miou"] == first["quality"]["miou"]
     assert (tmp_path / "full.json").stat().st_mtime_ns == made
-    with pytest.raises(SystemExit, match=r"no-noise.json has other settings"):
+    with pytest.raises(InputError, match=r"no-noise.json has other settings"):
         script.main([*run, "--ablation-steps=1"])
 
 
@@ -110,5 +111,5 @@ def test_seconds_of_a_paused_fit_add_up(script, tmp_path):
 
 
 def test_missing_data_is_said_in_one_line(script, tmp_path):
-    with pytest.raises(SystemExit, match="no folder of masks"):
+    with pytest.raises(InputError, match="no folder of masks"):
         script.main(options(tmp_path / "nowhere", tmp_path / "out"))

@@ -3,7 +3,9 @@ from __future__ import annotations
 import argparse
 
 import pytest
-from recipe_options import Distinct, positive
+from recipe_options import Distinct, positive, run_main
+
+from synthaug.errors import InputError
 
 OPTIONS = {
     "adaptation": ("seeds", "source-steps", "steps"),
@@ -47,3 +49,21 @@ def test_what_is_named_twice_counts_once():
     found = parser.parse_args(["--rows", "b", "a", "b"])
     assert (found.rows, found.shares) == (["b", "a"], [3])
     assert parser.parse_args(["--shares", "2", "1", "2"]).shares == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (InputError("no such folder"), 2, "error: no such folder"),
+        (KeyboardInterrupt(), 130, "stop"),
+    ],
+)
+def test_bad_input_and_ctrl_c_are_one_line(capsys, error, code, told):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_main(main)
+    assert ended.value.code == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(told)

@@ -102,5 +102,5 @@ def test_parents_that_have_seen_the_video_are_not_taken(script, tmp_path):
 
 def test_missing_bank_is_said_in_one_line(script, recipe, tmp_path):
     named = {"runs": tmp_path, "recipe": recipe, "out": tmp_path / "out"}
-    with pytest.raises(SystemExit, match=r"no bank at .*two.bank: run the recipe"):
+    with pytest.raises(InputError, match=r"no bank at .*two.bank: run the recipe"):
         script.main([*(f"--{name}={value}" for name, value in named.items()), "--videos", "two"])

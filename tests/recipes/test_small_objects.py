@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from synthaug.errors import InputError
+
 VIDEOS = ("one", "two")
 
 
@@ -62,5 +64,5 @@ def test_the_labelled_frame_is_no_test(script, recipe):
 
 @pytest.mark.parametrize("case", ["three:1", "one", "one:x", "one:99"])
 def test_cases_that_are_none_get_one_line(script, recipe, tmp_path, case):
-    with pytest.raises(SystemExit, match=r"no case|has no frame 99"):
+    with pytest.raises(InputError, match=r"no case|has no frame 99"):
         script.main(["--recipe", str(recipe), "--out", str(tmp_path / "out"), "--cases", case])
