@@ -22,6 +22,12 @@ except ImportError:  # Windows
     fcntl = None
 
 
+COMPARISON = "synthaug-comparison"
+"""Begins the format of comparisons, whose hours of training nothing replaces."""
+UMASK = os.umask(0o022)
+os.umask(UMASK)
+
+
 def sha256_bytes(data: bytes) -> str:
     """Return the hexadecimal SHA-256 of ``data``."""
     return hashlib.sha256(data).hexdigest()
@@ -53,7 +59,7 @@ def write_with(path: str | Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with open(temporary, "rb+") as file:  # Windows flushes what may be written alone
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~UMASK)
         temporary.replace(path)
         temporary = None
     except OSError as error:
@@ -275,14 +281,16 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
         )
     if not _is_output(path):
         raise InputError(
-            f"{path} holds files that synthaug did not write: choose another folder or empty it"
+            f"{path} holds a comparison, or files that synthaug did not write: choose another "
+            "folder or empty it"
         )
 
 
 def _is_output(path: Path) -> bool:
-    """Whether a folder's ``manifest.json`` is one that synthaug wrote."""
+    """Whether a folder's ``manifest.json`` is one of ours that another output may replace."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return False
-    return isinstance(manifest, dict) and str(manifest.get("format")).startswith("synthaug-")
+    written = str(manifest.get("format")) if isinstance(manifest, dict) else ""
+    return written.startswith("synthaug-") and not written.startswith(COMPARISON)

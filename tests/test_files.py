@@ -91,6 +91,14 @@ def test_new_directory_respects_what_is_there(tmp_path):
         pytest.fail("a file stands there")
 
 
+def test_files_follow_the_umask_and_comparisons_are_never_replaced(tmp_path):
+    files.write_text(tmp_path / "a" / "manifest.json", '{"format": "synthaug-comparison-1"}')
+    mode = (tmp_path / "a" / "manifest.json").stat().st_mode
+    assert mode & 0o777 == 0o666 & ~files.UMASK
+    with pytest.raises(InputError, match="holds a comparison"):
+        files.check_output_folder(tmp_path / "a", overwrite=True)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_others_wrote_meanwhile_stays(tmp_path, overwrite):
     def fill():

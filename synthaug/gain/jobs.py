@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -17,6 +18,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import count
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +30,8 @@ Item = TypeVar("Item")
 T = TypeVar("T")
 MOST_JOBS = 8
 _GLANCE_S = 0.5
+_GRACE_S = 10.0
+"""How long a process that is told to end may tidy up, or save a checkpoint."""
 _counter: Any = None
 """In a worker: the count of training steps that it shares with its parent."""
 _lines: Any = None
@@ -91,10 +95,16 @@ class Jobs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._processes is not None:
-            for process in list((self._processes._processes or {}).values()):
-                process.terminate()
-            self._processes.shutdown(cancel_futures=True)
+        if self._processes is None:
+            return
+        processes = list((self._processes._processes or {}).values())
+        for process in processes:
+            process.terminate()
+        limit = time.monotonic() + _GRACE_S
+        for process in processes:
+            process.join(max(0.0, limit - time.monotonic()))
+            process.kill()
+        self._processes.shutdown(cancel_futures=True)
 
     def call(
         self,
@@ -133,7 +143,8 @@ class Jobs:
         except BrokenProcessPool as error:
             raise InputError(
                 f"one of {self.number} trainings side by side died, perhaps for lack of memory: "
-                "run fewer with --jobs; a script that starts them needs if __name__ == '__main__'"
+                "run fewer with --jobs (in a recipe --set compare.jobs=1), what is done is kept; a "
+                "script that starts them needs if __name__ == '__main__'"
             ) from error
 
     def run(self, task: Callable[[Item], T], items: Sequence[Item]) -> Iterator[tuple[Item, T]]:
@@ -190,7 +201,10 @@ def _start_worker(counter: Any, lines: Any, threads: int) -> None:
     global _counter, _lines
     _counter, _lines = counter, lines
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):  # a fit listens to it, but it is the parent's business
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -199,7 +213,19 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_S)
         os._exit(1)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End this process: a fit after its checkpoint is saved, all else after tidying up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    interrupt = signal.getsignal(signal.SIGINT)
+    if callable(interrupt):
+        interrupt(number, frame)
+    else:
+        raise SystemExit(1)
 
 
 def _in_worker(
@@ -211,7 +237,10 @@ def _in_worker(
 ) -> T:
     if listener is not None:
         named["echo"] = lambda line: _lines.put((listener, line))
-    return _counted(function, arguments, named, worth, partial(_add, _counter))
+    try:
+        return _counted(function, arguments, named, worth, partial(_add, _counter))
+    except (SystemExit, KeyboardInterrupt):
+        os._exit(1)  # told to stop, and all is tidied up
 
 
 def _add(counter: Any, steps: int) -> None:

@@ -164,6 +164,8 @@ def _make_sources(
 ) -> dict[str, dict[str, Path]]:
     """Make what the arms take from sources, of several units side by side."""
     kinds = needed_kinds(recipe.compare)
+    if not kinds:
+        return {unit.name: {} for unit in units}
     number = min(recipe.compare.jobs or default_jobs(), len(units))
     if recipe.fit.devices > 1 or "synthetic" not in kinds:
         number = 1
@@ -186,7 +188,7 @@ def _make_sources(
             shown = percent
             progress("percent of all fits", percent, 100)
 
-    with Jobs(number, glance, share=True) as jobs:
+    with files.claimed(out), Jobs(number, glance, share=True) as jobs:
         made = {unit.name: found for (_, unit), found in jobs.run(make, [*enumerate(units, 1)])}
     return {unit.name: made[unit.name] for unit in units}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,21 @@ def say(*words: str, echo: Callable[[str], object]) -> None:
 
 def die() -> None:
     os._exit(9)
+
+
+def work(path: Path, *, saves: bool, echo: Callable[[str], object]) -> None:
+    """Leave a file while at work, and as a fit does a checkpoint when told to stop."""
+    pressed: list[int] = []
+    if saves:
+        signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    path.touch()
+    echo("at work")
+    try:
+        while not pressed:
+            time.sleep(0.05)
+        path.with_suffix(".saved").touch()
+    finally:
+        path.unlink()
 
 
 def outcome(result: dict[str, Any]) -> dict[str, Any]:
@@ -113,6 +129,25 @@ def test_ctrl_c_breaks_off_and_the_same_call_goes_on(tmp_path: Path, make_unit: 
     assert len(list((tmp_path / "out").glob("runs/*/*/*.json"))) == 1
     assert compare(units, tmp_path / "out", echo=lines.append, **options)["complete"]
     assert lines[0] == "1 of 4 runs are there already"
+
+
+def stopped(line: str) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_what_is_broken_off_tidies_up(tmp_path: Path, saves: bool) -> None:
+    path = tmp_path / "partial"
+    with Jobs(2) as jobs, pytest.raises(KeyboardInterrupt):
+        list(jobs.run(lambda _: jobs.call(work, path, saves=saves, echo=stopped), [0]))
+    assert not multiprocessing.active_children()
+    assert [found.name for found in tmp_path.iterdir()] == ["partial.saved"] * saves
+
+
+def test_workers_do_not_hear_ctrl_c() -> None:
+    with Jobs(2) as jobs:
+        os.kill(jobs.call(os.getpid), signal.SIGINT)
+        assert [jobs.call(double, value) for value in (1, 2, 3)] == [2, 4, 6]
 
 
 def test_workers_end_with_a_parent_that_is_killed() -> None:
