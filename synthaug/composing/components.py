@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -38,18 +40,52 @@ def find_components(
     Returns:
         (channel, (H, W) bool, pixels) per object.
     """
+    found = list_components(labels, num_classes, tiny=tiny)[:limit]
+    return [(part.channel, part.whole(labels.shape), part.area) for part in found]
+
+
+class Component(NamedTuple):
+    """A movable object of a mask, within the box that holds it."""
+
+    channel: int
+    area: int
+    box: tuple[slice, slice]
+    inside: NDArray[np.bool_]
+
+    def whole(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return the object in the mask, (H, W)."""
+        mask = np.zeros(shape, bool)
+        mask[self.box] = self.inside
+        return mask
+
+    def along_frame(self, shape: tuple[int, ...]) -> float:
+        """Return the share of the pixels of the frame of a mask (H, W) that it covers."""
+        rows, columns = (np.arange(size)[part] for size, part in zip(shape, self.box, strict=True))
+        on_row, on_column = np.isin(rows, (0, shape[0] - 1)), np.isin(columns, (0, shape[1] - 1))
+        covered = (self.inside & (on_row[:, None] | on_column[None])).sum()
+        return float(covered / (shape[0] * shape[1] - (shape[0] - 2) * (shape[1] - 2)))
+
+
+def list_components(
+    labels: NDArray[np.integer], num_classes: int, *, tiny: bool = False
+) -> list[Component]:
+    """List what `find_components` returns, all of it; thousands take little memory."""
     found = []
     least, most = MIN_OBJECT_AREA * labels.size, MAX_OBJECT_AREA * labels.size
     reach = max(1, round(MAX_GAP / 2 * max(labels.shape)))
     for label in range(1, num_classes):
         of_class = labels == label
-        count, numbered = cv2.connectedComponents(grow(of_class, reach).astype(np.uint8))
+        grown = grow(of_class, reach).astype(np.uint8)
+        count, numbered, boxes, _ = cv2.connectedComponentsWithStats(grown)
         areas = np.bincount(numbered[of_class], minlength=count)
         floor = max(MIN_OBJECT_PX, MIN_OF_LARGEST * areas[1:].max(initial=0)) if tiny else least
         fitting = (areas >= min(least, floor)) & (areas <= most)
         for number in np.flatnonzero(fitting[1:]) + 1:
-            found.append((label, (numbered == number) & of_class, int(areas[number])))
-    return sorted(found, key=lambda item: -item[2])[:limit]
+            left, top, width, height = boxes[number, : cv2.CC_STAT_AREA].tolist()
+            box = slice(top, top + height), slice(left, left + width)
+            inside = (numbered[box] == number) & of_class[box]
+            found.append(Component(label, int(areas[number]), box, inside))
+    return sorted(found, key=lambda part: -part.area)
 
 
 def largest_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:

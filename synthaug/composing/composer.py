@@ -74,6 +74,7 @@ class Composer(GeneratorFolder):
         if options["enlarge"]:
             shares = (object_share(pair.mask, self.classes) for pair in self.pairs)
             self._largest = [max(SCALES[1], largest_scale(share)) for share in shares]
+        self._bare = [object_share(pair.mask, self.classes) == 0 for pair in self.pairs]
         self._copies: int = options["copies"]
         self._generated_objects: float = options["generated_share"]
         self._generated_backgrounds: float = options["background_share"]
@@ -81,7 +82,8 @@ class Composer(GeneratorFolder):
     def sample(self, seed: int) -> Sample:
         """Compose the sample of a seed; the same seed gives the same bits.
 
-        One background, cropped by a factor of up to 1.3; every object of its pair or another
+        One background, cropped by a factor of up to 1.3, half of the time bare where its pair shows
+        no object; else every object of its pair or another
         object in its stead, in random order, and some of them again. Each is scaled by 0.6-1.6, or
         further up where the objects are small (`largest_scale`), turned by up to 20 degrees,
         stretched, bent, recoloured and shifted; at most a quarter of its width and height leaves
@@ -118,6 +120,7 @@ class Composer(GeneratorFolder):
         found = copy(self)
         found.pairs = [self.pairs[index] for index in chosen]
         found._largest = [self._largest[index] for index in chosen]
+        found._bare = [self._bare[index] for index in chosen]
         found._stock = _Stock([own[index] for index in chosen], cutouts)
         return found
 
@@ -163,6 +166,8 @@ class Composer(GeneratorFolder):
         stock = self._stock
         if not stock.real:
             return []
+        if self._bare[index] and rng.random() < 0.5:
+            return []  # as some pictures show nothing, so do some samples
         slots = stock.of_background.get(index) or [stock.pick(rng, stock.real)]
         again = int(rng.integers(0, self._copies + 1, 2).min())
         slots = [*slots, *(stock.pick(rng, slots) for _ in range(again))]

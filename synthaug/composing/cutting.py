@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,10 @@ from synthaug.composing.components import (
     MAX_OBJECT_AREA,
     MIN_OBJECT_AREA,
     MIN_OBJECT_PX,
-    find_components,
+    Component,
     grow,
     largest_share,
+    list_components,
 )
 from synthaug.composing.parts import MARGIN_PX, Background, Cutout
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
@@ -66,17 +68,34 @@ def movable_objects(mask: NDArray[np.uint8], classes: ClassMap) -> list[tuple[in
     They are those of `find_components`, tiny ones included, but for what lies along more than 20 %
     of the frame. In a scene, where areas such as roads and houses have classes, only compact
     objects of 0.1 to 10 % of the picture that do not touch the frame move. A class most of which
-    stays, stays.
+    stays, stays. Of more than 24 the largest are taken, each class in turn.
     """
+    moving, rank = _moving(mask, classes), Counter[int]()
+    if len(moving) > MAX_OBJECTS:
+        turns = []
+        for part in moving:
+            rank[part.channel] += 1
+            turns.append((rank[part.channel], part))
+        chosen = sorted(turns, key=lambda turn: turn[0])[:MAX_OBJECTS]
+        moving = sorted((part for _, part in chosen), key=lambda part: -part.area)
+    return [(part.channel, part.whole(mask.shape)) for part in moving]
+
+
+def count_movable(mask: NDArray[np.uint8], classes: ClassMap) -> int:
+    """Count the objects that could move, also those beyond the 24 that do."""
+    return len(_moving(mask, classes))
+
+
+def _moving(mask: NDArray[np.uint8], classes: ClassMap) -> list[Component]:
     labels = classes.encode(mask)
     scene = is_scene(mask, classes)
-    found = find_components(labels, len(classes), labels.size, tiny=not scene)
-    moving = [(channel, component) for channel, component, _ in found if _moves(component, scene)]
+    found = list_components(labels, len(classes), tiny=not scene)
+    moving = [part for part in found if _moves(part, labels.shape, scene)]
     area = np.zeros(len(classes))
-    for channel, component in moving:
-        area[channel] += component.sum()
+    for part in moving:
+        area[part.channel] += part.area
     mostly = area > 0.5 * np.bincount(labels[labels >= 0], minlength=len(classes))
-    return [(channel, component) for channel, component in moving if mostly[channel]][:MAX_OBJECTS]
+    return [part for part in moving if mostly[part.channel]]
 
 
 def why_none_moves(pairs: Sequence[Sample], classes: ClassMap) -> str:
@@ -95,12 +114,12 @@ def why_none_moves(pairs: Sequence[Sample], classes: ClassMap) -> str:
     )
 
 
-def _moves(component: Flags, scene: bool) -> bool:
-    along = _along_frame(component)
+def _moves(part: Component, shape: tuple[int, ...], scene: bool) -> bool:
+    along = part.along_frame(shape)
     if not scene:
         return along <= MAX_FRAME_CONTACT
-    small = component.mean() <= MAX_SCENE_OBJECT_AREA
-    return along == 0 and small and _solidity(component) >= MIN_SCENE_SOLIDITY
+    small = part.area <= MAX_SCENE_OBJECT_AREA * shape[0] * shape[1]
+    return along == 0 and small and _solidity(part.inside) >= MIN_SCENE_SOLIDITY
 
 
 def empty(pair: Sample, objects: Sequence[tuple[int, Flags]], classes: ClassMap) -> Sample:
@@ -190,12 +209,6 @@ def generated_backgrounds(bank: Bank, classes: ClassMap) -> list[Background]:
         Background(empty(s, movable_objects(s.mask, classes), classes), generated=True)
         for s in samples
     ]
-
-
-def _along_frame(component: Flags) -> float:
-    """Share of the frame's pixels that a component covers."""
-    frame = np.concatenate([component[0], component[-1], component[1:-1, 0], component[1:-1, -1]])
-    return float(frame.mean())
 
 
 @dataclass(frozen=True)

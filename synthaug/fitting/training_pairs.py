@@ -347,8 +347,11 @@ def training_tensors(
 
 
 def lost_classes(pairs: Iterable[Sample], classes: ClassMap, size: tuple[int, int]) -> list[str]:
-    """Name the classes that prevail in no pixel of any pair once those have a size (h, w)."""
-    left = set[int]()
+    """Name the classes that prevail in no pixel of any pair once those have a size (h, w).
+
+    The background, which is the first, is none of them.
+    """
+    left = {0}
     for pair in pairs:
         if pair.size == size:
             prevailing = classes.encode(pair.mask)

@@ -344,6 +344,8 @@ def _open(path: str | Path, what: str) -> Image.Image:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if what == "mask" and Path(path).suffix.lower() == ".json":
             raise InputError(f"{path} is no mask: {_MEND_JSON}") from error
+        if Path(path).suffix.lower() in (".npy", ".npz", ".mat"):
+            raise InputError(f"{path} holds an array, no picture: save it as a PNG") from error
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise InputError(
             f"cannot read {what} {path}{reason}: the file is damaged or not a picture, "

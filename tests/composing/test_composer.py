@@ -245,6 +245,15 @@ def test_without_movable_objects_the_background_alone_varies(compose):
     assert np.std([(s.mask == 7).mean() for s in samples]) > 0.01
 
 
+def test_pictures_without_objects_stay_without_half_of_the_time(compose):
+    composer = compose(ONE, sample_of(ground=(190, 180, 170)), copies=0)
+    samples = composer.samples(range(60))
+    dark = [s for s in samples if np.median(s.image) < 150]
+    light = [s for s in samples if np.median(s.image) >= 150]
+    assert all((s.mask == 7).any() for s in dark)
+    assert 0.2 < np.mean([(s.mask == 7).any() for s in light]) < 0.8
+
+
 def test_pairs_lend_each_other_their_objects(compose):
     other = sample_of((10, 10, 20, 20, 7, BLUE), ground=(190, 180, 170))
     kinds = set()

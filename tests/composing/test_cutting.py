@@ -7,6 +7,7 @@ import pytest
 from synthaug.bank import write_bank
 from synthaug.composing.cutting import (
     _limits,
+    count_movable,
     cut_out,
     empty,
     generated_backgrounds,
@@ -57,6 +58,18 @@ def test_where_all_objects_of_a_class_are_small_they_move_and_specks_stay():
     ]
     mask[100:130, 300:330] = 5
     assert [component.sum() for _, component in movable_objects(mask, CLASSES)] == [900, 196, 12]
+
+
+def test_classes_take_turns_where_more_objects_than_24_move():
+    mask = np.zeros((900, 1200), np.uint8)
+    for number in range(40):
+        top, left = 60 * (number // 10) + 20, 60 * (number % 10) + 20
+        side, class_id = (4, 8) if number >= 30 else (10 + number % 3, 5)
+        mask[top : top + side, left : left + side] = class_id
+    moved = movable_objects(mask, CLASSES)
+    assert ids(moved) == [5] * 14 + [8] * 10
+    assert [component.sum() for _, component in moved] == [144] * 10 + [121] * 4 + [16] * 10
+    assert count_movable(mask, CLASSES) == 40
 
 
 def test_what_keeps_objects_in_place_is_told():

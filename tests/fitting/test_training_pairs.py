@@ -189,3 +189,7 @@ def test_classes_too_small_for_the_training_size_are_told():
     pairs = [dots(_1=40, _2=3, _7=3), dots(_7=20)]
     assert lost_classes(pairs, classes, (100, 150)) == ["dot"]
     assert lost_classes(pairs, classes, (400, 600)) == []
+    full = np.ones((400, 600), np.uint8)
+    full[:, ::30] = 0
+    cells = Sample(pairs[0].image, full, "cells")
+    assert lost_classes([cells], ClassMap((0, 1)), (100, 150)) == []
