@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -16,6 +17,7 @@ MIN_OF_LARGEST = 0.1
 """Share of the largest of a class from which objects under `MIN_OBJECT_AREA` are no specks."""
 MAX_OBJECT_AREA = 0.4
 MAX_GAP = 0.025
+MAX_OWN_GAP = 0.5
 SMALL_SHARE = 0.05
 """Share of the picture below which objects are enlarged, too."""
 MOST_ENLARGED = 4.0
@@ -35,7 +37,8 @@ def find_components(
         num_classes: N, the background included.
         limit: return at most this many.
         tiny: where all objects of a class are small, as defects on a large surface are, also take
-            those of fewer pixels: from a tenth of the class' largest, and 12 pixels.
+            those of fewer pixels: from a tenth of the class' largest, and 12 pixels; and join only
+            what is no further apart than half the side of a square as large as the class' largest.
 
     Returns:
         (channel, (H, W) bool, pixels) per object.
@@ -75,7 +78,12 @@ def list_components(
     reach = max(1, round(MAX_GAP / 2 * max(labels.shape)))
     for label in range(1, num_classes):
         of_class = labels == label
-        grown = grow(of_class, reach).astype(np.uint8)
+        near = reach
+        if tiny:  # a gap may be half as wide as the largest object
+            _, _, raw, _ = cv2.connectedComponentsWithStats(of_class.astype(np.uint8))
+            largest = raw[1:, cv2.CC_STAT_AREA].max(initial=0)
+            near = min(reach, max(1, round(MAX_OWN_GAP / 2 * math.sqrt(largest))))
+        grown = grow(of_class, near).astype(np.uint8)
         count, numbered, boxes, _ = cv2.connectedComponentsWithStats(grown)
         areas = np.bincount(numbered[of_class], minlength=count)
         floor = max(MIN_OBJECT_PX, MIN_OF_LARGEST * areas[1:].max(initial=0)) if tiny else least

@@ -60,6 +60,17 @@ def test_where_all_objects_of_a_class_are_small_they_move_and_specks_stay():
     assert [component.sum() for _, component in movable_objects(mask, CLASSES)] == [900, 196, 12]
 
 
+def test_small_objects_are_joined_over_small_gaps_alone():
+    mask = np.zeros((900, 1200), np.uint8)  # 2.5 % of a side are 30 pixels
+    for left in (100, 120, 140, 145):
+        mask[50:58, left : left + 4] = 5
+    assert [component.sum() for _, component in movable_objects(mask, CLASSES)] == [64, 32, 32]
+    mask[:] = 0
+    for left in (100, 190):
+        mask[300:400, left : left + 70] = 5
+    assert [component.sum() for _, component in movable_objects(mask, CLASSES)] == [14_000]
+
+
 def test_classes_take_turns_where_more_objects_than_24_move():
     mask = np.zeros((900, 1200), np.uint8)
     for number in range(40):
