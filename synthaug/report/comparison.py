@@ -73,6 +73,7 @@ def write_comparison_page(folder: str | Path, out: str | Path | None = None) -> 
         progress=None if result["complete"] else _progress(comparison),
         cautions=manifest.get("cautions", ()),
         facts=_facts(comparison),
+        longer=list(comparison.longer),
         interval_over=interval_over(comparison),
         single=single_note(comparison),
         chart=Markup(_chart(comparison)),
