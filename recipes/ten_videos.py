@@ -78,6 +78,13 @@ def run_video(
     }
 
 
+def near_copies(result: dict[str, Any]) -> int:
+    """Copies of the training pair, before the filter dropped them."""
+    copies = result["quality"]["memorised"]
+    found: int = copies["bank" if copies["filtered"] is None else "filtered"]
+    return found
+
+
 def row(result: dict[str, Any]) -> list[str]:
     quality = result["quality"]
     near = quality["nearest_training_distance"]
@@ -95,7 +102,7 @@ def row(result: dict[str, Any]) -> list[str]:
         f"{quality['diversity']['ratio']:.2f}",
         f"{quality['diversity']['combined_ratio']:.2f}",
         f"{near['bank']['mean']:.2f} ({near['standard']['mean']:.2f})",
-        str(quality["memorised"]["bank"]),
+        str(near_copies(result)),
         f"{quality['mask_agreement']['foreground_iou']:.2f}",
         f"{quality['mask_agreement']['miou']:.2f}",
     ]
@@ -128,7 +135,7 @@ def table(results: list[dict[str, Any]], seed: int) -> str:
                 mean(lambda r: r["quality"]["diversity"]["ratio"]),
                 mean(lambda r: r["quality"]["diversity"]["combined_ratio"]),
                 mean(lambda r: r["quality"]["nearest_training_distance"]["bank"]["mean"]),
-                mean(lambda r: r["quality"]["memorised"]["bank"]),
+                mean(near_copies),
                 mean(lambda r: r["quality"]["mask_agreement"]["foreground_iou"]),
                 mean(lambda r: r["quality"]["mask_agreement"]["miou"]),
             ]

@@ -269,7 +269,8 @@ def _rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for kind in ("mean", "min"):
         yield f"nearest-training distance, {kind}", nearest["bank"][kind], nearest["standard"][kind]
     copies = value["memorised"]
-    yield "near copies of the training pair", copies["bank"], copies["standard"]
+    found = copies["bank" if copies["filtered"] is None else "filtered"]
+    yield "near copies of the training pair, before filtering", found, copies["standard"]
     if value["mask_agreement"] is not None:
         yield "mask agreement, IoU of objects", value["mask_agreement"]["foreground_iou"], None
         yield "mask agreement, mIoU", value["mask_agreement"]["miou"], None

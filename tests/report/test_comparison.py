@@ -278,6 +278,7 @@ def test_an_arm_trained_longer_is_no_rival_but_tells_whether_trainings_end_too_e
     html = page(path)
     assert "Trainings end too early" in html
     assert "2 times as many steps<" in html
+    assert f"Every arm but {ARMS[-1]} took the same number of steps" in html
     lengthen(path, "no difference shown")
     line = contrast_lines(read_comparison(path))[-1][1]
     assert line.endswith("so no sign that trainings end too early.")
