@@ -31,6 +31,7 @@ from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.evaluation.bank_quality import evaluate
 from synthaug.files import write_json, write_text
+from synthaug.report.scores import near_copies
 from synthaug.seeding import numpy_stream
 
 SAMPLES = 100
@@ -78,13 +79,6 @@ def run_video(
     }
 
 
-def near_copies(result: dict[str, Any]) -> int:
-    """Copies of the training pair, before the filter dropped them."""
-    copies = result["quality"]["memorised"]
-    found: int = copies["bank" if copies["filtered"] is None else "filtered"]
-    return found
-
-
 def row(result: dict[str, Any]) -> list[str]:
     quality = result["quality"]
     near = quality["nearest_training_distance"]
@@ -102,7 +96,7 @@ def row(result: dict[str, Any]) -> list[str]:
         f"{quality['diversity']['ratio']:.2f}",
         f"{quality['diversity']['combined_ratio']:.2f}",
         f"{near['bank']['mean']:.2f} ({near['standard']['mean']:.2f})",
-        str(near_copies(result)),
+        str(near_copies(quality["memorised"])),
         f"{quality['mask_agreement']['foreground_iou']:.2f}",
         f"{quality['mask_agreement']['miou']:.2f}",
     ]
@@ -135,7 +129,7 @@ def table(results: list[dict[str, Any]], seed: int) -> str:
                 mean(lambda r: r["quality"]["diversity"]["ratio"]),
                 mean(lambda r: r["quality"]["diversity"]["combined_ratio"]),
                 mean(lambda r: r["quality"]["nearest_training_distance"]["bank"]["mean"]),
-                mean(near_copies),
+                mean(lambda r: near_copies(r["quality"]["memorised"])),
                 mean(lambda r: r["quality"]["mask_agreement"]["foreground_iou"]),
                 mean(lambda r: r["quality"]["mask_agreement"]["miou"]),
             ]

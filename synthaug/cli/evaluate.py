@@ -259,6 +259,8 @@ def _kid_rows(*kids: Mapping[str, float] | None) -> Iterator[tuple[str, Any, Any
 
 
 def _rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    from synthaug.report.scores import near_copies
+
     for depth, pair in enumerate(zip(*value["sifid"].values(), strict=True), start=1):
         yield f"SIFID-{depth}", *pair
     diversity = value["diversity"]
@@ -269,8 +271,8 @@ def _rows(value: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for kind in ("mean", "min"):
         yield f"nearest-training distance, {kind}", nearest["bank"][kind], nearest["standard"][kind]
     copies = value["memorised"]
-    found = copies["bank" if copies["filtered"] is None else "filtered"]
-    yield "near copies of the training pair, before filtering", found, copies["standard"]
+    label = "near copies of the training pair, before filtering"
+    yield label, near_copies(copies), copies["standard"]
     if value["mask_agreement"] is not None:
         yield "mask agreement, IoU of objects", value["mask_agreement"]["foreground_iou"], None
         yield "mask agreement, mIoU", value["mask_agreement"]["miou"], None

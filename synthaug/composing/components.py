@@ -23,30 +23,6 @@ SMALL_SHARE = 0.05
 MOST_ENLARGED = 4.0
 
 
-def find_components(
-    labels: NDArray[np.integer], num_classes: int, limit: int, *, tiny: bool = False
-) -> list[tuple[int, NDArray[np.bool_], int]]:
-    """List the movable objects of a mask, the largest first.
-
-    An object is a connected component of a class other than the background that covers between
-    0.1 % and 40 % of the picture; parts less than 2.5 % of the longer side apart are one object,
-    so that a pole before a dog does not cut it.
-
-    Args:
-        labels: (H, W) channels, 0 the background; negative where ignored.
-        num_classes: N, the background included.
-        limit: return at most this many.
-        tiny: where all objects of a class are small, as defects on a large surface are, also take
-            those of fewer pixels: from a tenth of the class' largest, and 12 pixels; and join only
-            what is no further apart than half the side of a square as large as the class' largest.
-
-    Returns:
-        (channel, (H, W) bool, pixels) per object.
-    """
-    found = list_components(labels, num_classes, tiny=tiny)[:limit]
-    return [(part.channel, part.whole(labels.shape), part.area) for part in found]
-
-
 class Component(NamedTuple):
     """A movable object of a mask, within the box that holds it."""
 
@@ -72,7 +48,19 @@ class Component(NamedTuple):
 def list_components(
     labels: NDArray[np.integer], num_classes: int, *, tiny: bool = False
 ) -> list[Component]:
-    """List what `find_components` returns, all of it; thousands take little memory."""
+    """List the movable objects of a mask, the largest first; thousands take little memory.
+
+    An object is a connected component of a class other than the background that covers between
+    0.1 % and 40 % of the picture; parts less than 2.5 % of the longer side apart are one object,
+    so that a pole before a dog does not cut it.
+
+    Args:
+        labels: (H, W) channels, 0 the background; negative where ignored.
+        num_classes: N, the background included.
+        tiny: where all objects of a class are small, as defects on a large surface are, also take
+            those of fewer pixels: from a tenth of the class' largest, and 12 pixels; and join only
+            what is no further apart than half the side of a square as large as the class' largest.
+    """
     found = []
     least, most = MIN_OBJECT_AREA * labels.size, MAX_OBJECT_AREA * labels.size
     reach = max(1, round(MAX_GAP / 2 * max(labels.shape)))
@@ -80,9 +68,8 @@ def list_components(
         of_class = labels == label
         near = reach
         if tiny:  # a gap may be half as wide as the largest object
-            _, _, raw, _ = cv2.connectedComponentsWithStats(of_class.astype(np.uint8))
-            largest = raw[1:, cv2.CC_STAT_AREA].max(initial=0)
-            near = min(reach, max(1, round(MAX_OWN_GAP / 2 * math.sqrt(largest))))
+            side = math.sqrt(largest_part(of_class))
+            near = min(reach, max(1, round(MAX_OWN_GAP / 2 * side)))
         grown = grow(of_class, near).astype(np.uint8)
         count, numbered, boxes, _ = cv2.connectedComponentsWithStats(grown)
         areas = np.bincount(numbered[of_class], minlength=count)
@@ -96,14 +83,16 @@ def list_components(
     return sorted(found, key=lambda part: -part.area)
 
 
-def largest_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:
-    """Return the share of a mask (H, W) of ids that its largest object, of any size, covers."""
+def largest_area(mask: NDArray[np.uint8], classes: ClassMap) -> int:
+    """Return the pixels of the largest object, of any size, of a mask (H, W) of ids."""
     labels = classes.encode(mask)
-    largest = 0
-    for label in range(1, len(classes)):
-        _, numbered = cv2.connectedComponents((labels == label).astype(np.uint8))
-        largest = max(largest, *np.bincount(numbered.ravel(), minlength=2)[1:].tolist())
-    return largest / labels.size
+    return max((largest_part(labels == label) for label in range(1, len(classes))), default=0)
+
+
+def largest_part(inside: NDArray[np.bool_]) -> int:
+    """Return the pixels of the largest connected part of an (H, W) bool."""
+    _, _, parts, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
+    return int(parts[1:, cv2.CC_STAT_AREA].max(initial=0))
 
 
 def object_share(mask: NDArray[np.uint8], classes: ClassMap) -> float:

@@ -71,10 +71,10 @@ class Composer(GeneratorFolder):
         self._flip: bool = options["flip"]
         self._shift: str = options["shift"]
         self._largest = [SCALES[1]] * len(self.pairs)
+        shares = [object_share(pair.mask, self.classes) for pair in self.pairs]
         if options["enlarge"]:
-            shares = (object_share(pair.mask, self.classes) for pair in self.pairs)
             self._largest = [max(SCALES[1], largest_scale(share)) for share in shares]
-        self._bare = [object_share(pair.mask, self.classes) == 0 for pair in self.pairs]
+        self._bare = [share == 0 for share in shares]
         self._copies: int = options["copies"]
         self._generated_objects: float = options["generated_share"]
         self._generated_backgrounds: float = options["background_share"]

@@ -18,7 +18,8 @@ from synthaug.composing.components import (
     MIN_OBJECT_PX,
     Component,
     grow,
-    largest_share,
+    largest_area,
+    largest_part,
     list_components,
 )
 from synthaug.composing.parts import MARGIN_PX, Background, Cutout
@@ -65,7 +66,7 @@ def is_scene(mask: NDArray[np.uint8], classes: ClassMap) -> bool:
 def movable_objects(mask: NDArray[np.uint8], classes: ClassMap) -> list[tuple[int, Flags]]:
     """List (channel, (H, W) bool) of the objects to move, the largest first, at most 24.
 
-    They are those of `find_components`, tiny ones included, but for what lies along more than 20 %
+    They are those of `list_components`, tiny ones included, but for what lies along more than 20 %
     of the frame. In a scene, where areas such as roads and houses have classes, only compact
     objects of 0.1 to 10 % of the picture that do not touch the frame move. A class most of which
     stays, stays. Of more than 24 the largest are taken, each class in turn.
@@ -100,13 +101,12 @@ def _moving(mask: NDArray[np.uint8], classes: ClassMap) -> list[Component]:
 
 def why_none_moves(pairs: Sequence[Sample], classes: ClassMap) -> str:
     """Say what keeps the objects of pairs, none of which moves, in their places."""
-    share = max(largest_share(pair.mask, classes) for pair in pairs)
-    pixels = pairs[0].mask.size
-    least = MIN_OBJECT_AREA * pixels if is_scene(pairs[0].mask, classes) else MIN_OBJECT_PX
-    if share * pixels < least:
+    largest, first = max(largest_area(pair.mask, classes) for pair in pairs), pairs[0].mask
+    least = MIN_OBJECT_AREA * first.size if is_scene(first, classes) else MIN_OBJECT_PX
+    if largest < least:
         return (
-            f"the largest object covers {share * pixels:.0f} pixels, and from {least:.0f} up they "
-            "move: label them on larger pictures"
+            f"the largest object covers {largest} pixels, and from {least:.0f} up they move: label "
+            "them on larger pictures"
         )
     return (
         f"what covers over {MAX_OBJECT_AREA:.0%} of its picture, or lies along more than "
@@ -243,8 +243,7 @@ def _limits(real: Sequence[Cutout]) -> dict[int, _Limits]:
 
 def _unity(component: Flags) -> float:
     """Share of the largest connected part."""
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(component.astype(np.uint8))
-    return float(statistics[1:, cv2.CC_STAT_AREA].max() / component.sum())
+    return float(largest_part(component) / component.sum())
 
 
 def _solidity(component: Flags) -> float:

@@ -34,12 +34,12 @@ from synthaug.fitting.training_pairs import (
     class_folders,
     keep_crops,
     kept_pairs,
-    lost_classes,
     read_class_crops,
     read_square_crops,
     read_training_pairs,
     require_one_size,
     training_tensors,
+    words_on_lost,
 )
 from synthaug.fitting.untrained import write_composition, write_patches
 from synthaug.formats.names import read_names
@@ -201,17 +201,8 @@ def fit(
             f"a batch of {batch} pairs cannot be shared by {config.devices} devices, two or more "
             f"to each: use --batch-size {whole}"
         )
-    if classes is not None and not resume and (lost := lost_classes(pairs, classes, plan.size)):
-        at = f"at {plan.size[1]}x{plan.size[0]} px, at which this preset learns, "
-        if len(lost) >= len(classes) - 1:
-            raise InputError(
-                f"{at}the objects of the masks are smaller than a pixel: use --preset compose, a "
-                "larger --max-size, or pictures cropped around the objects"
-            )
-        echo(
-            f"beware: {at}no pixel is left of {', '.join(lost)}: --preset compose moves objects at "
-            "full size"
-        )
+    if classes is not None and not resume and (words := words_on_lost(pairs, classes, plan.size)):
+        echo(words)
     precision = manifest.get("precision", config.precision) if resume else config.precision
     engine = Engine(config.accelerator, config.devices, precision)  # auto may differ elsewhere
     kept = pairs[:KEPT_CROPS] if _from_nothing(config) else pairs

@@ -321,29 +321,34 @@ def training_tensors(
         pixel's class in [0, N), -1 where ignored.
     """
     target = (size[0] * (scale or 1), size[1] * (scale or 1))
-
-    def smaller(maps: Tensor) -> Tensor:
-        """(C, H, W) at the target's size."""
-        return F.interpolate(
-            maps[None], target, mode="bilinear", antialias=True, align_corners=False
-        )[0]
-
     images = torch.empty(len(pairs), 3, *target)
     masks = None
     if classes is not None:
         shape = target if scale is None else (len(classes), *target)
         masks = torch.empty(len(pairs), *shape, dtype=torch.int16 if scale is None else None)
     for number, pair in enumerate(pairs):
-        images[number] = smaller(torch.from_numpy(pair.image).permute(2, 0, 1).float() / 127.5 - 1)
+        image = torch.from_numpy(pair.image).permute(2, 0, 1).float() / 127.5 - 1
+        images[number] = _smaller(image, target)
         if classes is None or masks is None:
             continue
         if scale is None:
             masks[number] = index_mask(pair.mask, classes, target)
         else:
-            index = torch.from_numpy(classes.encode(pair.mask))
-            for channel in range(len(classes)):  # one by one: large pictures of many would not fit
-                masks[number, channel] = smaller((index == channel)[None].float())[0]
+            masks[number] = _shares(pair.mask, classes, target)
     return images.clamp_(-1, 1), masks
+
+
+def _shares(mask: NDArray[np.uint8], classes: ClassMap, size: tuple[int, int]) -> Tensor:
+    """Turn ids (H, W) into the classes' shares of each pixel's area, (N, h, w)."""
+    index, shares = torch.from_numpy(classes.encode(mask)), torch.empty(len(classes), *size)
+    for channel in range(len(classes)):  # one by one: large pictures of many would not fit
+        shares[channel] = _smaller((index == channel)[None].float(), size)[0]
+    return shares
+
+
+def _smaller(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring (C, H, W) to a size (h, w)."""
+    return F.interpolate(maps[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def lost_classes(pairs: Iterable[Sample], classes: ClassMap, size: tuple[int, int]) -> list[str]:
@@ -356,13 +361,29 @@ def lost_classes(pairs: Iterable[Sample], classes: ClassMap, size: tuple[int, in
         if pair.size == size:
             prevailing = classes.encode(pair.mask)
         else:
-            _, shares = training_tensors([pair], classes, size, 1)
-            assert shares is not None
-            prevailing = shares[0].argmax(0)[shares[0].sum(0) > 0.5].numpy()
+            shares = _shares(pair.mask, classes, size)
+            prevailing = shares.argmax(0)[shares.sum(0) > 0.5].numpy()
         left |= set(np.unique(prevailing).tolist())
         if left >= set(range(len(classes))):
             return []
     return [name for channel, name in enumerate(classes.names) if channel not in left]
+
+
+def words_on_lost(pairs: Sequence[Sample], classes: ClassMap, size: tuple[int, int]) -> str:
+    """Return a line that names what is lost where a preset learns at a size (h, w), "" if nothing.
+
+    Raises:
+        InputError: nothing but the background is left.
+    """
+    lost = lost_classes(pairs, classes, size)
+    at = f"at {size[1]}x{size[0]} px, at which this preset learns, "
+    if lost and len(lost) >= len(classes) - 1:
+        raise InputError(
+            f"{at}the objects of the masks are smaller than a pixel: use --preset compose, a "
+            "larger --max-size, or pictures cropped around the objects"
+        )
+    where = f"no pixel is left of {', '.join(lost)}: --preset compose moves objects at full size"
+    return f"beware: {at}{where}" if lost else ""
 
 
 def index_mask(mask: NDArray[np.uint8], classes: ClassMap, size: tuple[int, int]) -> Tensor:

@@ -12,6 +12,7 @@ from synthaug import files
 from synthaug.bank import Bank
 from synthaug.composing import Composer
 from synthaug.composing.cutting import (
+    MAX_OBJECTS,
     count_movable,
     generated_backgrounds,
     harvest,
@@ -77,10 +78,13 @@ def write_composition(
         lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
         backgrounds, cutouts = take_apart(pairs, classes, progress)
         gan["copies"] = _copies(cutouts) if config.copies is None else config.copies
-        count = sum(count_movable(pair.mask, classes) for pair in pairs)
         words = f"{len(cutouts)} movable object(s)"
-        if count > len(cutouts):
-            words = f"{len(cutouts)} of {count} movable objects (the others stay where they are)"
+        if len(cutouts) >= MAX_OBJECTS:  # perhaps more than a picture's share
+            count = sum(count_movable(pair.mask, classes) for pair in pairs)
+            if count > len(cutouts):
+                words = (
+                    f"{len(cutouts)} of {count} movable objects (the others stay where they are)"
+                )
         if not cutouts:
             words += ": beware, every sample will show the picture without its objects, or as it "
             words += f"is ({why_none_moves(pairs, classes)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from synthaug.report.page import Score
@@ -53,7 +54,7 @@ def score_rows(quality: dict[str, Any]) -> list[Score]:
         ),
         Score(
             "copies of the training pair",
-            str(memorised["bank" if memorised["filtered"] is None else "filtered"]),
+            str(near_copies(memorised)),
             f"{memorised['standard']}",
             f"nearer than {memorised['threshold']:.3f}, which a mild change of the pair reaches; "
             "counted before the filter, which drops them",
@@ -64,6 +65,16 @@ def score_rows(quality: dict[str, Any]) -> list[Score]:
         note = "IoU on the real pair of a segmenter trained on synthetic pairs alone"
         rows.append(Score("mask agreement", f"{agreement:.3f}", "", note))
     return rows
+
+
+def near_copies(memorised: Mapping[str, Any]) -> int:
+    """Return a bank's near copies of its training pair, before a filter dropped them.
+
+    Args:
+        memorised: of the value of `synthaug.evaluation.bank_quality.evaluate`.
+    """
+    found: int = memorised["bank" if memorised["filtered"] is None else "filtered"]
+    return found
 
 
 def _three_digits(value: float) -> str:

@@ -30,13 +30,13 @@ from synthaug.formats.names import read_names
 from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
 from synthaug.gain.checks import check, refuse_idle, refuse_lengths
-from synthaug.gain.jobs import Jobs, default_jobs
+from synthaug.gain.jobs import default_jobs
 from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, Parents, ParentsOfOthers
 from synthaug.gain.runs import Settings
 from synthaug.mixing.source import open_source_once
 from synthaug.report.comparison import write_comparison_page
-from synthaug.running.sources import WORTH, UnitSources
+from synthaug.running.sources import UnitSources, make_sources
 from synthaug.segmenters.factory import find_factory
 from synthaug.stages import Echo, Progress, counting
 
@@ -151,46 +151,12 @@ def run_recipe(
     settings = _settings(config, units[0].kind)
     refuse_lengths(_arms(config), settings)
     check(units, range(config.seeds), settings, Parents(parents))
-    sources = _make_sources(units, out / "units", recipe, progress, echo)
+    sources = make_sources(units, out / "units", recipe, needed_kinds(config), progress, echo)
     if callable(parents):
         parents = {unit.name: parents(unit) for unit in units}
     return _compare_and_report(
         units, out / "comparison", config, sources, parents, reproduce, progress, echo
     )
-
-
-def _make_sources(
-    units: Sequence[Unit], out: Path, recipe: Recipe, progress: Progress | None, echo: Echo
-) -> dict[str, dict[str, Path]]:
-    """Make what the arms take from sources, of several units side by side."""
-    kinds = needed_kinds(recipe.compare)
-    if not kinds:
-        return {unit.name: {} for unit in units}
-    number = min(recipe.compare.jobs or default_jobs(), len(units))
-    if recipe.fit.devices > 1 or "synthetic" not in kinds:
-        number = 1
-
-    def make(numbered: tuple[int, Unit]) -> dict[str, Path]:
-        place, unit = numbered
-        head = f"[{place}/{len(units)}] {unit.name}"
-        stages = UnitSources(out / unit.name, unit, head, progress, echo, jobs)
-        return {
-            kind: stages.synthetic(recipe) if kind == "synthetic" else stages.composed(recipe.fit)
-            for kind in kinds
-        }
-
-    shown = -1
-
-    def glance(done: int) -> None:
-        nonlocal shown
-        percent = done * 100 // (WORTH * len(units))
-        if progress is not None and number > 1 and percent > shown:
-            shown = percent
-            progress("percent of all fits", percent, 100)
-
-    with files.claimed(out), Jobs(number, glance, share=True) as jobs:
-        made = {unit.name: found for (_, unit), found in jobs.run(make, [*enumerate(units, 1)])}
-    return {unit.name: made[unit.name] for unit in units}
 
 
 def compare_units(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from synthaug.fitting.fit_folder import CHECKPOINT
 from synthaug.fitting.presets import UNTRAINED
 from synthaug.formats import folder
 from synthaug.formats.splits import Unit
-from synthaug.gain.jobs import Jobs
+from synthaug.gain.jobs import Jobs, default_jobs
 from synthaug.generation import generate
 from synthaug.generation.drawing import check_labelmix
 from synthaug.generation.opening import load_generator
@@ -38,6 +38,56 @@ WORTH = 100
 """What `Jobs` count for a generator of a bank, so that theirs are percents."""
 _OF_ONE_GENERATOR = {"truncation": "stylegan2's", "labelmix": "oasis'", "keep": "oasis'"}
 """Options of generate, and whose they are."""
+
+
+def make_sources(
+    units: Sequence[Unit],
+    path: Path,
+    recipe: Recipe,
+    kinds: Sequence[str],
+    progress: Progress | None,
+    echo: Echo,
+) -> dict[str, dict[str, Path]]:
+    """Make the sources of all units, those that are fitted several side by side.
+
+    Args:
+        units: see `UnitSources`.
+        path: folder of the units' folders.
+        recipe: settings of the stages; ``compare.jobs`` units at a time.
+        kinds: of items, ``synthetic`` and ``copy-paste``; none make nothing.
+        progress: called within stages, or with the percent of all fits.
+        echo: takes a line per stage.
+
+    Returns:
+        Unit name -> kind -> the source's folder.
+    """
+    if not kinds:
+        return {unit.name: {} for unit in units}
+    number = min(recipe.compare.jobs or default_jobs(), len(units))
+    if recipe.fit.devices > 1 or "synthetic" not in kinds:
+        number = 1
+
+    def make(numbered: tuple[int, Unit]) -> dict[str, Path]:
+        place, unit = numbered
+        head = f"[{place}/{len(units)}] {unit.name}"
+        stages = UnitSources(path / unit.name, unit, head, progress, echo, jobs)
+        return {
+            kind: stages.synthetic(recipe) if kind == "synthetic" else stages.composed(recipe.fit)
+            for kind in kinds
+        }
+
+    shown = -1
+
+    def glance(done: int) -> None:
+        nonlocal shown
+        percent = done * 100 // (WORTH * len(units))
+        if progress is not None and number > 1 and percent > shown:
+            shown = percent
+            progress("percent of all fits", percent, 100)
+
+    with files.claimed(path), Jobs(number, glance, share=True) as jobs:
+        made = {unit.name: found for (_, unit), found in jobs.run(make, [*enumerate(units, 1)])}
+    return {unit.name: made[unit.name] for unit in units}
 
 
 class UnitSources:
