@@ -92,6 +92,7 @@ class DataConfig:
             there is a test folder, else half.
         seed: of the split.
         ignore: ids in the masks that stand for "not labelled".
+        name: of the data set, for tables; with another name a training draws other numbers.
         names: of the masks' ids, for tables and for what is made from them; as `FitConfig` takes
             them. In a recipe's run those of ``fit`` count where there are none here.
     """
@@ -107,6 +108,7 @@ class DataConfig:
     train: Annotated[int | float, Gt(0)] | None = None
     seed: int = 0
     ignore: tuple[Annotated[int, Ge(0), Le(255)], ...] = ()
+    name: str = "data"
     names: str | tuple[str, ...] = ()
 
 

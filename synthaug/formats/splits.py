@@ -114,6 +114,7 @@ def read_split(
     train: int | float | None = None,
     seed: int = 0,
     ignore: Sequence[int] = (),
+    name: str = "data",
 ) -> Unit:
     """Read a user's folders as a unit; the split is given as two more folders or drawn.
 
@@ -137,6 +138,9 @@ def read_split(
         seed: of the draw.
         ignore: ids in the masks, 0..255, that stand for "not labelled", in training and test;
             they become 255.
+        name: of the unit. What `synthaug.gain.compare` draws depends on it, so it is no folder's:
+            data that moves stays what it is. Several units of one comparison need names of their
+            own.
 
     Returns:
         A unit of kind ``images``.
@@ -180,7 +184,6 @@ def read_split(
     samples = LazyPairs(training, labels.read_pair)
     classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))
     warn_of_others(classes, set[int]().union(*(labels.ids(mask) for _, mask in test)))
-    name = Path(images).resolve().parent.name or Path(images).resolve().name
     tests = LazyPairs(test, labels.read_pair)
     return Unit(name, samples, tests, classes, "images", labels.white_is_object)
 

@@ -60,7 +60,7 @@ def read_units(data: DataConfig) -> list[Unit]:
 
 
 _OF_VIDEOS = ("root", "videos", "every")
-_OF_FOLDERS = ("images", "masks", "test_images", "test_masks", "train", "seed")
+_OF_FOLDERS = ("images", "masks", "test_images", "test_masks", "train", "seed", "name")
 
 
 def _read_units(data: DataConfig) -> list[Unit]:
@@ -80,6 +80,7 @@ def _read_units(data: DataConfig) -> list[Unit]:
             train=data.train,
             seed=data.seed,
             ignore=data.ignore,
+            name=data.name,
         )
         return [unit]
     if data.root is None or not data.videos:

@@ -57,7 +57,7 @@ def test_compare_prints_table_verdict_and_page(own, tmp_path):
     assert arm["verdict"] in lines[2]
     assert arm["peak_memory_gb"] > 0
     assert lines[2].split()[-2:] == [f"{arm['seconds']:.1f}", f"{arm['peak_memory_gb']:.2f}"]
-    groups = json.loads((out / "comparison.json").read_text())["groups"]["own"]
+    groups = json.loads((out / "comparison.json").read_text())["groups"]["data"]
     assert groups[0]["ids"][0] == 0
     assert sorted(i for group in groups for i in group["ids"]) == [0, 1, 2]
     assert all(set(group["arms"]) == set(arms.split(",")) for group in groups)
@@ -84,6 +84,15 @@ def test_without_a_bank_the_other_arms_are_compared(own, tmp_path):
     assert names == ["none", "standard", "copy-paste", "standard+copy-paste", "auto"]
 
 
+def test_data_that_moves_is_trained_on_no_second_time(own, tmp_path):
+    words = ("--arms", "none,standard", *QUICK, "--out", tmp_path / "out")
+    run("compare", *own, *words)
+    (tmp_path / "own").rename(tmp_path / "moved")
+    moved = [Path(str(word).replace("/own/", "/moved/")) for word in own]
+    again = run("compare", *moved, *words)
+    assert "4 of 4 runs are there already" in again.stderr
+
+
 def test_training_images_of_several_sizes_are_pasted_at_their_usual_size(own, tmp_path):
     for file in (tmp_path / "own").glob("*/*.png"):
         Image.open(file).crop((0, 0, 64 - 4 * int(file.stem), 48)).save(file)
@@ -92,8 +101,8 @@ def test_training_images_of_several_sizes_are_pasted_at_their_usual_size(own, tm
     result = run(*words, "--out", tmp_path / "out")
     [line] = [line for line in result.stderr.splitlines() if "resized" in line]
     sizes = [int(part.split("x")[0]) for part in line.split() if "x48" in part]
-    assert line.startswith("own: 2 of 3 images resized to ")
-    composed = load_generator(tmp_path / "out" / "sources" / "own" / "compose")
+    assert line.startswith("data: 2 of 3 images resized to ")
+    composed = load_generator(tmp_path / "out" / "sources" / "data" / "compose")
     assert composed.sample(0).size == (48, *sizes)
     assert {pair.size for pair in composed.pairs} == {(48, *sizes)}
     assert len(composed.manifest["learned_from"]) == 2
@@ -216,7 +225,7 @@ class TestBadInput:
         classes = ClassMap((0, 1, 2))
         write_bank(tmp_path / "all", [(make_sample(5), {})], pairs, classes, {"generator": {}})
         line = refused(*own, "--train", 1, "--bank", tmp_path / "all")
-        assert "has learned from 3 of the 3 pictures that own is tested on" in line
+        assert "has learned from 3 of the 3 pictures that data is tested on" in line
         assert "--test-images" in line
 
     def test_numbers_that_are_none(self, refused, own):

@@ -45,7 +45,13 @@ def test_drawn_split_is_whole_disjoint_and_repeats(write):
     assert _ids(read_split(*folders, train=3, seed=1).training) == _ids(unit.training)
     others = {tuple(_ids(read_split(*folders, train=3, seed=s).training)) for s in range(6)}
     assert len(others) > 1
-    assert (unit.name, unit.kind, unit.classes.ids) == ("rocks", "images", (0, 1))
+    assert (unit.kind, unit.classes.ids) == ("images", (0, 1))
+
+
+def test_a_unit_is_named_alike_wherever_its_folders_lie(write):
+    names = [read_split(*write(folder, [(0, 1)] * 2)).name for folder in ("rocks", "moved")]
+    assert names == ["data", "data"]
+    assert read_split(*write("third", [(0, 1)] * 2), name="rocks").name == "rocks"
 
 
 @pytest.mark.parametrize(("train", "count"), [(None, 5), (0.3, 3), (0.01, 1), (9, 9), (0.9, 9)])
