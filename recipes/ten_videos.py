@@ -6,10 +6,10 @@
 Data: ``--data`` names a folder with ``JPEGImages/VIDEO/00000.jpg`` and
 ``Annotations/VIDEO/00000.png`` (DAVIS-2016 at 427x240; default ``../shared/data/davis16-240p``).
 Only frame 0 and its mask are read.
-Hardware and result to expect: two CPU cores, about 3 minutes a video; the table in the README.
+Hardware and result to expect: two CPU cores, 5 to 8 minutes a video; the table in the README.
 Finished videos are kept in ``OUT/VIDEO.json`` and not run again; fits with plug-ins or another
 seed in folders ``OUT/PLUGINS`` and ``seed-SEED`` of their own. Seeds: ``--seed`` of fit, bank and
-evaluation alike. The interval of a mean is a 95 % bootstrap over videos.
+evaluation alike. Intervals of means are those of `synthaug.gain.statistics` over videos.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from recipe_options import Distinct, run_main
 
 import synthaug
@@ -31,8 +30,8 @@ from synthaug.config import FitConfig
 from synthaug.errors import InputError
 from synthaug.evaluation.bank_quality import evaluate
 from synthaug.files import write_json, write_text
+from synthaug.gain.statistics import bootstrap_interval
 from synthaug.report.scores import near_copies
-from synthaug.seeding import numpy_stream
 
 SAMPLES = 100
 COLUMNS = (
@@ -102,12 +101,10 @@ def row(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def interval(values: list[float], seed: int) -> str:
-    """Mean and 95 % bootstrap interval over videos."""
-    stream = numpy_stream(seed, "bootstrap")
-    draws = stream.choice(np.array(values), (10_000, len(values))).mean(1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]"
+def interval(values: list[float]) -> str:
+    """Mean and 95 % interval over videos."""
+    mean, low, high = bootstrap_interval(values)
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if low < high else f"{mean:.2f}"
 
 
 def table(results: list[dict[str, Any]], seed: int) -> str:
@@ -115,7 +112,7 @@ def table(results: list[dict[str, Any]], seed: int) -> str:
     lines += ["| " + " | ".join(row(result)) + " |" for result in results]
 
     def mean(get: Any) -> str:
-        return interval([float(get(result)) for result in results], seed)
+        return interval([float(get(result)) for result in results])
 
     lines.append(
         "| **mean [95 %]** | "

@@ -191,7 +191,8 @@ def _print_groups(comparison: Comparison, wide: int) -> None:
     for unit, groups in group_rows(comparison):
         print(f"\n{unit}: {GROUPS}")
         for group in groups:
-            print(f"  {100 * group['share']:.1f} % of the pixels: {group['classes']}")
+            untested = "" if group["arms"] else " (no test mask holds them)"
+            print(f"  {100 * group['share']:.1f} % of the pixels: {group['classes']}{untested}")
             for arm in comparison.arms:
                 entry = group["arms"].get(arm)
                 if entry is None:

@@ -52,7 +52,8 @@ def compare(
     all units and arms, so that an interrupted comparison is balanced; its ``comparison.json``
     leaves out pairs of unit and seed of which arms are missing. A later call with other arms or
     more seeds adds to the folder; until all its arms have the same seeds, ``complete`` is false;
-    ``missing``: runs an arm lacks.
+    ``missing``: runs an arm lacks. A later call of two arms or more leaves out earlier ones that
+    have not run with all its units and seeds.
 
     Args:
         units: what to learn and test on, all of one kind; names are unique.

@@ -85,10 +85,19 @@ class ComparisonFolder:
             cells = ((unit, seed) for unit in self.units for seed in all_seeds)
             found = {(unit.name, seed): self._read(unit, arm, seed) for unit, seed in cells}
             self.results[name] = {cell: run for cell, run in found.items() if run is not None}
-            if name not in arms and not self.results[name]:
-                if any((self.path / "runs" / u.name / name).is_dir() for u in self.units):
+            if name in arms:
+                continue
+            has_run = any((self.path / "runs" / u.name / name).is_dir() for u in self.units)
+            if not self.results[name]:
+                if has_run:
                     say(f"{name}: earlier runs are of other data, sources or parents, left out")
                 del self.results[name]
+            elif len(arms) > 1 and any(
+                (unit.name, seed) not in self.results[name] for unit in self.units for seed in seeds
+            ):
+                say(f"{name}: not run on all that is asked for now, left out; name it, too")
+                del self.results[name]
+        self._tell_other_units(past, say)
         if self.old and not self.same_settings:
             self._tell_change(say)
         shown = [arm for name, arm in known.items() if name in self.results]
@@ -105,6 +114,15 @@ class ComparisonFolder:
         if not self.old:  # else it says what the results are of that lie there
             files.write_json(self.path / "manifest.json", self.manifest)
         return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
+
+    def _tell_other_units(self, past: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        """Say which units of the call before this one's result is not of."""
+        now = {unit.name for unit in self.units}
+        if left := [unit["name"] for unit in past.get("units", []) if unit["name"] not in now]:
+            say(
+                f"the result is now without {', '.join(left)}, which an earlier call named: name "
+                "all for a result of all; their runs are kept"
+            )
 
     def _tell_change(self, say: Callable[[str], None]) -> None:
         """Say which settings have changed, and whether it is a way back."""

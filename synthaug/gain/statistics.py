@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,10 @@ from synthaug.seeding import numpy_stream
 Verdict = Literal["helps", "no difference shown", "hurts"]
 
 FEWEST_TO_RESAMPLE = 4
+FEWEST_FOR_TAILS = 10
+"""Of fewer values than this, levels above 95 % are Student's."""
+MOST_PICKS = 4_000_000
+"""Of more than forty values fewer samples are drawn, so that memory suffices."""
 ROUNDING = 1e-12
 """What sums of equal measures, which lie in [0, 1], may differ by."""
 
@@ -31,7 +36,7 @@ def bootstrap_interval(
     values: Sequence[float] | Sequence[Sequence[float]] | Mapping[str, Sequence[float]],
     *,
     level: float = 0.95,
-    draws: int = 10_000,
+    draws: int = 100_000,
     seed: int = 0,
 ) -> Interval:
     """Bootstrap the mean of paired gains over repetitions, or over units and seeds.
@@ -42,19 +47,24 @@ def bootstrap_interval(
     stretched by sqrt(n / (n - 1)) t / z, with t and z the quantiles of Student's distribution with
     n - 1 degrees of freedom and of the normal one: normal values come out about as in Student's
     interval, and the factor goes to 1 as n grows. Two or three values have too few resamples for
-    that; there it is Student's interval.
+    that, and fewer than ten for a level above 95 %; there it is Student's interval.
+
+    How sure that is. Normal gains are covered as often as the level says (to a point). Of skewed
+    ones, where one or two of ten gain far more than the others, an interval at 95 % covers the
+    mean in about 70 to 90 % of all studies; what it misses lies above it. So that a gain is shown
+    can be relied on, and how large it can be, or that there is a loss, less.
 
     Args:
         values: one gain per repetition; or per unit the gains of its seeds (their number may
             differ). n is the number of units, or of seeds when there is a single unit. All units
             count alike.
         level: confidence, in (0, 1).
-        draws: bootstrap samples.
+        draws: bootstrap samples, or fewer of more than forty values.
         seed: of the resampling.
 
     Returns:
-        Mean of the unit means, and the interval. A single value tells nothing about its spread:
-        its interval is infinite.
+        Mean of the unit means, and the interval, whatever the order of the values. A single value
+        tells nothing about its spread: its interval is infinite.
 
     Raises:
         ValueError: no values, a unit without values, or a value that is not finite.
@@ -64,15 +74,21 @@ def bootstrap_interval(
     count = len(rows)
     if count == 1:
         return Interval(mean, -math.inf, math.inf)
-    means = np.array([row.mean() for row in rows])
+    means = np.sort([row.mean() for row in rows])
     t = student_quantile(level, count - 1)
-    if count < FEWEST_TO_RESAMPLE:
+    if count < FEWEST_TO_RESAMPLE or (level > 0.95 and count < FEWEST_FOR_TAILS):
         reach = t * float(means.std(ddof=1)) / math.sqrt(count)
         return Interval(mean, mean - reach, mean + reach)
-    picks = numpy_stream(seed, "bootstrap").integers(0, count, (draws, count))
-    low, high = np.quantile(means[picks].mean(1), [(1 - level) / 2, (1 + level) / 2]).tolist()
+    resampled = means[_picks(seed, min(draws, max(1, MOST_PICKS // count)), count)].mean(1)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]).tolist()
     stretch = math.sqrt(count / (count - 1)) * t / NormalDist().inv_cdf((1 + level) / 2)
     return Interval(mean, mean - stretch * (mean - low), mean + stretch * (high - mean))
+
+
+@lru_cache(maxsize=4)
+def _picks(seed: int, draws: int, count: int) -> NDArray[np.intp]:
+    """Draw (draws, count) places of ``count`` values: a summary has many intervals of as many."""
+    return numpy_stream(seed, "bootstrap").integers(0, count, (draws, count))
 
 
 def verdict(interval: Interval) -> Verdict:

@@ -22,6 +22,8 @@ GROUPS = (
 """What the groups of `group_rows` are."""
 MOST_NAMES = 8
 NO_DIFFERENCE = "no difference shown"
+TOO_EARLY = 0.01
+"""What longer training gains at most where the usual one does not end too early."""
 LEARNED = 0.05
 """IoU from which a class counts as learned at all."""
 
@@ -202,15 +204,18 @@ def length_lines(comparison: Comparison) -> list[str]:
                 ". Trainings end too early, so that the other gains are of starts, which may not "
                 "last: raise the steps"
             )
-        elif tells and interval_words(gain):
+        elif tells and interval_words(gain) and gain["high"] < TOO_EARLY:
             said += ", so no sign that trainings end too early"
+        elif tells:
+            said += ", which leaves open whether trainings end too early"
         lines.append(f"{said}.")
     return lines
 
 
 def single_note(comparison: Comparison) -> str:
     """Say that the intervals are not corrected for the number of arms; empty with a single one."""
-    rivals = len(set(comparison.arms) - comparison.longer.keys()) - 1
+    baseline = comparison.result["baseline"]
+    rivals = len(set(comparison.arms) - {baseline, *comparison.longer})
     if rivals < 2:
         return ""
     return f"Intervals are single 95 % ones, not corrected for the {rivals} arms."

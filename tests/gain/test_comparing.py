@@ -238,11 +238,14 @@ def test_a_second_call_makes_nothing_again_and_adds(
         "toy/standard/2.json",
         *(f"toy/synthetic/{seed}.json" for seed in range(3)),
     }
-    assert list(more["arms"]) == ["standard", "none", "synthetic"]
-    assert more["arms"]["none"]["mean"] == first["arms"]["none"]["mean"]
-    assert [more["arms"][arm]["runs"] for arm in more["arms"]] == [2, 2, 2]
+    assert {arm: entry["runs"] for arm, entry in more["arms"].items()} == {
+        "standard": 3,
+        "synthetic": 3,
+    }
     again = compare(units, out, arms=["synthetic", "none"], seeds=2, **options)
-    assert again == more  # the bank is remembered
+    assert len(runs(out)) == 8  # the bank is remembered, and nothing made again
+    assert again["arms"]["none"]["mean"] == first["arms"]["none"]["mean"]
+    assert [entry["runs"] for entry in again["arms"].values()] == [2, 2, 2]
 
 
 def test_the_commands_of_all_calls_whose_runs_count_are_kept(
@@ -280,6 +283,32 @@ def test_arms_of_several_calls_are_compared_on_the_runs_that_they_share(
     apart = compare([make_unit(start=9)], out, arms=["none"], seeds=2, steps=2)
     assert apart["complete"]  # seeds that only other data was run with do not count
     assert read(out / "manifest.json")["seeds"] == [0, 1]
+
+
+def test_an_earlier_arm_of_fewer_seeds_does_not_shrink_a_later_call(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out, lines = [make_unit()], tmp_path / "out", []
+    first = compare(units, out, arms=["none"], seeds=3, steps=2)
+    tried = compare(units, out, arms=[TWICE], seeds=1, steps=2)
+    assert [arm["runs"] for arm in tried["arms"].values()] == [1, 1, 1]
+    again = compare(units, out, arms=["none"], seeds=3, steps=2, echo=lines.append)
+    assert again == first
+    assert lines[0] == "again: not run on all that is asked for now, left out; name it, too"
+    assert len(runs(out)) == 7
+    built = len(quick)
+    assert compare(units, out, arms=["none", TWICE], seeds=3, steps=2)["complete"]
+    assert len(quick) == built + 1 + 2  # one to try, and the two that were missing
+
+
+def test_units_that_a_later_call_leaves_out_are_told(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    units, out, lines = [make_unit(name) for name in "abc"], tmp_path / "out", []
+    first = compare(units, out, arms=["none"], seeds=2, steps=2)
+    compare(units[:1], out, arms=["none"], seeds=2, steps=2, echo=lines.append)
+    assert lines[0].startswith("the result is now without b, c, which an earlier call named")
+    assert compare(units, out, arms=["none"], seeds=2, steps=2) == first
 
 
 def test_an_interrupted_comparison_is_balanced_and_goes_on(

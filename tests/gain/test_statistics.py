@@ -43,6 +43,22 @@ def test_same_seed_same_interval_and_forms_are_equal() -> None:
     assert bootstrap_interval([[v] for v in values[0]]) == bootstrap_interval(values[0])
 
 
+def test_the_order_of_the_values_changes_no_bit() -> None:
+    units = {"dog": [0.1, 0.4], "cows": [9.0, 7.0], "libby": [0.2], "car": [-1.0], "swan": [0.0]}
+    turned = dict(reversed(units.items()))
+    assert bootstrap_interval(units) == bootstrap_interval(turned)
+    assert bootstrap_interval([3.0, 1.0, 9.0, 2.0]) == bootstrap_interval([9.0, 3.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize(("count", "students"), [(4, True), (9, True), (10, False)])
+def test_high_levels_of_few_values_are_students(count: int, students: bool) -> None:
+    values = np.random.default_rng(0).normal(size=count) ** 2
+    interval = bootstrap_interval(values, level=0.99)
+    reach = student_quantile(0.99, count - 1) * values.std(ddof=1) / count**0.5
+    assert (interval.high - interval.mean == pytest.approx(reach)) == students
+    assert bootstrap_interval(values).high - interval.mean != pytest.approx(reach)
+
+
 def test_level_widens() -> None:
     values = np.random.default_rng(0).normal(size=12)
     inner, outer = (bootstrap_interval(values, level=level) for level in (0.8, 0.99))

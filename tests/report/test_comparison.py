@@ -13,6 +13,7 @@ from synthaug.report.comparison import write_comparison_page
 from synthaug.report.verdict import (
     contrast_lines,
     read_comparison,
+    single_note,
     unlearned_line,
     verdict_line,
 )
@@ -250,12 +251,13 @@ def test_contrasts_are_said_in_words(make_comparison):
     ]
 
 
-def lengthen(path, verdict, baseline=ARMS[0]):
+def lengthen(path, verdict, baseline=ARMS[0], high=0.052):
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["arms"][-1]["length"] = 2.0
     (path / "manifest.json").write_text(json.dumps(manifest))
     result = json.loads((path / "comparison.json").read_text())
     result["arms"][ARMS[-1]]["verdict"] = verdict
+    result["arms"][ARMS[-1]]["gain"]["J&F"]["high"] = high
     result["baseline"] = baseline
     (path / "comparison.json").write_text(json.dumps(result))
 
@@ -281,8 +283,13 @@ def test_an_arm_trained_longer_is_no_rival_but_tells_whether_trainings_end_too_e
     assert f"Every arm but {ARMS[-1]} took the same number of steps" in html
     lengthen(path, "no difference shown")
     line = contrast_lines(read_comparison(path))[-1][1]
+    assert line.endswith(", which leaves open whether trainings end too early.")
+    lengthen(path, "no difference shown", high=0.009)
+    line = contrast_lines(read_comparison(path))[-1][1]
     assert line.endswith("so no sign that trainings end too early.")
+    assert single_note(read_comparison(path)).endswith("not corrected for the 2 arms.")
     lengthen(path, "helps", baseline=ARMS[-1])
+    assert single_note(read_comparison(path)).endswith("not corrected for the 3 arms.")
     assert len(contrast_lines(read_comparison(path))) == 1
 
 
