@@ -32,6 +32,9 @@ MAX_FRAME_CONTACT = 0.2
 MAX_SCENE_OBJECT_AREA = 0.1
 MIN_SCENE_SOLIDITY = 0.5
 SOFTNESS_PX = 0.8
+SLIM_SOFTNESS_PX = 0.5
+SLIM_SHARE = 0.02
+"""Share of an object's pixels that lie in parts one pixel wide, from which those count."""
 
 Flags = NDArray[np.bool_]
 
@@ -150,7 +153,8 @@ def cut_out(
 
     The outermost pixels of an object are mixed with what lies behind it. They and the margin take
     the nearest colour from further inside instead, except in parts too thin to have an inside,
-    so that no seam of the old background shows elsewhere.
+    so that no seam of the old background shows elsewhere. Lines one pixel wide stay opaque: as soft
+    as other outlines they would come out dashed.
 
     Args:
         image: (H, W, 3) uint8.
@@ -168,12 +172,24 @@ def cut_out(
     core = cv2.erode(inside, np.ones((3, 3), np.uint8))
     thin = (inside > 0) & (cv2.dilate(core, np.ones((5, 5), np.uint8)) == 0)
     colours = continued(pixels[box], (core > 0) | thin)
-    soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), SOFTNESS_PX)
+    soft = _softened(inside, thin)
     alpha = np.where(inside > 0, np.maximum(soft, 0.55), np.minimum(soft, 0.45))
     alpha = np.rint(alpha * 255).astype(np.uint8)
     corner = (int(xs[0]) - MARGIN_PX, int(ys[0]) - MARGIN_PX)
     sides = "".join(side for side, cut in edges.items() if cut)
     return Cutout(np.dstack([colours, alpha]), class_id, corner, sides, background)
+
+
+def _softened(inside: NDArray[np.uint8], thin: Flags) -> NDArray[np.float32]:
+    """Soften an outline, (H, W) from 0 to 1; less along lines one pixel wide, whose middle is 1."""
+    filled = inside.astype(np.float32)
+    soft = cv2.GaussianBlur(filled, (0, 0), SOFTNESS_PX)
+    slim = thin & (cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) == 0)
+    if slim.sum() >= SLIM_SHARE * inside.sum():
+        sharp = cv2.GaussianBlur(filled, (0, 0), SLIM_SOFTNESS_PX)
+        sharp /= np.maximum(cv2.dilate(sharp, np.ones((3, 3), np.uint8)), 0.25)
+        soft = np.where(grow(slim, 1), sharp, soft)
+    return soft
 
 
 def harvest(bank: Bank, classes: ClassMap, real: Sequence[Cutout]) -> list[Cutout]:

@@ -112,6 +112,21 @@ def test_the_object_is_where_the_mask_says_and_leaves_no_ghost(one):
         assert red[cv2.dilate(inside, np.ones((7, 7))) == 0].max() < 0
 
 
+def test_a_line_one_pixel_wide_stays_whole_and_as_the_mask_says(compose):
+    pair = sample_of()
+    for array, value in ((pair.image, RED), (pair.mask, 7)):
+        cv2.line(array, (20, 20), (70, 41), value, 1)
+    composer = compose(pair, copies=0)
+    pieces, agreement = [], []
+    for seed in SEEDS:
+        sample = composer.sample(seed)
+        shown, red = sample.mask == 7, sample.image[..., 0] - sample.image[..., 1].astype(int) > 60
+        pieces.append(cv2.connectedComponents(shown.astype(np.uint8))[0] - 1)
+        agreement.append((shown & red).sum() / (shown | red).sum())
+    assert np.median(pieces) == 1
+    assert np.median(agreement) > 0.7
+
+
 def test_objects_move_and_change_size_and_colour(one):
     samples = one.samples(range(60))
     centres = np.array([centre(s.mask) for s in samples])
