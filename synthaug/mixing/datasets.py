@@ -106,7 +106,7 @@ class SynthMix(Dataset[Any]):
         if len(dataset) == 0:
             raise InputError("the dataset to mix with is empty: it needs at least one real item")
         self.dataset = dataset
-        self.bank = os.fspath(bank)
+        self.bank = os.path.abspath(bank)
         self.seed = seed
         self.transform = transform
         self.adapt = adapt

@@ -475,6 +475,15 @@ def test_the_bank_is_opened_late_and_never_pickled(bank: Bank, tmp_path: Path) -
     assert origins(copy, 1) == origins(mix, 1)
 
 
+def test_a_relative_bank_is_that_of_where_it_was_named(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bank.path.parent)
+    mix = SynthMix(real_items(2), bank.path.name, 0.5)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(mix)) == 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
