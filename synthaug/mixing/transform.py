@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 from annotated_types import Ge, Lt
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from pydantic import BeforeValidator
 from synthaug import seeding
 from synthaug.errors import InputError
 from synthaug.mixing._albumentations import load_albumentations
+from synthaug.mixing.real_items import in_channels
 from synthaug.mixing.source import (
     SegmentedObject,
     Source,
@@ -236,10 +236,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             raise InputError(
                 f"SynthAugment got an image with {channels} channels: pass RGB (3) or grey (1)"
             )
-        image: NDArray[Any] = sample.image
-        if channels == 1:
-            grey = cv2.cvtColor(sample.image, cv2.COLOR_RGB2GRAY)
-            image = grey if img.ndim == 2 else grey[..., None]
+        image: NDArray[Any] = in_channels(sample.image, img.shape)
         if img.dtype == np.uint8:
             return np.array(image, order="C")
         least, most = float(img.min(initial=0)), float(img.max(initial=0))
