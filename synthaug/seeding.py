@@ -6,7 +6,10 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+from synthaug.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +25,25 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
     Returns:
         An integer in ``[0, 2**63)``; a different name gives an independent stream.
+
+    Raises:
+        InputError: the seed is no whole number.
     """
+    if not isinstance(seed, Integral):
+        raise InputError(f"seed is {seed!r}: give a whole number")
     text = "/".join([str(int(seed)), *map(str, names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def latent_seed(seed: Any) -> int:
+    """Return a sample's seed, checked: in the range that torch takes.
+
+    Raises:
+        InputError: it is no whole number in ``[0, 2**64)``.
+    """
+    if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**64:
+        raise InputError(f"seed is {seed!r}: give a whole number from 0 to 2**64 - 1")
+    return int(seed)
 
 
 def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:

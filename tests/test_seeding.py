@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from synthaug.errors import InputError
 from synthaug.seeding import derive_seed, numpy_stream, python_stream, torch_seeded, torch_stream
 
 
@@ -30,6 +32,13 @@ def test_names_seeds_and_order_give_different_streams():
     seeds = {derive_seed(*name) for name in names}
     assert len(seeds) == len(names)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("seed", [1.5, "x", None])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(InputError, match=r"seed is .*: give a whole number"):
+        numpy_stream(seed, "a")
+    assert derive_seed(np.int64(-1), "a") == derive_seed(-1, "a")
 
 
 def test_seed_of_a_stream_is_frozen():

@@ -29,6 +29,9 @@ SEAM = 6.0
 FORBIDDEN = 1e4
 UNSEEN = 120.0
 FEATHER_PX = 1.0
+FEATHER_REACH_PX = 4
+ONE_BOX_PX = 1_000_000
+"""Pictures up to this size are completed as one, so that what was published stays the same."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -301,22 +304,29 @@ def _settle(unary: Floats, seams: Floats, edges: Ints) -> Ints:
 def _enlarge(grid: _Grid, labels: Ints, hole: Flags, source: Flags, offsets: Ints) -> Ints:
     """Bring labels to pixels, with smooth borders, where the source is reached; -1 elsewhere."""
     height, width = hole.shape
-    rows, columns = np.nonzero(hole)
-    best = np.zeros(len(rows), np.float32)
-    chosen = np.full(len(rows), -1)
-    for label in np.unique(labels[labels >= 0]):
-        cells = (labels == label).astype(np.float32)
-        area = np.repeat(np.repeat(cells, grid.cell, 0), grid.cell, 1)[:height, :width]
-        area = cv2.GaussianBlur(area, (0, 0), grid.cell / 2)
-        y, x = rows + offsets[label, 0], columns + offsets[label, 1]
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        reached = inside.copy()
-        reached[inside] = source[y[inside], x[inside]]
-        weight = np.where(reached, area[rows, columns] + 1e-6, 0)
-        chosen[weight > best] = label
-        best = np.maximum(best, weight)
-    owner = np.full(hole.shape, -1)
-    owner[rows, columns] = chosen
+    cell, owner = grid.cell, np.full(hole.shape, -1)
+    whole = (slice(0, height), slice(0, width))
+    for box in [whole] if hole.size <= ONE_BOX_PX else _boxes(hole, 3 * cell):  # the blur's reach
+        top, left = (side.start // cell * cell for side in box)
+        near = labels[top // cell : -(-box[0].stop // cell), left // cell : -(-box[1].stop // cell)]
+        rows, columns = np.nonzero(hole[box])
+        rows, columns = rows + box[0].start, columns + box[1].start
+        best = np.zeros(len(rows), np.float32)
+        chosen = np.full(len(rows), -1)
+        for label in np.unique(labels[labels >= 0]):
+            cells, share = (near == label).astype(np.float32), np.zeros(len(rows), np.float32)
+            if cells.any():
+                area = np.repeat(np.repeat(cells, cell, 0), cell, 1)[: height - top, : width - left]
+                area = cv2.GaussianBlur(area, (0, 0), cell / 2)
+                share = area[rows - top, columns - left]
+            y, x = rows + offsets[label, 0], columns + offsets[label, 1]
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            reached = inside.copy()
+            reached[inside] = source[y[inside], x[inside]]
+            weight = np.where(reached, share + 1e-6, 0)
+            chosen[weight > best] = label
+            best = np.maximum(best, weight)
+        owner[rows, columns] = chosen
     return owner
 
 
@@ -324,19 +334,50 @@ def _assemble(
     image: NDArray[np.uint8], hole: Flags, owner: Ints, source: Flags, offsets: Ints
 ) -> NDArray[np.uint8]:
     """Copy the pixels, feather the seams and level the steps."""
-    height, width = hole.shape
-    rows, columns = np.nonzero(hole)
-    reach = 4
-    top, left = max(0, rows.min() - reach), max(0, columns.min() - reach)
-    bottom, right = min(height, rows.max() + 1 + reach), min(width, columns.max() + 1 + reach)
-    box = (slice(top, bottom), slice(left, right))
-    inside, owner = hole[box], owner[box]
+    result = image.copy()
+    for box in _boxes(hole, FEATHER_REACH_PX):
+        part = _assemble_box(image, box, hole[box], owner[box], source, offsets)
+        result[box] = np.rint(part).clip(0, 255).astype(np.uint8)
+    return result
+
+
+def _boxes(hole: Flags, reach: int) -> list[tuple[slice, slice]]:
+    """Cover the hole and ``reach`` px around it by boxes that do not touch; one if small."""
+    area, count = hole.astype(np.uint8), 0
+    if hole.size <= ONE_BOX_PX:
+        rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+        area[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 1
+    while True:
+        _, _, stats, _ = cv2.connectedComponentsWithStats(area)
+        boxes = [
+            (
+                slice(max(0, top - reach), min(hole.shape[0], top + height + reach)),
+                slice(max(0, left - reach), min(hole.shape[1], left + width + reach)),
+            )
+            for left, top, width, height, _ in stats[1:].tolist()
+        ]
+        if len(boxes) == count:
+            return boxes
+        for box in boxes:
+            area[box] = 1
+        reach, count = 0, len(boxes)
+
+
+def _assemble_box(
+    image: NDArray[np.uint8],
+    box: tuple[slice, slice],
+    inside: Flags,
+    owner: Ints,
+    source: Flags,
+    offsets: Ints,
+) -> Floats:
+    height, width = source.shape
     ground = image[box].astype(np.float32)
     share = cv2.GaussianBlur((~inside).astype(np.float32), (0, 0), FEATHER_PX)
     total = np.where(inside, 0, share) + 1e-6
     mixed = ground * total[..., None]
     slopes = Slopes(inside)
-    y, x = np.arange(top, bottom), np.arange(left, right)
+    y, x = (np.arange(side.start, side.stop) for side in box)
     for label in np.unique(owner[inside]):
         yy, xx = y + offsets[label, 0], x + offsets[label, 1]
         reached = ((yy >= 0) & (yy < height))[:, None] & ((xx >= 0) & (xx < width))
@@ -349,10 +390,8 @@ def _assemble(
         total += share
         slopes.add(moved, own, usable)
     composed = np.where(inside[..., None], mixed / total[..., None], ground)
-    levelled = composed + slopes.levelling(composed, max(hole.shape) / 427)
-    result = image.copy()
-    result[box] = np.rint(levelled).clip(0, 255).astype(np.uint8)
-    return result
+    levelled: Floats = composed + slopes.levelling(composed, max(source.shape) / 427)
+    return levelled
 
 
 def _most_frequent(ids: NDArray[np.uint8]) -> int:

@@ -21,7 +21,7 @@ from synthaug.composing.parts import (
 )
 from synthaug.generator_folder import GeneratorFolder, read_verified
 from synthaug.sample import Sample
-from synthaug.seeding import numpy_stream
+from synthaug.seeding import latent_seed, numpy_stream
 
 NAME = "compose"
 ZOOM = 1.3
@@ -90,12 +90,15 @@ class Composer(GeneratorFolder):
         the frame. An object that the frame cut keeps its cut side outside the frame.
 
         Args:
-            seed: seeds every draw.
+            seed: seeds every draw, a whole number in [0, 2**64).
 
         Returns:
             A pair at the training pairs' size, (H, W); ids as in the training masks.
+
+        Raises:
+            InputError: the seed is no such number.
         """
-        rng = numpy_stream(seed, NAME)
+        rng = numpy_stream(latent_seed(seed), NAME)
         index, background = self._stock.background(rng, self._generated_backgrounds)
         view = self._view(rng)
         image, mask = self._ground(rng, background, view)

@@ -20,9 +20,9 @@ from synthaug.errors import InputError
 from synthaug.sample import IGNORE_ID, Sample
 
 MIN_SIDE_PX = 32
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".j2k")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-LOSSY = ("JPEG", "MPO", "WEBP")
+LOSSY = ("JPEG", "JPEG2000", "MPO", "WEBP")
 """Formats, as Pillow names them, whose pixels may differ from those that were saved."""
 _MEND_JSON = (
     "draw its annotations into index PNGs first, as synthaug.formats.coco.read_instances gives them"
@@ -233,6 +233,9 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
 
     Raises:
         InputError: as `list_images`, one folder for both, or an image has no mask.
+
+    Warns:
+        UserWarning: masks have no image.
     """
     if Path(images).resolve() == Path(masks).resolve():
         raise InputError(
@@ -240,6 +243,7 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
             "their own, named as their images"
         )
     by_stem = {plain_stem(path): path for path in list_images(masks, "masks")}
+    matched = set()
     for path in list_images(images, "images"):
         stem = plain_stem(path)
         if stem not in by_stem:
@@ -247,7 +251,16 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
                 f"image {path} has no mask {Path(masks) / path.stem}.png: "
                 f"{_mend_name(path.stem, Path(masks))}"
             )
+        matched.add(stem)
         yield path, by_stem[stem]
+    alone = [path.name for stem, path in by_stem.items() if stem not in matched]
+    if alone:
+        names = f"{', '.join(alone[:3])}{', ...' * (len(alone) > 3)}"
+        warnings.warn(
+            f"{len(alone)} mask(s) in {masks} have no image in {images} and are left out: {names}",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def plain_stem(path: PurePath) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import get_args
 
@@ -23,6 +22,7 @@ from synthaug.errors import InputError
 from synthaug.gans.contract import GAN, PairBatch
 from synthaug.generator_folder import GeneratorFolder, read_verified
 from synthaug.sample import IGNORE_ID, ClassMap, Sample
+from synthaug.seeding import latent_seed
 
 
 class Generator(GeneratorFolder):
@@ -104,9 +104,7 @@ class Generator(GeneratorFolder):
 
 def _latent(gan: GAN, seed: int) -> tuple[torch.Tensor, torch.Generator]:
     """Draw a latent (1, latent_dim); also return the stream, which goes on behind it."""
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
-        raise InputError(f"seed is {seed!r}: give a whole number from 0 to 2**64 - 1")
-    stream = torch.Generator().manual_seed(int(seed))
+    stream = torch.Generator().manual_seed(latent_seed(seed))
     return gan.latent(1, stream), stream
 
 

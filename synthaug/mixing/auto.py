@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ TESTS_PER_FOLD = 20
 MARGIN = 2.0
 LEAST_ADVANTAGE = 0.01
 """An advantage below one point does not count, however certain it is."""
+TELL_EVERY_S = 5.0
+"""Least time between two lines about the time left."""
 
 _log = logging.getLogger("synthaug")
 _chosen: dict[tuple[str, str], MixChoice] = {}
@@ -207,12 +210,12 @@ def mix_of_bank(
     the bank holds now. Otherwise it is made and stored: of one pair it is 0.5, or 0 where that
     loses (`usual_mix`), of several pairs 0, 0.25, 0.5 or 0.75, at the full loss weight, which a
     dataset cannot change. Where the folder cannot be written the choice is kept in the process.
-    One line to the logger ``synthaug`` says what was chosen.
+    The logger ``synthaug`` gets warnings that it begins, of the time left, and of what was chosen.
 
     Args:
         path: the bank's folder.
         choose: what chooses, called like `choose_mix`.
-        progress: passed on to it.
+        progress: passed on to it, in place of lines about the time left.
 
     Raises:
         InputError: the folder is no bank or is damaged.
@@ -238,7 +241,7 @@ def mix_of_bank(
                 {"synthetic": source},
                 bank.classes,
                 candidates=arms if len(pairs) > 1 else None,
-                progress=progress,
+                progress=progress or _time_left(path),
             )
             content = {"format": FORMAT, "samples_sha256": bank.content_hash, **found.as_dict()}
             try:
@@ -249,6 +252,20 @@ def mix_of_bank(
             _log.warning("%s: ratio %g, %s", path, share, found.why)
         _chosen[key] = found
     return _chosen[key]
+
+
+def _time_left(path: str | os.PathLike[str]) -> Callable[[int, int], None]:
+    """Return a function of (steps done, steps of all) that logs the time left, now and then."""
+    start = told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if done < total and now - told >= TELL_EVERY_S:
+            told, left = now, (now - start) / done * (total - done)
+            _log.warning("%s: step %d/%d, about %.0f s left", path, done, total, left)
+
+    return tell
 
 
 class _Trial(NamedTuple):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from torch.utils.data import Sampler
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 Position = tuple[int, int]
 """(epoch, index within the epoch): what the batch sampler asks for."""
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number, at least 1; it may be a float."""
+    return isinstance(value, Real) and float(value) >= 1 and float(value).is_integer()
 
 
 class MixBatchSampler(Sampler[list[Position]]):
@@ -57,8 +63,8 @@ class MixBatchSampler(Sampler[list[Position]]):
                 "batch_sampler already shares batches among processes: pass "
                 "use_distributed_sampler=False (Lightning, Fabric)"
             )
-        if batch_size < 1 or batch_size != int(batch_size):
-            raise InputError(f"batch_size is {batch_size}: give a whole number, at least 1")
+        if not is_count(batch_size):
+            raise InputError(f"batch_size is {batch_size!r}: give a whole number, at least 1")
         grouped = dist.is_available() and dist.is_initialized()
         if num_replicas is None:
             num_replicas = dist.get_world_size() if grouped else 1

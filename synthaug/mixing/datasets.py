@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from synthaug import seeding
 from synthaug.errors import InputError
-from synthaug.mixing.batches import MixBatchSampler, Position
+from synthaug.mixing.batches import MixBatchSampler, Position, is_count
 from synthaug.mixing.real_items import Structure, described, structure, with_parts
 from synthaug.mixing.source import Source, check_ids_fit, open_source_once
 from synthaug.sample import Sample
@@ -58,8 +59,8 @@ class SynthMix(Dataset[Any]):
         transform: called as ``transform(image=..., mask=...)`` on real and synthetic items alike
             (an albumentations pipeline). A mask of int64 stays so where it comes back as int32.
         adapt: turns a `Sample` (RGB uint8 image, uint8 ids) into an item as ``dataset`` yields
-            them; the default takes the structure of the first real item, with NumPy arrays, and
-            the dtype of its mask; the id of ignored pixels stays 255.
+            them; the default takes the structure of the first real item, with NumPy arrays, grey
+            where its image is, and the dtype of its mask; the id of ignored pixels stays 255.
         length: items per epoch; by default every real item is used once per epoch:
             ``floor(len(dataset) / (1 - ratio))``, or ``len(dataset)`` at ``ratio=1``. Set it when
             there are few real items, for example one.
@@ -71,9 +72,9 @@ class SynthMix(Dataset[Any]):
             the key ``"provenance"`` of a dict, else at the end of the tuple.
 
     Raises:
-        InputError: a ratio, length or number of epochs out of range, epochs without the schedule
-            that asks for them, an empty dataset, a bank that is missing, damaged or without kept
-            samples, or real items that the default ``adapt`` cannot imitate.
+        InputError: a ratio, length, seed or number of epochs out of range, epochs without the
+            schedule that asks for them, an empty dataset, a bank that is missing, damaged or
+            without kept samples, or real items that the default ``adapt`` cannot imitate.
     """
 
     def __init__(
@@ -94,8 +95,8 @@ class SynthMix(Dataset[Any]):
             raise InputError(
                 f"ratio is {ratio}: give the share of synthetic items, 0 to 1, or auto"
             )
-        if length is not None and (length < 1 or length != int(length)):
-            raise InputError(f"length is {length}: give a whole number of items, at least one")
+        if length is not None and not is_count(length):
+            raise InputError(f"length is {length!r}: give a whole number of items, at least one")
         _check_schedule(schedule, epochs, ratio)
         is_map_style = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, IterableDataset) or not is_map_style:
@@ -106,7 +107,8 @@ class SynthMix(Dataset[Any]):
         if len(dataset) == 0:
             raise InputError("the dataset to mix with is empty: it needs at least one real item")
         self.dataset = dataset
-        self.bank = os.fspath(bank)
+        self.bank = os.path.abspath(bank)
+        seeding.derive_seed(seed)  # refuses what is no whole number
         self.seed = seed
         self.transform = transform
         self.adapt = adapt
@@ -179,6 +181,8 @@ class SynthMix(Dataset[Any]):
 
         Raises:
             InputError: an index alone, with ``synthetic-first``, before `set_epoch` was called.
+            IndexError: there is no such item.
+            TypeError: a slice, or anything else that is no whole number.
         """
         is_synthetic, rank = self._locate(index)
         if is_synthetic:
@@ -226,7 +230,9 @@ class SynthMix(Dataset[Any]):
 
     def _locate(self, index: int | Position) -> tuple[bool, int]:
         """Whether the item is synthetic, and its number among its kind since the first epoch."""
-        epoch, place = index if isinstance(index, tuple) else (self.epoch, int(index))
+        if isinstance(index, slice):
+            raise TypeError("SynthMix takes one index: for several use torch.utils.data.Subset")
+        epoch, place = index if isinstance(index, tuple) else (self.epoch, operator.index(index))
         if self._scheduled is not None and not isinstance(index, tuple) and self._epoch < 0:
             raise InputError(
                 "synthetic-first must know the epoch: load with "
@@ -358,9 +364,9 @@ def _check_schedule(schedule: str, epochs: int | None, ratio: float | str) -> No
         if epochs is not None:
             raise InputError("a constant share has no use for epochs: leave them out")
         return
-    if epochs is None or epochs != int(epochs) or epochs < 1:
+    if not is_count(epochs):
         raise InputError(
-            f"epochs is {epochs}: synthetic-first needs the whole number that will be trained"
+            f"epochs is {epochs!r}: synthetic-first needs the whole number that will be trained"
         )
     if isinstance(ratio, Real) and ratio > 0.5:
         raise InputError(

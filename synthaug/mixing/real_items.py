@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from synthaug.errors import InputError
 
@@ -17,7 +19,8 @@ class Structure(NamedTuple):
     Attributes:
         keyed: whether they are dicts.
         mask_dtype: of their masks.
-        make: function of (image, mask) that makes an item of the same type.
+        make: function of (image, mask) that makes an item of the same type; RGB pixels become grey
+            where the item has one channel.
     """
 
     keyed: bool
@@ -44,14 +47,14 @@ def structure(item: Any) -> Structure:
         )
     if not _is_like_a_sample(image, mask):
         raise InputError(
-            f"the dataset yields {described(image)} images and {described(mask)} masks, a bank "
-            "(H, W, 3) uint8 and (H, W) integer arrays: "
+            f"the dataset yields {described(image)} images and {described(mask)} masks, not RGB or "
+            "grey uint8 arrays, channels last, and (H, W) integer arrays: "
             "pass SynthMix(adapt=...), a function from a Sample to an item like the dataset's"
         )
-    empty = with_parts(item, {"image": None, "mask": None})
+    empty, shape = with_parts(item, {"image": None, "mask": None}), image.shape
 
     def make(image: Any, mask: Any) -> Any:
-        return with_parts(empty, {"image": image, "mask": mask})
+        return with_parts(empty, {"image": in_channels(image, shape), "mask": mask})
 
     return Structure(keyed, mask.dtype, make)
 
@@ -69,11 +72,20 @@ def with_parts(item: Any, parts: Mapping[str, Any]) -> Any:
     return type(item)(*entries) if hasattr(item, "_fields") else type(item)(entries)
 
 
+def in_channels(image: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an (H, W, 3) RGB picture in the channels of a shape (H, W), (H, W, 1) or (H, W, 3)."""
+    if len(shape) == 3 and shape[2] == 3:
+        return image
+    grey: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return grey if len(shape) == 2 else grey[..., None]
+
+
 def _is_like_a_sample(image: Any, mask: Any) -> bool:
     if not (isinstance(image, np.ndarray) and isinstance(mask, np.ndarray)):
         return False
-    coloured = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    return coloured and mask.ndim == 2 and np.issubdtype(mask.dtype, np.integer)
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    picture = image.dtype == np.uint8 and channels in (1, 3)
+    return picture and mask.ndim == 2 and np.issubdtype(mask.dtype, np.integer)
 
 
 def described(part: Any) -> str:

@@ -90,7 +90,7 @@ class SynthReplace(v2.Transform):  # type: ignore[misc]
             raise InputError(
                 f"SynthReplace(p={p}, objects={objects!r}): p is 0..1, objects id or component"
             )
-        self.source = os.fspath(source)
+        self.source = os.path.abspath(source)
         self.p = p
         if not 0 <= labelmix < 1:
             raise InputError(f"SynthReplace(labelmix={labelmix}): take a share from 0 to below 1")

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 from annotated_types import Ge, Lt
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from pydantic import BeforeValidator
 from synthaug import seeding
 from synthaug.errors import InputError
 from synthaug.mixing._albumentations import load_albumentations
+from synthaug.mixing.real_items import in_channels
 from synthaug.mixing.source import (
     SegmentedObject,
     Source,
@@ -37,7 +37,7 @@ from albumentations.core.type_definitions import Targets  # noqa: E402
 REFUSED = ("images", "volume", "volumes", "mask3d", "masks3d")
 LabelKind = Literal["name", "id", "index"]
 _started: Counter[tuple[int | str, ...]] = Counter()
-"""How many transforms of a worker began a stream, by its seed, their source and their seed."""
+"""How many transforms of a worker began a stream, by its seed, their source's name and seed."""
 
 
 def _as_path(value: Any) -> Any:
@@ -59,7 +59,8 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
     Args:
         source: a bank folder (its kept samples are drawn) or a generator folder (a pair is
             generated per hit, on the CPU that prepares the batch; a bank is much faster). It is
-            opened on the first hit, once per process, and never stored or pickled.
+            opened on the first hit, once per process, and never stored or pickled; its absolute
+            path is, so that a saved pipeline opens it from any working directory.
         p: probability of replacing.
         resize: bring the pair to the size of the incoming image, stretching if the aspect
             differs, so that batches collate; otherwise it keeps its own size.
@@ -125,7 +126,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
         keep: int | str | Sequence[int | str] = (),
     ) -> None:
         super().__init__(p=p)
-        self.source = os.fspath(source)
+        self.source = os.path.abspath(source)
         self.resize = resize
         self.objects = objects
         self.labels = labels
@@ -175,7 +176,8 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             )
         worker = worker_seed()
         if worker is not None and worker != self._seeded_for and not self.replay_mode:
-            shared = (worker, "synth-augment", self.source, self.seed or 0)
+            name = os.path.basename(self.source)  # the same wherever the folder lies
+            shared = (worker, "synth-augment", name, self.seed or 0)
             own = (*shared, _started[shared])  # numbered in the order of their first calls
             _started[shared] += 1
             self.set_random_state(seeding.numpy_stream(*own), seeding.python_stream(*own))
@@ -234,10 +236,7 @@ class SynthAugment(DualTransform):  # type: ignore[misc]
             raise InputError(
                 f"SynthAugment got an image with {channels} channels: pass RGB (3) or grey (1)"
             )
-        image: NDArray[Any] = sample.image
-        if channels == 1:
-            grey = cv2.cvtColor(sample.image, cv2.COLOR_RGB2GRAY)
-            image = grey if img.ndim == 2 else grey[..., None]
+        image: NDArray[Any] = in_channels(sample.image, img.shape)
         if img.dtype == np.uint8:
             return np.array(image, order="C")
         least, most = float(img.min(initial=0)), float(img.max(initial=0))

@@ -16,7 +16,7 @@ from synthaug.rendering.renderer import COARSE_PX
 from synthaug.rendering.strays import StrayRemover
 from synthaug.rendering.synthesis import Synthesis, octave_of, to_octave, to_picture
 from synthaug.sample import IGNORE_ID, Sample
-from synthaug.seeding import torch_stream
+from synthaug.seeding import latent_seed, torch_stream
 
 NAME = "patch"
 SETTINGS = "patches.json"
@@ -75,7 +75,7 @@ class PatchGenerator(GeneratorFolder):
         Returns:
             A pair at the training pairs' size, (H, W); ids as in the training masks.
         """
-        picture = self._layout(torch_stream(seed, NAME)).to(self._synthesis.device)
+        picture = self._layout(torch_stream(latent_seed(seed), NAME)).to(self._synthesis.device)
         for octave in range(self._start, self._render_from, -1):
             picture = self._synthesis.resample(picture, octave, ROUNDS)
         picture = self._synthesis.finish(picture, self._render_from)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from synthaug.composing import completion
 from synthaug.composing.completion import complete
 
 
@@ -95,3 +96,28 @@ def test_it_draws_nothing_at_random():
     hole = box(mask.shape, 5, 5, 20, 20)
     first, second = (complete(image, mask, hole, NOTHING)[0] for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_holes_of_large_pictures_are_filled_one_by_one_and_look_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(60, 190, 150)[None, :, None] + rng.normal(0, 8, (100, 150, 3))
+    image = ramp.clip(0, 255).astype(np.uint8)
+    mask = rng.integers(0, 3, image.shape[:2], dtype=np.uint8)
+    places = [(0, 10), (3, 120), (20, 30), (80, 138)]  # two at the frame, two whose boxes touch
+    hole = np.any([box(mask.shape, top, left, 16, 15) for top, left in places], 0)
+    sizes = []
+
+    class Spy(completion.Slopes):
+        def __init__(self, inside):
+            sizes.append(inside.size)
+            super().__init__(inside)
+
+    monkeypatch.setattr(completion, "Slopes", Spy)
+    together, labels = complete(image, mask, hole, np.zeros_like(hole))
+    assert len(sizes) == 1
+    monkeypatch.setattr(completion, "ONE_BOX_PX", 0)
+    apart, same = complete(image, mask, hole, np.zeros_like(hole))
+    assert len(sizes) == 4
+    assert sum(sizes[1:]) < 0.2 * mask.size
+    assert np.array_equal(labels, same)
+    assert np.abs(apart.astype(int) - together).max() <= 4

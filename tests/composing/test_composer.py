@@ -101,6 +101,12 @@ def test_a_seed_gives_the_same_sample_whatever_was_drawn_before(one):
     assert not same_sample(alone, composer.sample(1))
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "x", None])
+def test_a_seed_is_a_whole_number(one, seed):
+    with pytest.raises(InputError, match=r"seed is .*: give a whole number"):
+        one.sample(seed)
+
+
 def test_the_object_is_where_the_mask_says_and_leaves_no_ghost(one):
     for sample in one.samples(SEEDS):
         assert sample.image.shape == (*SIZE, 3)

@@ -261,6 +261,8 @@ def test_a_mask_that_is_all_transparency_is_told_of(tmp_path, ids, colour):
         ("m.jpg", "MPO", {"save_all": True, "append_images": [Image.new("L", (8, 8))]}),
         ("m.webp", "WEBP", {}),
         ("m.tif", "TIFF", {"compression": "jpeg"}),
+        ("m.jp2", "JPEG2000", {}),
+        ("named.png", "JPEG2000", {}),
     ],
 )
 def test_mask_stored_with_losses_is_refused(tmp_path, ids, name, form, options):
@@ -390,6 +392,26 @@ def test_folders_pair_up_by_stem(tmp_path, ids):
         folder.list_images(tmp_path)
     with pytest.raises(InputError, match=r"holds no masks: expected .png, .bmp, .tif, .tiff$"):
         folder.read_pairs(tmp_path / "images", tmp_path / "empty")
+
+
+def test_masks_without_an_image_are_warned_of(tmp_path, ids):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    _save(tmp_path / "images" / "c.png", _noise(40, 50, 3))
+    for name in "abcdef":
+        _save(tmp_path / "masks" / f"{name}.png", ids)
+    told = r"5 mask\(s\) in .*masks have no image in .*images .*: a.png, b.png, d.png, \.\.\.$"
+    with pytest.warns(UserWarning, match=told):
+        pairs = folder.read_pairs(tmp_path / "images", tmp_path / "masks")
+    assert [pair.id for pair in pairs] == ["c"]
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "a.J2K"])
+def test_jpeg_2000_pictures_are_listed_and_read(tmp_path, name):
+    picture = _noise(40, 50, 3)
+    Image.fromarray(picture).save(tmp_path / name, "JPEG2000")
+    (path,) = folder.list_images(tmp_path)
+    assert np.array_equal(folder.read_image(path)[0], picture)
 
 
 def _write_indexed(root, palettes):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,22 @@ def test_a_choice_is_stored_in_the_bank_and_used_again(
     monkeypatch.setattr(auto_room, "_chosen", {})
     mix_of_bank(scenes.path, choose=chooser)
     assert len(chooser.calls) == 3
+
+
+def test_the_time_left_is_told_while_it_chooses(
+    scenes: Bank, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(auto_room, "TELL_EVERY_S", 0)
+
+    def slow(*_: Any, progress: Callable[[int, int], None], **__: Any) -> MixChoice:
+        for done in range(80, 321, 80):
+            progress(done, 320)
+        return MixChoice(ARMS["standard"], {}, "because")
+
+    mix_of_bank(scenes.path, choose=slow)
+    told = [line for line in caplog.messages if "step" in line]
+    assert len(told) == 3
+    assert re.search(r"bank.*: step 240/320, about \d+ s left$", told[2])
 
 
 def test_a_bank_of_one_pair_takes_what_is_usual(scenes: Bank, tmp_path: Path) -> None:

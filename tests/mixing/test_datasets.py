@@ -205,6 +205,19 @@ def test_dict_items_keep_their_keys(bank: Bank) -> None:
     assert named[0]["provenance"] == named.origin(0)
 
 
+@pytest.mark.parametrize("shape", [SIZE, (*SIZE, 1)])
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_synthetic_items_are_grey_where_real_ones_are(
+    bank: Bank, shape: tuple[int, ...], as_dict: bool
+) -> None:
+    image, mask = np.zeros(shape, np.uint8), np.zeros(SIZE, np.uint8)
+    mix = SynthMix([{"image": image, "mask": mask} if as_dict else (image, mask)] * 4, bank, 1.0)
+    pictures = [item["image"] if as_dict else item[0] for item in mix]
+    assert {(picture.shape, picture.dtype) for picture in pictures} == {(shape, image.dtype)}
+    # the pixels of a cat are (200, 30, 30): 0.299 of 200 and 0.701 of 30
+    assert {int(picture[5, 7].item()) for picture in pictures} == {81}
+
+
 def test_adapt_imitates_any_other_item(bank: Bank) -> None:
     class Tensors(list[Any]):
         pass
@@ -475,25 +488,48 @@ def test_the_bank_is_opened_late_and_never_pickled(bank: Bank, tmp_path: Path) -
     assert origins(copy, 1) == origins(mix, 1)
 
 
+def test_a_relative_bank_is_that_of_where_it_was_named(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bank.path.parent)
+    mix = SynthMix(real_items(2), bank.path.name, 0.5)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(mix)) == 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"ratio": 1.2}, "ratio is 1.2"),
         ({"ratio": -0.1}, "ratio is -0.1"),
         ({"length": 0}, "length is 0"),
+        ({"length": "5"}, "length is '5'"),
+        ({"length": float("nan")}, "length is nan"),
+        ({"seed": None}, "seed is None"),
         ({"dataset": []}, "empty"),
         ({"schedule": "first"}, "schedule is 'first': choose one of constant, synthetic-first"),
         ({"epochs": 4}, "a constant share has no use for epochs"),
         ({"schedule": "synthetic-first"}, "epochs is None: synthetic-first needs"),
         ({"schedule": "synthetic-first", "epochs": 0}, "epochs is 0: synthetic-first needs"),
+        ({"schedule": "synthetic-first", "epochs": "4"}, "epochs is '4': synthetic-first needs"),
         ({"schedule": "synthetic-first", "epochs": 4, "ratio": 0.6}, "ratio is 0.6: of synth"),
     ],
 )
 def test_bad_settings_get_one_line(bank: Bank, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SynthMix(**{"dataset": real_items(2), "bank": bank.path, **settings})
-    with pytest.raises(InputError, match="batch_size is 0"):
-        SynthMix(real_items(2), bank.path).batch_sampler(0)
+
+
+@pytest.mark.parametrize("size", [0, "5", None])
+def test_a_batch_is_a_whole_number_of_items(bank: Bank, size: Any) -> None:
+    with pytest.raises(InputError, match=f"batch_size is {size!r}"):
+        SynthMix(real_items(2), bank.path).batch_sampler(size)
+
+
+@pytest.mark.parametrize("index", [slice(1, 3), "1", 1.5])
+def test_an_index_is_one_whole_number_as_of_any_sequence(bank: Bank, index: Any) -> None:
+    with pytest.raises(TypeError, match=r"one index: .*Subset|as an integer"):
+        SynthMix(real_items(4), bank.path, 0.5)[index]
 
 
 @pytest.mark.parametrize(
@@ -501,7 +537,8 @@ def test_bad_settings_get_one_line(bank: Bank, settings: dict[str, Any], message
     [
         (np.zeros((*SIZE, 3), np.float32), np.zeros(SIZE, np.int64), r"\(36, 48, 3\) float32"),
         (np.zeros((3, *SIZE), np.uint8), np.zeros(SIZE, np.uint8), r"\(3, 36, 48\) uint8"),
-        (np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8), r"\(36, 48\) uint8"),
+        (np.zeros(SIZE, np.float32), np.zeros(SIZE, np.uint8), r"\(36, 48\) float32"),
+        (np.zeros((*SIZE, 2), np.uint8), np.zeros(SIZE, np.uint8), r"\(36, 48, 2\) uint8"),
         (np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, bool), r"\(36, 48\) bool"),
         (np.zeros((*SIZE, 3), np.uint8), np.zeros((*SIZE, 1), np.uint8), r"\(36, 48, 1\) uint8"),
     ],

@@ -47,6 +47,15 @@ def test_image_and_mask_become_a_sample_of_the_bank(bank: Bank, shape: tuple[int
     assert (mask == 0).all()
 
 
+def test_a_relative_source_is_that_of_where_it_was_named(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bank.path.parent)
+    transform = SynthReplace(bank.path.name, p=1.0)
+    monkeypatch.chdir(tmp_path)
+    assert transform(picture()).shape == (3, H, W)
+
+
 @pytest.mark.parametrize("box_format", ["XYXY", "XYWH", "CXCYWH"])
 @pytest.mark.parametrize("objects", ["id", "component"])
 def test_boxes_masks_and_labels_agree(bank: Bank, box_format: str, objects: str) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -457,6 +458,31 @@ def test_a_saved_pipeline_gives_the_same_pairs(bank: Bank, tmp_path: Path, form:
         first, second = pipeline(**real_pair()), loaded(**real_pair())
         assert np.array_equal(first["image"], second["image"])
         assert np.array_equal(first["mask"], second["mask"])
+
+
+def test_a_relative_source_is_that_of_where_it_was_named(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bank.path.parent)
+    transform = SynthAugment(bank.path.name, p=1.0)
+    saved = A.to_dict(transform)
+    monkeypatch.chdir(tmp_path)
+    for one in (transform, pickle.loads(pickle.dumps(transform)), A.from_dict(saved)):
+        assert which(one(**real_pair())["image"]) in range(8)
+
+
+def test_a_worker_draws_the_same_wherever_the_bank_lies(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = shutil.copytree(bank.path, tmp_path / bank.path.name)
+    drawn = []
+    for path in (bank.path, moved):
+        monkeypatch.setattr("synthaug.mixing.transform.worker_seed", lambda: 7)
+        monkeypatch.setattr("synthaug.mixing.transform._started", Counter())
+        transform = SynthAugment(path, p=1.0)
+        transform._seeded_for = None
+        drawn.append([which(transform(**real_pair())["image"]) for _ in range(8)])
+    assert drawn[0] == drawn[1]
 
 
 def test_schema_has_no_defaults_and_settings_are_validated(bank: Bank) -> None:
