@@ -37,7 +37,7 @@ TESTS_PER_FOLD = 20
 MARGIN = 2.0
 LEAST_ADVANTAGE = 0.01
 """An advantage below one point does not count, however certain it is."""
-TELL_EVERY_S = 5.0
+TELL_EVERY_S = 15.0
 """Least time between two lines about the time left."""
 
 _log = logging.getLogger("synthaug")
@@ -261,7 +261,7 @@ def _time_left(path: str | os.PathLike[str]) -> Callable[[int, int], None]:
     def tell(done: int, total: int) -> None:
         nonlocal told
         now = time.monotonic()
-        if done < total and now - told >= TELL_EVERY_S:
+        if 0 < done < total and now - told >= TELL_EVERY_S:
             told, left = now, (now - start) / done * (total - done)
             _log.warning("%s: step %d/%d, about %.0f s left", path, done, total, left)
 
