@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from synthaug.cli import options
-from synthaug.cli.progress import stage_progress
+from synthaug.cli.progress import stage_progress, tell
 
 if TYPE_CHECKING:
     from synthaug.generation import Generator
@@ -189,7 +188,7 @@ def _evaluate_pictures(
             weights=settings["weights"],
             overwrite=overwrite,
         )
-        print(page, file=sys.stderr if as_json else sys.stdout)
+        (tell if as_json else print)(str(page))
 
 
 def _refuse_generator(folder: Path) -> None:
