@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,68 @@ def test_overwrite_never_removes_a_strangers_folder(tmp_path, manifest):
     ):
         pytest.fail("these are not ours to remove")
     assert (photos / "holiday.jpg").read_text() == "dear"
+
+
+PAIRS = ("pairs/images/a.png", "pairs/masks/a.png")
+BANK = (*PAIRS, "samples.jsonl", "images/00000.png", "masks/00000.png", "instances.json")
+FIT = (*PAIRS, "metrics.jsonl", "checkpoint.pt", "snapshot-000002.safetensors", "samples/0.png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        ("bank", (*BANK, "mix.json")),
+        ("generator", (*FIT, "checkpoint.pt.sha256", "discriminator-000002.safetensors")),
+        ("generator", (*PAIRS, "parts.json", "objects/0.png", "backgrounds/images/0.png")),
+        ("generator", ("snapshot.safetensors", "patches.json")),
+        ("begun", (*PAIRS, "crops.npy", ".partial-x.safetensors", ".DS_Store")),
+        ("weights", ("weights.safetensors",)),
+        ("versions", ("version-000.png", "mask.png", "sheet.png")),
+        ("masks", ("photo.png",)),
+        ("picture-quality", ("index.html", "quality.json")),
+        (
+            "demo",
+            ("index.html", "samples.png", "pair/coins.png", "bank/.partial-x/new/images/0.png"),
+        ),
+        ("demo", ("generator/manifest.json", "generator/checkpoint.pt", "bank/images/0.png")),
+    ],
+)
+@pytest.mark.parametrize(
+    "stranger", ["notes.txt", "comparison/manifest.json", "images/mine/0.png", "manifest.json.bak"]
+)
+def test_overwrite_takes_what_commands_write_and_no_stranger(tmp_path, kind, held, stranger):
+    out, written = tmp_path / "out", f"synthaug-{kind}-1"
+    files.write_json(out / "manifest.json", {"format": written})
+    for name in held:
+        files.write_text(out / name, "")
+    (out / "empty").mkdir()
+    files.check_output_folder(out, overwrite=True, becomes=written)
+    files.write_text(out / stranger, "dear")
+    with pytest.raises(InputError, match=f"holds {stranger}, which is no part of"):
+        files.check_output_folder(out, overwrite=True, becomes=written)
+
+
+@pytest.mark.parametrize(
+    ("kind", "becomes", "line"),
+    [
+        ("generator", "bank", "holds a generator, and would become a bank"),
+        ("bank", "generator", "holds a bank, and would become a generator"),
+        ("weights", "generator", None),
+        ("begun", "generator", None),
+        ("versions", "masks", "holds painted pictures, and would become predicted masks"),
+    ],
+)
+def test_an_output_replaces_its_own_kind(tmp_path, kind, becomes, line):
+    out = tmp_path / "out"
+    files.write_json(out / "manifest.json", {"format": f"synthaug-{kind}-1"})
+    with pytest.raises(InputError, match=line) if line else nullcontext():
+        files.check_output_folder(out, overwrite=True, becomes=f"synthaug-{becomes}-1")
+
+
+def test_what_a_desktop_leaves_in_an_empty_folder_is_replaced(tmp_path):
+    files.write_text(tmp_path / "out" / ".DS_Store", "")
+    with files.new_directory(tmp_path / "out", overwrite=True):
+        pass
 
 
 @pytest.mark.parametrize("read", [".", "pairs", "pairs/images/a.png", "../link/pairs"])

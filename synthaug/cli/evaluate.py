@@ -159,9 +159,11 @@ def _evaluate_pictures(
     from synthaug.evaluation import picture_quality
     from synthaug.files import check_output_folder
     from synthaug.quality.features import load_feature_net
+    from synthaug.report.pictures import FORMAT
 
     if out is not None:
-        check_output_folder(out, overwrite=overwrite, reads=(generator.path, images))
+        reads = (generator.path, images)
+        check_output_folder(out, overwrite=overwrite, reads=reads, becomes=FORMAT)
     seed, progress = settings["seed"], settings["progress"]
     held_out = picture_quality.read_held_out(generator, images, seed=seed)
     net = load_feature_net(settings["network"], settings["weights"])
