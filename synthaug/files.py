@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -52,6 +53,8 @@ _OUTPUTS = {
 earlier versions write beside it."""
 PARTIAL = ".partial-"
 """Begins the names of what is being written, and stays behind where a process is killed."""
+_HERE = f"@{platform.node()}"
+"""Ends the names of folders that are being written: locks may not reach other machines."""
 _LITTER = (".DS_Store", "._*", "Thumbs.db", "desktop.ini")
 """Files that desktops leave in every folder."""
 UMASK = os.umask(0o022)
@@ -210,27 +213,31 @@ def new_directory(
         The staging folder to write into.
 
     Raises:
-        InputError: see `check_output_folder`.
+        InputError: see `check_output_folder`; or another process of this machine fills such a
+            folder for ``path``. What killed ones have left of theirs is removed.
     """
     path = Path(path)
+    _sweep(path)
     check_output_folder(path, overwrite=overwrite, becomes=becomes)
     target = path.resolve()
     if os.path.ismount(target):  # it could not be renamed, once all is done
         raise InputError(f"{path} is where a disk is mounted: name a folder in it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{PARTIAL}{target.name}-"))
+        prefix = f"{PARTIAL}{target.name}-"
+        work = Path(tempfile.mkdtemp(_HERE, prefix, target.parent))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     staging, old = work / "new", work / "old"
     try:
-        staging.mkdir()
-        yield staging
-        # others may have written to it meanwhile
-        check_output_folder(path, overwrite=overwrite, becomes=becomes)
-        if target.exists():
-            target.rename(old)
-        staging.rename(target)
+        with claimed(work):
+            staging.mkdir()
+            yield staging
+            # others may have written to it meanwhile
+            check_output_folder(path, overwrite=overwrite, becomes=becomes)
+            if target.exists():
+                target.rename(old)
+            staging.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
@@ -240,6 +247,38 @@ def new_directory(
         if old.exists() and not target.exists():
             old.rename(target)  # stopped between the two renames
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes have left of `new_directory` for a folder.
+
+    Raises:
+        InputError: one of them lives.
+    """
+    target = path.resolve()
+    name = re.compile(re.escape(f"{PARTIAL}{target.name}-") + r"\w{8}" + re.escape(_HERE))
+    if fcntl is None or not target.parent.is_dir():
+        return
+    for work in target.parent.iterdir():
+        if not name.fullmatch(work.name):
+            continue
+        try:
+            folder = os.open(work, os.O_RDONLY)
+        except OSError:  # it has just gone
+            continue
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (work / "old").exists() and not target.exists():
+                (work / "old").rename(target)
+            shutil.rmtree(work, ignore_errors=True)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process works on {path}: wait for it, or name another folder with --out"
+            ) from error
+        except OSError:  # the disk cannot lock
+            pass
+        finally:
+            os.close(folder)
 
 
 def clear_directory(path: str | Path) -> None:

@@ -285,6 +285,39 @@ def test_a_folder_is_worked_on_by_one_process(tmp_path):
     assert not any(out.iterdir())
 
 
+def test_a_folder_is_written_by_one_process(tmp_path):
+    out = tmp_path / "out"
+    with files.new_directory(out) as staging:
+        files.write_text(staging / "a", "1")
+        with (
+            pytest.raises(InputError, match=r"another process works on .*out: wait for it"),
+            files.new_directory(out),
+        ):
+            pytest.fail("its work would be for nothing")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_a_killed_process_left_goes_and_what_it_moved_away_comes_back(tmp_path, old):
+    out, kept = tmp_path / "out", {"out"}
+    with files.new_directory(out) as staging:
+        work = staging.parent
+    for name in (work.name + "x", work.name.replace("out-", "out-b-"), ".partial-out-abcdefgh"):
+        files.write_text(tmp_path / name / "new" / "a", "of others")
+        kept.add(name)
+    out.rmdir()
+    files.write_text(work / "new" / "a", "")
+    if old:
+        files.write_json(work / "old" / "manifest.json", {"format": "synthaug-bank-1"})
+        with pytest.raises(InputError, match="is not empty"), files.new_directory(out):
+            pytest.fail("the old one is there again")
+        assert (out / "manifest.json").is_file()
+    else:
+        with files.new_directory(out):
+            pass
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
 def test_a_claimed_folder_is_made_and_goes_again_if_it_stays_empty(tmp_path):
     out = tmp_path / "sub" / "out"
     with files.claimed(out):
