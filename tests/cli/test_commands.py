@@ -212,6 +212,15 @@ def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
     run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=130)
 
 
+@pytest.mark.parametrize("words", [["--out=~/bank"], ["--out", "~/bank"], ["-o", "~/bank"]])
+def test_a_path_in_the_home_folder_is_found(make_fit_folder, tmp_path, monkeypatch, words):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = run("generate", make_fit_folder(), "-n", 1, *words)
+    assert result.stdout == f"{tmp_path / 'bank'}\n"
+    assert not (tmp_path / "~").exists()
+
+
 @pytest.fixture
 def version(monkeypatch):
     """Run ``synthaug --version`` with a given stdout; returns the exit code."""
