@@ -244,7 +244,7 @@ def write_bank(
     Raises:
         InputError: the folder is in use, or the disk is full (nothing is left behind).
     """
-    with files.new_directory(path, overwrite=overwrite) as staging:
+    with files.new_directory(path, overwrite=overwrite, becomes=FORMAT) as staging:
         for pair in pairs:
             folder.write_pair(staging / "pairs", pair.id, pair)
         records = _write_samples(staging, samples)

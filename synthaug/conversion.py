@@ -72,7 +72,7 @@ def convert(
         InputError: the file is missing, damaged, refused, or of no known kind; the size or an
             option does not fit it; or the folder cannot be written.
     """
-    files.check_output_folder(out, overwrite=overwrite, reads=(source,))
+    files.check_output_folder(out, overwrite=overwrite, reads=(source,), becomes=WEIGHTS_FORMAT)
     found = _read(Path(source), size)
     painter = found.classes is not None
     if not painter and (size is not None or names is not None):
@@ -96,7 +96,7 @@ def convert(
             "grey": False,
             "config": {"ignore": list(range(classes.ids[0]))},
         }
-    with files.new_directory(out, overwrite=overwrite) as staging:
+    with files.new_directory(out, overwrite=overwrite, becomes=WEIGHTS_FORMAT) as staging:
         write = _write_painter if painter else _write_weights
         manifest |= write(staging, found.networks)
         files.write_json(staging / "manifest.json", manifest)

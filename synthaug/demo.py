@@ -24,7 +24,6 @@ from PIL import Image
 from synthaug import files
 from synthaug.bank import Bank
 from synthaug.config import FitConfig, versions
-from synthaug.errors import InputError
 from synthaug.evaluation.bank_quality import evaluate
 from synthaug.filtering import filter_bank
 from synthaug.fitting import fit
@@ -122,11 +121,8 @@ def demo(
         InputError: the folder is not empty, or holds something else, or the disk is full.
     """
     out = Path(out)
-    files.check_output_folder(out, overwrite=overwrite)
-    if out.is_dir() and any(out.iterdir()):
-        if files.read_json(out / "manifest.json", "manifest")["format"] != FORMAT:
-            raise InputError(f"{out} holds no demonstration: choose another folder")
-        files.clear_directory(out)
+    files.check_output_folder(out, overwrite=overwrite, becomes=FORMAT)
+    files.clear_directory(out)
     files.write_json(
         out / "manifest.json", {"format": FORMAT, "seed": seed, "versions": versions()}
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +24,39 @@ except ImportError:  # Windows
     fcntl = None
 
 
-COMPARISON = "synthaug-comparison"
-"""Begins the format of comparisons, whose hours of training nothing replaces."""
+_BANK = (
+    *("samples.jsonl", "instances.json", "mix.json", "images/*.png", "masks/*.png"),
+    *("pairs/images/*.png", "pairs/masks/*.png"),
+)
+_GENERATOR = (
+    *("pairs/images/*.png", "pairs/masks/*.png", "crops.npy", "samples/*.png", "metrics.jsonl"),
+    *("checkpoint.pt", "checkpoint.pt.sha256", "snapshot*.safetensors"),
+    *("discriminator*.safetensors", "weights.safetensors", "patches.json", "parts.json"),
+    *("objects/*.png", "backgrounds/images/*.png", "backgrounds/masks/*.png"),
+)
+_DEMO = (
+    *("index.html", "samples.png", "pair/*.png", "generator/manifest.json", "bank/manifest.json"),
+    *(f"generator/{name}" for name in _GENERATOR),
+    *(f"bank/{name}" for name in _BANK),
+)
+_OUTPUTS = {
+    "synthaug-bank": ("a bank", _BANK),
+    "synthaug-generator": ("a generator", _GENERATOR),
+    "synthaug-begun": ("a generator", _GENERATOR),
+    "synthaug-weights": ("a generator", _GENERATOR),
+    "synthaug-versions": ("painted pictures", ("*.png",)),
+    "synthaug-masks": ("predicted masks", ("*.png",)),
+    "synthaug-picture-quality": ("a page of figures", ("index.html", "quality.json")),
+    "synthaug-demo": ("a demonstration", _DEMO),
+}
+"""Begins the format of a ``manifest.json`` -> what the folder is, and all files that this and
+earlier versions write beside it."""
+PARTIAL = ".partial-"
+"""Begins the names of what is being written, and stays behind where a process is killed."""
+_HERE = f"@{platform.node()}"
+"""Ends the names of folders that are being written: locks may not reach other machines."""
+_LITTER = (".DS_Store", "._*", "Thumbs.db", "desktop.ini")
+"""Files that desktops leave in every folder."""
 UMASK = os.umask(0o022)
 os.umask(UMASK)
 
@@ -53,7 +86,7 @@ def write_with(path: str | Path, write: Callable[[Path], object]) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         write(temporary)
@@ -166,37 +199,45 @@ def _lock(folder: int, path: Path) -> None:
 
 
 @contextmanager
-def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_directory(
+    path: str | Path, *, overwrite: bool = False, becomes: str | None = None
+) -> Iterator[Path]:
     """Fill a hidden sibling folder and rename it to ``path`` only when all of it is written.
 
     Args:
         path: destination folder.
         overwrite: replace a non-empty destination instead of refusing.
+        becomes: see `check_replaceable`.
 
     Yields:
         The staging folder to write into.
 
     Raises:
-        InputError: see `check_output_folder`.
+        InputError: see `check_output_folder`; or another process of this machine fills such a
+            folder for ``path``. What killed ones have left of theirs is removed.
     """
     path = Path(path)
-    check_output_folder(path, overwrite=overwrite)
+    _sweep(path)
+    check_output_folder(path, overwrite=overwrite, becomes=becomes)
     target = path.resolve()
     if os.path.ismount(target):  # it could not be renamed, once all is done
         raise InputError(f"{path} is where a disk is mounted: name a folder in it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".partial-{target.name}-"))
+        prefix = f"{PARTIAL}{target.name}-"
+        work = Path(tempfile.mkdtemp(_HERE, prefix, target.parent))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     staging, old = work / "new", work / "old"
     try:
-        staging.mkdir()
-        yield staging
-        check_output_folder(path, overwrite=overwrite)  # others may have written to it meanwhile
-        if target.exists():
-            target.rename(old)
-        staging.rename(target)
+        with claimed(work):
+            staging.mkdir()
+            yield staging
+            # others may have written to it meanwhile
+            check_output_folder(path, overwrite=overwrite, becomes=becomes)
+            if target.exists():
+                target.rename(old)
+            staging.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
@@ -206,6 +247,38 @@ def new_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         if old.exists() and not target.exists():
             old.rename(target)  # stopped between the two renames
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes have left of `new_directory` for a folder.
+
+    Raises:
+        InputError: one of them lives.
+    """
+    target = path.resolve()
+    name = re.compile(re.escape(f"{PARTIAL}{target.name}-") + r"\w{8}" + re.escape(_HERE))
+    if fcntl is None or not target.parent.is_dir():
+        return
+    for work in target.parent.iterdir():
+        if not name.fullmatch(work.name):
+            continue
+        try:
+            folder = os.open(work, os.O_RDONLY)
+        except OSError:  # it has just gone
+            continue
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (work / "old").exists() and not target.exists():
+                (work / "old").rename(target)
+            shutil.rmtree(work, ignore_errors=True)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process works on {path}: wait for it, or name another folder with --out"
+            ) from error
+        except OSError:  # the disk cannot lock
+            pass
+        finally:
+            os.close(folder)
 
 
 def clear_directory(path: str | Path) -> None:
@@ -230,7 +303,11 @@ def clear_directory(path: str | Path) -> None:
 
 
 def check_output_folder(
-    path: str | Path, *, overwrite: bool, reads: Iterable[str | Path | None] = ()
+    path: str | Path,
+    *,
+    overwrite: bool,
+    reads: Iterable[str | Path | None] = (),
+    becomes: str | None = None,
 ) -> None:
     """Refuse a folder that cannot be written, before any work is done for it.
 
@@ -238,12 +315,13 @@ def check_output_folder(
         path: destination folder, there or not.
         overwrite: it may hold an earlier output.
         reads: files and folders that the output is made from; None is none.
+        becomes: see `check_replaceable`.
 
     Raises:
         InputError: it is a file, below a file, or the current folder or one above; or not empty and
-            ``overwrite`` is off; or it holds something else than an earlier output (a
-            ``manifest.json`` of ours) or what is read: these are never removed; or another process
-            works on it.
+            ``overwrite`` is off; or it holds something else than an earlier output of this kind
+            (a ``manifest.json`` of ours and what lies beside it) or what is read: these are never
+            removed; or another process works on it.
     """
     path = Path(path)
     if Path.cwd().is_relative_to(path.resolve()):
@@ -251,26 +329,27 @@ def check_output_folder(
     file = next((p for p in (path, *path.parents) if p.is_file()), None)
     if file is not None:
         raise InputError(f"{file} is a file: name a folder with --out")
-    check_replaceable(path, overwrite=overwrite)
+    for read in reads if overwrite and path.is_dir() else ():
+        if read is not None and Path(read).resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{path} holds {read}, which is read: choose another folder")
+    check_replaceable(path, overwrite=overwrite, becomes=becomes)
     if not path.is_dir() or not any(path.iterdir()):
         return
     with claimed(path):  # else a process writes into it
         pass
-    for read in reads:
-        if read is not None and Path(read).resolve().is_relative_to(path.resolve()):
-            raise InputError(f"{path} holds {read}, which is read: choose another folder")
 
 
-def check_replaceable(path: Path, *, overwrite: bool) -> None:
+def check_replaceable(path: Path, *, overwrite: bool, becomes: str | None = None) -> None:
     """Refuse a folder that holds what may not be replaced.
 
     Args:
         path: the folder, there or not.
         overwrite: it may hold an earlier output.
+        becomes: format of the manifest that it will get; None replaces every kind of output.
 
     Raises:
         InputError: it is not empty and ``overwrite`` is off, or it holds something else than an
-            earlier output.
+            earlier output of this kind: the line names a file that such a folder does not hold.
     """
     if not path.is_dir() or not any(path.iterdir()):
         return
@@ -279,18 +358,48 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
             f"{path} is not empty: choose another folder or add --overwrite (in Python "
             "overwrite=True)"
         )
-    if not _is_output(path):
+    litter = _any_of(_LITTER)
+    if all(litter.fullmatch(held.name) and held.is_file() for held in path.iterdir()):
+        return
+    written = _format(path)
+    if written not in _OUTPUTS:
         raise InputError(
             f"{path} holds a comparison, or files that synthaug did not write: choose another "
             "folder or empty it"
         )
+    kind, names = _OUTPUTS[written]
+    if becomes is not None and (wanted := _OUTPUTS[becomes.rpartition("-")[0]][0]) != kind:
+        raise InputError(
+            f"{path} holds {kind}, and would become {wanted}: choose another folder or remove it"
+        )
+    own = _any_of(("manifest.json", *names))
+    for file in _files_below(path):
+        if own.fullmatch(file) or litter.fullmatch(file.rpartition("/")[2]):
+            continue
+        if not any(part.startswith(PARTIAL) for part in file.split("/")):
+            raise InputError(
+                f"{path} holds {file}, which is no part of {kind}: move it away, or choose another "
+                "folder"
+            )
 
 
-def _is_output(path: Path) -> bool:
-    """Whether a folder's ``manifest.json`` is one of ours that another output may replace."""
+def _format(path: Path) -> str:
+    """What a folder's ``manifest.json`` says it is, without the version; "" where it says none."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
-        return False
-    written = str(manifest.get("format")) if isinstance(manifest, dict) else ""
-    return written.startswith("synthaug-") and not written.startswith(COMPARISON)
+        return ""
+    return str(manifest.get("format")).rpartition("-")[0] if isinstance(manifest, dict) else ""
+
+
+def _files_below(path: Path) -> Iterator[str]:
+    """Relative paths of files in a folder and its folders; links to folders lose nothing."""
+    for where, _, names in os.walk(path):
+        inside = os.path.relpath(where, path)
+        for name in names:
+            yield name if inside == os.curdir else Path(inside, name).as_posix()
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Match whole relative paths; ``*`` stands for a part of one name."""
+    return re.compile("|".join(re.escape(each).replace(r"\*", "[^/]*") for each in patterns))

@@ -103,6 +103,7 @@ def filter_bank(
     key = _score_key(whole, pairs, net)
     previous = whole.manifest.get("filter", {})
     if previous.get("score_key") == key and all("scores" in r for r in whole.all_records):
+        whole.check_files()
         scores = [dict(record["scores"]) for record in whole.all_records]
         near_copy_distance = previous["near_copy_distance"]
     else:

@@ -75,7 +75,7 @@ def edit(
     """
     if between is not None and seed is not None:
         raise InputError(f"seed {seed} has no use between two seeds: leave it out")
-    files.check_output_folder(out, overwrite=overwrite, reads=(generator, mask))
+    files.check_output_folder(out, overwrite=overwrite, reads=(generator, mask), becomes=FORMAT)
     _check_number(n)
     opened = load_generator(generator, accelerator=accelerator, truncation=truncation)
     if not isinstance(opened, MapGenerator):
@@ -143,10 +143,12 @@ def segment(
             share their name, or the output folder is in use.
     """
     out = Path(out)
-    files.check_output_folder(out, overwrite=overwrite, reads=(generator, images))
+    files.check_output_folder(
+        out, overwrite=overwrite, reads=(generator, images), becomes=MASKS_FORMAT
+    )
     segmenter = MapSegmenter(generator, accelerator=accelerator)
     paths = folder.list_images(images) if Path(images).is_dir() else [Path(images)]
-    with files.new_directory(out, overwrite=overwrite) as staging:
+    with files.new_directory(out, overwrite=overwrite, becomes=MASKS_FORMAT) as staging:
         for number, path in enumerate(paths, start=1):
             mask = segmenter.segment(folder.read_image(path)[0])
             files.write_bytes(staging / f"{path.stem}.png", folder.mask_png(mask))
@@ -196,7 +198,7 @@ def recreate(
     Raises:
         InputError: as `edit` and `segment`.
     """
-    files.check_output_folder(out, overwrite=overwrite, reads=(generator, image))
+    files.check_output_folder(out, overwrite=overwrite, reads=(generator, image), becomes=FORMAT)
     _check_number(n)
     segmenter = MapSegmenter(generator, accelerator=accelerator)
     painter = MapGenerator(generator, accelerator=accelerator)
@@ -246,7 +248,7 @@ def _write_versions(
     """
     blank = np.zeros(pictures[0].shape[:2], np.uint8) if mask is None else mask
     tiles = [*before, *([] if mask is None else [folder.palette()[mask]]), *pictures]
-    with files.new_directory(out, overwrite=overwrite) as staging:
+    with files.new_directory(out, overwrite=overwrite, becomes=FORMAT) as staging:
         for number, picture in enumerate(pictures):
             sample = Sample(picture, blank, grey=generator.grey)
             name = f"version-{number:03d}.png"

@@ -49,7 +49,7 @@ def test_write_training_pair_writes_what_coins_returns(tmp_path):
 
 def test_a_demonstration_does_not_take_a_banks_place(tmp_path):
     files.write_json(tmp_path / "bank" / "manifest.json", {"format": "synthaug-bank-1"})
-    with pytest.raises(InputError, match="holds no demonstration: choose another folder"):
+    with pytest.raises(InputError, match="and would become a demonstration"):
         demo.demo(tmp_path / "bank", overwrite=True)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,68 @@ def test_overwrite_never_removes_a_strangers_folder(tmp_path, manifest):
     assert (photos / "holiday.jpg").read_text() == "dear"
 
 
+PAIRS = ("pairs/images/a.png", "pairs/masks/a.png")
+BANK = (*PAIRS, "samples.jsonl", "images/00000.png", "masks/00000.png", "instances.json")
+FIT = (*PAIRS, "metrics.jsonl", "checkpoint.pt", "snapshot-000002.safetensors", "samples/0.png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        ("bank", (*BANK, "mix.json")),
+        ("generator", (*FIT, "checkpoint.pt.sha256", "discriminator-000002.safetensors")),
+        ("generator", (*PAIRS, "parts.json", "objects/0.png", "backgrounds/images/0.png")),
+        ("generator", ("snapshot.safetensors", "patches.json")),
+        ("begun", (*PAIRS, "crops.npy", ".partial-x.safetensors", ".DS_Store")),
+        ("weights", ("weights.safetensors",)),
+        ("versions", ("version-000.png", "mask.png", "sheet.png")),
+        ("masks", ("photo.png",)),
+        ("picture-quality", ("index.html", "quality.json")),
+        (
+            "demo",
+            ("index.html", "samples.png", "pair/coins.png", "bank/.partial-x/new/images/0.png"),
+        ),
+        ("demo", ("generator/manifest.json", "generator/checkpoint.pt", "bank/images/0.png")),
+    ],
+)
+@pytest.mark.parametrize(
+    "stranger", ["notes.txt", "comparison/manifest.json", "images/mine/0.png", "manifest.json.bak"]
+)
+def test_overwrite_takes_what_commands_write_and_no_stranger(tmp_path, kind, held, stranger):
+    out, written = tmp_path / "out", f"synthaug-{kind}-1"
+    files.write_json(out / "manifest.json", {"format": written})
+    for name in held:
+        files.write_text(out / name, "")
+    (out / "empty").mkdir()
+    files.check_output_folder(out, overwrite=True, becomes=written)
+    files.write_text(out / stranger, "dear")
+    with pytest.raises(InputError, match=f"holds {stranger}, which is no part of"):
+        files.check_output_folder(out, overwrite=True, becomes=written)
+
+
+@pytest.mark.parametrize(
+    ("kind", "becomes", "line"),
+    [
+        ("generator", "bank", "holds a generator, and would become a bank"),
+        ("bank", "generator", "holds a bank, and would become a generator"),
+        ("weights", "generator", None),
+        ("begun", "generator", None),
+        ("versions", "masks", "holds painted pictures, and would become predicted masks"),
+    ],
+)
+def test_an_output_replaces_its_own_kind(tmp_path, kind, becomes, line):
+    out = tmp_path / "out"
+    files.write_json(out / "manifest.json", {"format": f"synthaug-{kind}-1"})
+    with pytest.raises(InputError, match=line) if line else nullcontext():
+        files.check_output_folder(out, overwrite=True, becomes=f"synthaug-{becomes}-1")
+
+
+def test_what_a_desktop_leaves_in_an_empty_folder_is_replaced(tmp_path):
+    files.write_text(tmp_path / "out" / ".DS_Store", "")
+    with files.new_directory(tmp_path / "out", overwrite=True):
+        pass
+
+
 @pytest.mark.parametrize("read", [".", "pairs", "pairs/images/a.png", "../link/pairs"])
 def test_an_output_never_takes_the_place_of_what_it_is_made_from(tmp_path, read):
     out = tmp_path / "out"
@@ -220,6 +283,39 @@ def test_a_folder_is_worked_on_by_one_process(tmp_path):
     with files.new_directory(out, overwrite=True):
         pass
     assert not any(out.iterdir())
+
+
+def test_a_folder_is_written_by_one_process(tmp_path):
+    out = tmp_path / "out"
+    with files.new_directory(out) as staging:
+        files.write_text(staging / "a", "1")
+        with (
+            pytest.raises(InputError, match=r"another process works on .*out: wait for it"),
+            files.new_directory(out),
+        ):
+            pytest.fail("its work would be for nothing")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_a_killed_process_left_goes_and_what_it_moved_away_comes_back(tmp_path, old):
+    out, kept = tmp_path / "out", {"out"}
+    with files.new_directory(out) as staging:
+        work = staging.parent
+    for name in (work.name + "x", work.name.replace("out-", "out-b-"), ".partial-out-abcdefgh"):
+        files.write_text(tmp_path / name / "new" / "a", "of others")
+        kept.add(name)
+    out.rmdir()
+    files.write_text(work / "new" / "a", "")
+    if old:
+        files.write_json(work / "old" / "manifest.json", {"format": "synthaug-bank-1"})
+        with pytest.raises(InputError, match="is not empty"), files.new_directory(out):
+            pytest.fail("the old one is there again")
+        assert (out / "manifest.json").is_file()
+    else:
+        with files.new_directory(out):
+            pass
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_a_claimed_folder_is_made_and_goes_again_if_it_stays_empty(tmp_path):

@@ -227,7 +227,10 @@ def test_manifest_tells_settings_and_network(clean: Path) -> None:
     assert (summary["samples"], summary["kept"]) == (20, 15)
 
 
-def test_damaged_sample_is_named(clean: Path) -> None:
+@pytest.mark.parametrize("filtered", [False, True])
+def test_damaged_sample_is_named(clean: Path, filtered: bool) -> None:
+    if filtered:
+        filter_bank(clean, net=NET)
     (clean / "images" / "00004.png").write_bytes(b"broken")
     with pytest.raises(InputError, match="00004"):
         filter_bank(clean, net=NET)

@@ -7,9 +7,13 @@ commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
+import sys
 import warnings
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -37,8 +41,20 @@ _UsageError: Any = typer.BadParameter.__base__
 """What typer raises for options that it does not know; it brings a click of its own."""
 
 
+_HOME = re.compile(r"(--[\w-]+=)?(~(/.*)?)")
+"""A word that is a path in the home folder, or an option with one, as shells leave it."""
+
+
 class _Group(TyperGroup):
     """Turns what a user can mend into one line and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        homes = map(_HOME.fullmatch, args)
+        words = [
+            (home[1] or "") + os.path.expanduser(home[2]) if home else word
+            for home, word in zip(homes, args, strict=True)
+        ]
+        return super().parse_args(ctx, words)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -130,4 +146,38 @@ def main() -> None:
         number = getattr(signal, name, None)  # no SIGHUP on Windows
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
-    app()
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what it cannot encode
+    try:
+        app()
+    except SystemExit:
+        lost = _flush()
+        if lost is None or isinstance(lost, BrokenPipeError):
+            raise
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _flush()
+        lost = error
+    else:
+        return
+    tell(f"error: cannot write output: {lost.strerror}; what was finished is there")
+    raise SystemExit(2)
+
+
+def _flush() -> OSError | None:
+    """Write out what was printed; return why stdout does not take it.
+
+    What is not taken is dropped, else the interpreter would try again at its end, and complain.
+    """
+    lost = None
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError as error:
+            lost = error if stream is sys.stdout else None
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return lost

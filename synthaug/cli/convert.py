@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from synthaug.cli import options
+from synthaug.cli.progress import tell
 
 
 def convert_command(
@@ -43,7 +43,7 @@ def convert_command(
     if as_json:
         print(json.dumps(manifest, indent=2))
         return
-    print(_summary(manifest), file=sys.stderr)
+    tell(_summary(manifest))
     print(out)
 
 

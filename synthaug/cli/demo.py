@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from synthaug.cli import options
+from synthaug.cli.progress import tell
 
 
 def demo_command(
@@ -39,7 +39,7 @@ def demo_command(
         out,
         seed=config.seed,
         overwrite=overwrite,
-        echo=lambda line: print(line, file=sys.stderr, flush=True),
+        echo=tell,
         iterations=config.iterations,
     )
     print(page)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from synthaug.cli import options
-from synthaug.cli.progress import stage_progress
+from synthaug.cli.progress import stage_progress, tell
 
 if TYPE_CHECKING:
     from synthaug.generation import Generator
@@ -160,9 +159,11 @@ def _evaluate_pictures(
     from synthaug.evaluation import picture_quality
     from synthaug.files import check_output_folder
     from synthaug.quality.features import load_feature_net
+    from synthaug.report.pictures import FORMAT
 
     if out is not None:
-        check_output_folder(out, overwrite=overwrite, reads=(generator.path, images))
+        reads = (generator.path, images)
+        check_output_folder(out, overwrite=overwrite, reads=reads, becomes=FORMAT)
     seed, progress = settings["seed"], settings["progress"]
     held_out = picture_quality.read_held_out(generator, images, seed=seed)
     net = load_feature_net(settings["network"], settings["weights"])
@@ -189,7 +190,7 @@ def _evaluate_pictures(
             weights=settings["weights"],
             overwrite=overwrite,
         )
-        print(page, file=sys.stderr if as_json else sys.stdout)
+        (tell if as_json else print)(str(page))
 
 
 def _refuse_generator(folder: Path) -> None:

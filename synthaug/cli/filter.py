@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +56,7 @@ def filter_command(
     if dry_run:
         print(dump_stage("filter", config), end="")
         return
-    from synthaug.cli.progress import ProgressLine
+    from synthaug.cli.progress import ProgressLine, tell
     from synthaug.filtering import filter_bank
 
     filtered = filter_bank(bank, progress=ProgressLine("sample"), **asdict(config))
@@ -65,6 +64,6 @@ def filter_command(
         print(json.dumps(filtered.manifest["filter"], indent=2))
         return
     dropped = [record for record in filtered.all_records if not record["kept"]]
-    print(f"kept {len(filtered)} of {len(filtered.all_records)} samples", file=sys.stderr)
+    tell(f"kept {len(filtered)} of {len(filtered.all_records)} samples")
     for reason, count in Counter(r for record in dropped for r in record["reasons"]).most_common():
         print(f"{count:5d}  {reason}")

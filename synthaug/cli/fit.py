@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -175,7 +174,7 @@ def fit_command(
             )
         alone = config.generator in OF_PICTURES and mask is None and masks is None
         _check_inputs(image, mask, images, masks, no_mask or alone)
-    from synthaug.cli.progress import fit_progress
+    from synthaug.cli.progress import fit_progress, tell
     from synthaug.fitting import fit as run_fit
 
     path = run_fit(
@@ -187,10 +186,11 @@ def fit_command(
         resume=resume,
         overwrite=overwrite,
         progress=fit_progress(),
+        echo=tell,
         config=config,
     )
     print(path)
-    print(f"next: synthaug generate {shlex.quote(str(path))} -n 100 --out BANK", file=sys.stderr)
+    tell(f"next: synthaug generate {shlex.quote(str(path))} -n 100 --out BANK")
 
 
 def _check_inputs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +94,7 @@ def generate_command(
     if dry_run:
         print(dump_stage("generate", config), end="")
         return
-    from synthaug.cli.progress import ProgressLine
+    from synthaug.cli.progress import ProgressLine, tell
     from synthaug.generation import generate as run_generate
 
     bank = run_generate(
@@ -116,5 +115,5 @@ def generate_command(
         labelmix=config.labelmix,
         keep=config.keep,
     )
-    print(f"kept {len(bank)} of {len(bank.all_records)} samples", file=sys.stderr)
+    tell(f"kept {len(bank)} of {len(bank.all_records)} samples")
     print(bank.path)

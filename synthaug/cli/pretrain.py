@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +79,7 @@ def pretrain_command(
         return
     if images is None and not resume:
         raise InputError("name a folder of photographs: --images DIR")
-    from synthaug.cli.progress import fit_progress
+    from synthaug.cli.progress import fit_progress, tell
     from synthaug.fitting import fit
 
     path = fit(
@@ -89,11 +88,11 @@ def pretrain_command(
         resume=resume,
         overwrite=overwrite,
         progress=fit_progress(),
+        echo=tell,
         config=config,
     )
     print(path)
-    print(
+    tell(
         f"next: synthaug fit --generator {config.generator} --source {shlex.quote(str(path))} "
-        "--images DIR --out GENERATOR",
-        file=sys.stderr,
+        "--images DIR --out GENERATOR"
     )

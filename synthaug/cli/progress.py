@@ -1,4 +1,7 @@
-"""One line of progress on stderr with the time left; about ten lines when nobody watches."""
+"""One line of progress on stderr with the time left; about ten lines when nobody watches.
+
+A stderr that is closed, or lies on a full disk, loses lines and never ends the work.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ class ProgressLine:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._live = _watched() and os.environ.get("TERM") != "dumb"
         self._start = self._printed_at = 0.0
         self._first = self._last = self._total = 0
         self._tenth = -1
@@ -54,9 +58,9 @@ class ProgressLine:
         left = "" if left_s is None or done >= total else f", {_duration(left_s)} left"
         line = f"{self.label} {done}/{total}{left}" + (f"  {note}" if note else "")
         if self._live:
-            print(f"\r\x1b[K{line}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+            _write(f"\r\x1b[K{line}", end="\n" if done >= total else "")
         else:
-            print(line, file=sys.stderr, flush=True)
+            _write(line)
 
 
 def fit_progress() -> Callable[[Progress], None]:
@@ -77,8 +81,21 @@ def stage_progress() -> Callable[[str, int, int], None]:
 
 def tell(line: str) -> None:
     """Print a line to stderr, over an unfinished line of progress."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{line}", file=sys.stderr, flush=True)
+    clear = "\r\x1b[K" if _watched() else ""
+    _write(f"{clear}{line}")
+
+
+def _watched() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def _write(text: str, end: str = "\n") -> None:
+    if sys.stderr is not None:  # print would take stdout
+        with suppress(OSError, ValueError):
+            print(text, end=end, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

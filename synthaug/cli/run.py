@@ -29,8 +29,9 @@ def run_command(
     loaded = load_recipe(recipe, overrides or ())
     if dry_run:
         from synthaug.fitting import presets
-        from synthaug.running.recipes import check_training
+        from synthaug.running.recipes import check_training, shortened
 
+        loaded = shortened(loaded) if smoke else loaded
         presets.check(loaded.fit)
         check_training(loaded)
         for stage in ("data", "fit", "generate", "filter", "compare"):

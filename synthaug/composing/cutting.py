@@ -183,7 +183,7 @@ def cut_out(
 def _softened(inside: NDArray[np.uint8], thin: Flags) -> NDArray[np.float32]:
     """Soften an outline, (H, W) from 0 to 1; less along lines one pixel wide, whose middle is 1."""
     filled = inside.astype(np.float32)
-    soft = cv2.GaussianBlur(filled, (0, 0), SOFTNESS_PX)
+    soft: NDArray[np.float32] = cv2.GaussianBlur(filled, (0, 0), SOFTNESS_PX)
     slim = thin & (cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) == 0)
     if slim.sum() >= SLIM_SHARE * inside.sum():
         sharp = cv2.GaussianBlur(filled, (0, 0), SLIM_SOFTNESS_PX)

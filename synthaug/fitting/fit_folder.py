@@ -51,7 +51,7 @@ class FitFolder:
         Raises:
             InputError: it holds something that may not be replaced, or the disk is full.
         """
-        files.check_replaceable(self.path, overwrite=overwrite)
+        files.check_replaceable(self.path, overwrite=overwrite, becomes=GENERATOR_FORMAT)
         files.clear_directory(self.path)
         with self.saved_or_emptied():
             files.write_json(self.path / "manifest.json", {"format": BEGUN_FORMAT})

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from synthaug import gans
+from synthaug.bank import GENERATOR_FORMAT
 from synthaug.config import make
 from synthaug.config.fit import ADAPTED, FitConfig
 from synthaug.engine import Engine
@@ -138,7 +139,7 @@ def fit(
         config = make(FitConfig, options | paths)
         presets.check_fit(config)
         reads = (image, mask, images, masks, config.objects, config.source, config.vgg)
-        check_output_folder(out, overwrite=overwrite, reads=reads)
+        check_output_folder(out, overwrite=overwrite, reads=reads, becomes=GENERATOR_FORMAT)
         if config.vgg is not None:
             VGGLoss(config.vgg)  # refused before anything is written
         kinds = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug import files
-from synthaug.bank import Bank
+from synthaug.bank import GENERATOR_FORMAT, Bank
 from synthaug.composing import Composer
 from synthaug.composing.cutting import (
     MAX_OBJECTS,
@@ -74,7 +74,7 @@ def write_composition(
         "generated_share": config.generated_share,
         "background_share": config.background_share,
     }
-    with files.new_directory(path, overwrite=overwrite) as staging:
+    with files.new_directory(path, overwrite=overwrite, becomes=GENERATOR_FORMAT) as staging:
         lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
         backgrounds, cutouts = take_apart(pairs, classes, progress)
         gan["copies"] = _copies(cutouts) if config.copies is None else config.copies
@@ -138,7 +138,7 @@ def write_patches(
             small to copy patches from.
     """
     gan = {"name": "patch", "flip": config.flip}
-    with files.new_directory(path, overwrite=overwrite) as staging:
+    with files.new_directory(path, overwrite=overwrite, becomes=GENERATOR_FORMAT) as staging:
         lines = [{"id": p.id, **folder.write_pair(staging / "pairs", p.id, p)} for p in pairs]
         header = manifest_header(
             gan, classes, lines, pairs[0], asdict(config), "32-true", originals, white_is_object

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synthaug import files
+from synthaug.bank import FORMAT as BANK_FORMAT
 from synthaug.bank import Bank, pictures_behind, require_pairs, write_bank
 from synthaug.config import Accelerator, GenerateConfig, make, versions
 from synthaug.errors import InputError
@@ -100,7 +101,9 @@ def generate(
     if config.filter is None and config.drop != GenerateConfig().drop:
         raise InputError(f"drop={config.drop} goes with a filter: add one, or leave it out")
     made_from = source.path if isinstance(source, GeneratorFolder) else source
-    files.check_output_folder(out, overwrite=overwrite, reads=(made_from, layouts))
+    files.check_output_folder(
+        out, overwrite=overwrite, reads=(made_from, layouts), becomes=BANK_FORMAT
+    )
     if not isinstance(source, GeneratorFolder):
         source = load_generator(
             source, accelerator=config.accelerator, truncation=config.truncation
@@ -157,7 +160,7 @@ def generate(
             if progress is not None:
                 progress(index + 1, config.n)
 
-    with files.new_directory(out, overwrite=overwrite) as staging:
+    with files.new_directory(out, overwrite=overwrite, becomes=BANK_FORMAT) as staging:
         bank = write_bank(staging, draw(), source.pairs, source.classes, manifest)
         if config.filter is not None:
             bank = filter_bank(bank, drop=config.drop, progress=progress)

@@ -145,8 +145,12 @@ def run_recipe(
         recipe = shortened(recipe)
     out, config = Path(out), recipe.compare
     own = ("units", "parents", "comparison")
-    if out.is_dir() and any(path.name not in own for path in out.iterdir()):
-        raise InputError(f"{out} holds files that synthaug did not write: choose another folder")
+    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if strangers := [name for name in held if name not in own and not name.startswith(".")]:
+        raise InputError(
+            f"{out} holds {strangers[0]}, which synthaug did not write: move it away, or choose "
+            "another folder"
+        )
     units = read_units(replace(recipe.data, names=recipe.data.names or recipe.fit.names))
     parents = _parents(units, out / "parents", config, progress, echo)
     settings = _settings(config, units[0].kind)

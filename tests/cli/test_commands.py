@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
 
 import pytest
 import yaml
@@ -208,6 +210,46 @@ def test_interrupted_command_exits_130(make_fit_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr("synthaug.generation.generate", stop)
     run("generate", make_fit_folder(), "--out", tmp_path / "bank", code=130)
+
+
+@pytest.mark.parametrize("words", [["--out=~/bank"], ["--out", "~/bank"], ["-o", "~/bank"]])
+def test_a_path_in_the_home_folder_is_found(make_fit_folder, tmp_path, monkeypatch, words):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = run("generate", make_fit_folder(), "-n", 1, *words)
+    assert result.stdout == f"{tmp_path / 'bank'}\n"
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.fixture
+def version(monkeypatch):
+    """Run ``synthaug --version`` with a given stdout; returns the exit code."""
+
+    def ask(stdout):
+        monkeypatch.setattr("synthaug.cli.signal.signal", lambda *_: None)
+        monkeypatch.setattr(sys, "argv", ["synthaug", "--version"])
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    return ask
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_full_disk_behind_stdout_is_one_line(version, capsys, at_once):
+    with open("/dev/full", "wb", 0) as disk, TextIOWrapper(disk, write_through=at_once) as stdout:
+        assert version(stdout) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: cannot write output: No space left on device; ")
+
+
+def test_what_stdout_cannot_encode_is_escaped(version, monkeypatch):
+    monkeypatch.setattr("synthaug.cli.__version__", "1.é")
+    written = BytesIO()
+    assert version(TextIOWrapper(written, encoding="ascii")) == 0
+    assert written.getvalue() == b"synthaug 1.\\xe9\n"
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -182,6 +182,13 @@ def test_recipes_load_and_resolve():
     assert large["compare"]["parent"] == stages["compare"]["parent"] == "others"
 
 
+def test_a_smoke_run_tried_dry_shows_its_own_settings():
+    recipe = Path(__file__).parents[2] / "recipes" / "davis16-one-shot.yaml"
+    stages = yaml.safe_load(run("run", recipe, "--smoke", "--dry-run").stdout)
+    assert len(stages["data"]["videos"]) == 2
+    assert (stages["fit"]["iterations"], stages["compare"]["steps"]) == (2, 2)
+
+
 def test_a_dry_run_refuses_what_the_fit_would():
     recipe = Path(__file__).parents[2] / "recipes" / "camvid-gain.yaml"
     found = run("run", recipe, "--set", "fit.preset=compose", "--dry-run", code=2)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from synthaug.cli import progress
-from synthaug.cli.progress import ProgressLine
+from synthaug.cli.progress import ProgressLine, tell
 
 
 @pytest.fixture
@@ -77,3 +77,21 @@ def test_a_longer_count_after_a_short_one_is_shown(clock, capsys):
 def test_given_time_left_is_shown(clock, capsys, left, text):
     ProgressLine("step")(1, 1000, left_s=left)
     assert capsys.readouterr().err == f"step 1/1000, {text} left\n"
+
+
+class Lost(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("lost", ["none", "closed", "full disk"])
+def test_a_lost_stderr_loses_lines_alone(monkeypatch, capsys, lost):
+    stream = {"none": None, "closed": io.StringIO(), "full disk": Lost()}[lost]
+    if lost == "closed":
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    line = ProgressLine("step")
+    line(1, 2)
+    line(2, 2)
+    tell("done")
+    assert capsys.readouterr().out == ""

@@ -206,10 +206,9 @@ def test_output_in_use_is_refused_and_replaced_on_request(fitted, tmp_path):
 
 
 def test_overwrite_never_removes_what_the_bank_is_made_from(fitted):
-    with pytest.raises(InputError, match=r"holds .*, which is read: choose another folder"):
-        generate(fitted, fitted / ".", n=1, overwrite=True)
-    with pytest.raises(InputError, match="did not write"):
-        generate(fitted, fitted / "..", n=1, overwrite=True)
+    for out in (fitted / ".", fitted / ".."):
+        with pytest.raises(InputError, match=r"holds .*, which is read: choose another folder"):
+            generate(fitted, out, n=1, overwrite=True)
     assert load_generator(fitted).hash
 
 

@@ -456,8 +456,12 @@ def test_parents_of_others_are_refused_where_there_are_none(recipe, tmp_path, li
 
 def test_foreign_folder_is_refused(recipe, tmp_path, lines):
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".DS_Store").write_text("")
+    nothing = replace(recipe, data=replace(recipe.data, videos=()))
+    with pytest.raises(InputError, match="name what to train on"):  # the folder is no hindrance
+        run(nothing, tmp_path / "out", lines)
     (tmp_path / "out" / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match="did not write"):
+    with pytest.raises(InputError, match=r"out holds thesis\.tex, which synthaug did not write"):
         run(recipe, tmp_path / "out", lines)
 
 
