@@ -319,7 +319,7 @@ class ComparisonFolder:
 
 def _old_manifest(path: Path) -> dict[str, Any]:
     """The manifest of an earlier call, {} for a new folder."""
-    if not path.exists() or not any(path.iterdir()):
+    if not path.exists() or all(held.name.startswith(".") for held in path.iterdir()):
         return {}
     if (path / "manifest.json").is_file():
         found = files.read_json(path / "manifest.json", "comparison manifest")

@@ -84,7 +84,7 @@ def write_pictures(
         settings=_settings(generator, quality, images, seed),
         command=shlex.join(map(str, command)),
     )
-    with files.new_directory(out, overwrite=overwrite) as staging:
+    with files.new_directory(out, overwrite=overwrite, becomes=FORMAT) as staging:
         files.write_text(staging / "index.html", html)
         files.write_json(staging / "quality.json", dict(quality))
         manifest = {
