@@ -122,11 +122,12 @@ def compare_command(
             },
         },
     )
+    from synthaug.running.recipes import check_training, compare_units, read_units
+
     if dry_run:
+        check_training(loaded)
         print(dump_stage("data", loaded.data) + dump_stage("compare", loaded.compare), end="")
         return
-    from synthaug.running.recipes import compare_units, read_units
-
     try:
         page = compare_units(
             read_units(loaded.data),

@@ -182,6 +182,15 @@ def test_recipes_load_and_resolve():
     assert large["compare"]["parent"] == stages["compare"]["parent"] == "others"
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [(("--arms", "none,nosuch"), "unknown arm 'nosuch'"), (("--segmenter", "yolo"), "yolo")],
+)
+def test_a_dry_comparison_refuses_what_it_would(words, line, tmp_path):
+    found = run("compare", *words, "--out", tmp_path / "o", "--dry-run", code=2)
+    assert line in found.stderr
+
+
 def test_a_smoke_run_tried_dry_shows_its_own_settings():
     recipe = Path(__file__).parents[2] / "recipes" / "davis16-one-shot.yaml"
     stages = yaml.safe_load(run("run", recipe, "--smoke", "--dry-run").stdout)
