@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -81,6 +83,15 @@ def list_components(
             inside = (numbered[box] == number) & of_class[box]
             found.append(Component(label, int(areas[number]), box, inside))
     return sorted(found, key=lambda part: -part.area)
+
+
+def in_turns(parts: Sequence[Component], limit: int) -> list[Component]:
+    """Return the largest objects, each class in turn, at most ``limit``, in their order."""
+    rank, turns = Counter[int](), list[tuple[int, int]]()
+    for place, part in enumerate(parts):
+        turns.append((rank[part.channel], place))
+        rank[part.channel] += 1
+    return [parts[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
 
 
 def largest_area(mask: NDArray[np.uint8], classes: ClassMap) -> int:

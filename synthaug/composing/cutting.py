@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from synthaug.composing.components import (
     MIN_OBJECT_PX,
     Component,
     grow,
+    in_turns,
     largest_area,
     largest_part,
     list_components,
@@ -74,14 +74,7 @@ def movable_objects(mask: NDArray[np.uint8], classes: ClassMap) -> list[tuple[in
     objects of 0.1 to 10 % of the picture that do not touch the frame move. A class most of which
     stays, stays. Of more than 24 the largest are taken, each class in turn.
     """
-    moving, rank = _moving(mask, classes), Counter[int]()
-    if len(moving) > MAX_OBJECTS:
-        turns = []
-        for part in moving:
-            rank[part.channel] += 1
-            turns.append((rank[part.channel], part))
-        chosen = sorted(turns, key=lambda turn: turn[0])[:MAX_OBJECTS]
-        moving = sorted((part for _, part in chosen), key=lambda part: -part.area)
+    moving = in_turns(_moving(mask, classes), MAX_OBJECTS)
     return [(part.channel, part.whole(mask.shape)) for part in moving]
 
 

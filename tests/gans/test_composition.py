@@ -132,16 +132,19 @@ def test_the_background_is_not_mirrored_without_flip():
     assert (composed[:, 0, :3, -4:].mean((1, 2)) > composed[:, 0, :3, :4].mean((1, 2))).all()
 
 
-def test_objects_beyond_the_sixth_stay_with_the_background():
+def test_objects_beyond_the_sixth_stay_with_the_background_each_class_in_turn():
     places = [(4, 4), (4, 24), (4, 44), (20, 4), (20, 24), (20, 44)]
-    boxes = [(top, left, 9, 9, 1) for top, left in places] + [(38, 28, 5, 5, 2)]
-    composition = learned([scene(boxes, 3)], 3)
-    assert (composition.classes >= 0).sum() == MAX_OBJECTS
-    assert 2 not in composition.classes
+    boxes = [(top, left, 9, 9, 1) for top, left in places]
+    small, smaller = (38, 28, 5, 5, 1), (38, 44, 4, 4, 2)
+    composition = learned([scene([*boxes[:5], small, smaller], 3)], 3)
+    assert composition.classes[0].tolist() == [1, 1, 1, 1, 1, 2]
     ground = composition.backgrounds[0]
-    assert ground[3 + 2].sum() == 25
-    assert (ground[:3, 39:42, 29:32].mean((1, 2)) - COLOURS[1]).abs().max() < 0.02
-    assert ground[3 + 1].sum() == 0
+    assert (ground[3 + 1].sum(), ground[3 + 2].sum()) == (25, 0)
+    composition = learned([scene([*boxes, small], 3)], 3)
+    assert (composition.classes >= 0).sum() == MAX_OBJECTS
+    ground = composition.backgrounds[0]
+    assert ground[3 + 1].sum() == 25
+    assert (ground[:3, 39:42, 29:32].mean((1, 2)) - COLOURS[0]).abs().max() < 0.02
 
 
 def test_specks_and_large_areas_do_not_move():

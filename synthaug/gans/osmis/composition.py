@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.composing.components import largest_scale, list_components
+from synthaug.composing.components import in_turns, largest_scale, list_components
 from synthaug.composing.cutting import empty
 from synthaug.gans.precision import exact
 from synthaug.gans.warping import affine_places, sample_at
@@ -25,8 +25,9 @@ DRAWS = BACKGROUND_DRAWS + OBJECT_DRAWS * MAX_OBJECTS
 class Composition(nn.Module):
     """Draws compositions of P training pairs.
 
-    The six largest objects, as `list_components` tells them, move on their own, everything else
-    stays with the background. Buffers hold the parts, so that a snapshot carries them.
+    The six largest objects, each class in turn, as `list_components` tells them, move on their own,
+    everything else stays with the background. Buffers hold the parts, so that a snapshot carries
+    them.
 
     Args:
         height: height of the parts in pixels.
@@ -167,7 +168,7 @@ def _count_slots(composition: Composition, *_: object) -> None:
 
 def _components(labels: Tensor, num_classes: int) -> list[tuple[int, Tensor, int]]:
     """Return (class, (H, W) bool, pixels) of the movable objects, largest first."""
-    found = list_components(labels.numpy(), num_classes)[:MAX_OBJECTS]
+    found = in_turns(list_components(labels.numpy(), num_classes), MAX_OBJECTS)
     shape = tuple(labels.shape)
     return [(part.channel, torch.from_numpy(part.whole(shape)), part.area) for part in found]
 
