@@ -51,6 +51,8 @@ def run_stage(
             echo(f"{receipt.stem} is there")
             return key
         echo(f"{receipt.stem}: {product} is not as it was made, made again")
+    elif known.get("done") and not same:
+        echo(f"{receipt.stem}: what decides it has changed, made again")
     echo(f"{receipt.stem} ...")
     if not same:
         forget()

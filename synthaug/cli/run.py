@@ -15,7 +15,8 @@ from synthaug.cli.progress import stage_progress, tell
 def run_command(
     recipe: Annotated[Path, typer.Argument(help="YAML file of options.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the run. [runs/RECIPE]")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the run. [runs/RECIPE, or RECIPE-smoke]"),
     ] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Shorten everything, to see that it runs.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.errors import InputError
-from synthaug.formats.folder import list_images, read_mask, read_pair
+from synthaug.formats.folder import Colours, list_images, plain_stem, read_mask, read_pair
 from synthaug.formats.splits import LazyPairs, Unit, warn_of_others
 from synthaug.sample import IGNORE_ID, ClassMap, Sample, meaning_table, white_is_object
 
@@ -39,33 +40,36 @@ def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence
         InputError: a folder is missing or empty, there is no second labelled frame, an ignored id
             is out of range, the first mask holds fewer than two classes, no later one shows
             any of them but some hold 0 and 255 alone (unless 255 is ignored by name), or
-            `read_pair` refuses the first frame or `read_mask` a mask.
+            `read_pair` refuses the first frame or `read_mask` a mask, also where palettes give an
+            object's id to another one later.
 
     Warns:
         UserWarning: a later mask shows objects that the first does not, no later one shows one
-            that the first does, or some later ones hold 0 and 255 alone where the first does not.
+            that the first does, some later ones hold 0 and 255 alone where the first does not, or
+            the first shows no background that later ones show, so that an object is taken for it.
     """
     if every < 1:
         raise InputError(f"cannot test on every {every}th frame: give 1 or more")
-    frames = {path.stem: path for path in list_images(_find(root, "JPEGImages", video), "frames")}
+    frames = {plain_stem(p): p for p in list_images(_find(root, "JPEGImages", video), "frames")}
     pairs = []
     for mask in sorted(list_images(_find(root, "Annotations", video), "masks"), key=_place):
-        if mask.stem not in frames:
+        if plain_stem(mask) not in frames:
             raise InputError(f"mask {mask} has no frame {mask.stem}.jpg in JPEGImages: add it")
-        pairs.append((frames[mask.stem], mask))
+        pairs.append((frames[plain_stem(mask)], mask))
     if len(pairs) < 2:
         raise InputError(
             f"video {video} in {root} has one mask: at least a second is needed to test on"
         )
     (_, begin), tested = pairs[0], pairs[1::every]
-    ids = _ids(begin)
+    colours: Colours = {}
+    ids = _ids(begin, colours)
     if ids == {0}:
         raise InputError(
             f"{begin}, the first mask of video {video}, shows no object: remove the masks before "
             "the first that shows one"
         )
     table = meaning_table({begin.name: ids}, ignore)
-    shown = {f"{video}/{mask.name}": _ids(mask) for _, mask in tested}
+    shown = {f"{video}/{mask.name}": _ids(mask, colours) for _, mask in tested}
     read = partial(_read, table=table)
     first = LazyPairs(pairs, read)[0]
     classes = ClassMap.from_masks([first.mask], str(begin))
@@ -75,6 +79,13 @@ def read_video(root: str | Path, video: str, *, every: int = 1, ignore: Sequence
             _refuse_white(begin, shown)
         meaning_table({f"{video}/{begin.name}": ids, **shown})  # it warns
     warn_of_others(classes, labelled, video=video)
+    if 0 in labelled and 0 not in classes.ids:
+        warnings.warn(
+            f"video {video}: the first mask has no background (id 0), so that id {classes.ids[0]} "
+            "is taken for it: remove the masks before the first that shows some",
+            UserWarning,
+            stacklevel=2,
+        )
     return Unit(video, [first], LazyPairs(tested, read), classes, "video", white_is_object(table))
 
 
@@ -83,8 +94,8 @@ def _place(path: Path) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem)]
 
 
-def _ids(mask: Path) -> set[int]:
-    return set(np.unique(read_mask(mask)).tolist())
+def _ids(mask: Path, colours: Colours) -> set[int]:
+    return set(np.unique(read_mask(mask, colours)).tolist())
 
 
 def _refuse_white(first: Path, shown: Mapping[str, Set[int]]) -> None:

@@ -80,7 +80,11 @@ _fingerprints: WeakKeyDictionary[Unit, Fingerprint] = WeakKeyDictionary()
 
 
 def fingerprint(unit: Unit) -> Fingerprint:
-    """Hash a unit's pictures and masks; all of them are read, once."""
+    """Hash a unit's pictures and masks; all of them are read, once.
+
+    Raises:
+        InputError: one is damaged, or its mask is of another size.
+    """
     if unit not in _fingerprints:
         digest = hashlib.sha256(json.dumps([unit.kind, list(unit.classes.ids)]).encode())
         shown: list[int] = []

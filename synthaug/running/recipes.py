@@ -31,6 +31,7 @@ from synthaug.formats.splits import Unit, read_split
 from synthaug.gain import compare
 from synthaug.gain.checks import check, refuse_idle, refuse_lengths
 from synthaug.gain.jobs import default_jobs
+from synthaug.gain.keys import fingerprint
 from synthaug.gain.leaks import refuse_leak
 from synthaug.gain.parents import GivenParents, Parents, ParentsOfOthers
 from synthaug.gain.runs import Settings
@@ -41,6 +42,8 @@ from synthaug.segmenters.factory import find_factory
 from synthaug.stages import Echo, Progress, counting
 
 SMOKE_UNITS = 2
+SMOKE_MARK = ".smoke"
+"""Lies in the folder of a smoke test, which would make a whole run's generators again."""
 OTHERS = "others"
 TRIED_PX = 256
 """Largest side at which a dry run tries a segmenter."""
@@ -138,7 +141,8 @@ def run_recipe(
         Path of the page.
 
     Raises:
-        InputError: bad settings or data, or an output folder that holds something else.
+        InputError: bad settings or data, or an output folder that holds something else, or a run
+            where ``smoke`` differs.
         KeyboardInterrupt: Ctrl-C; the same call goes on where it stopped.
     """
     if smoke:
@@ -151,11 +155,20 @@ def run_recipe(
             f"{out} holds {strangers[0]}, which synthaug did not write: move it away, or choose "
             "another folder"
         )
+    if any(name in own for name in held) and smoke != (SMOKE_MARK in held):
+        raise InputError(
+            f"{out} holds a {'whole run' if smoke else 'smoke test'}, which a "
+            f"{'smoke test' if smoke else 'whole run'} would make again: choose another folder"
+        )
     units = read_units(replace(recipe.data, names=recipe.data.names or recipe.fit.names))
     parents = _parents(units, out / "parents", config, progress, echo)
     settings = _settings(config, units[0].kind)
     refuse_lengths(_arms(config), settings)
     check(units, range(config.seeds), settings, Parents(parents))
+    for unit in units:
+        fingerprint(unit)  # reads all pictures: a damaged one is found before anything is fitted
+    if smoke:
+        files.write_text(out / SMOKE_MARK, "")
     sources = make_sources(units, out / "units", recipe, needed_kinds(config), progress, echo)
     if callable(parents):
         parents = {unit.name: parents(unit) for unit in units}

@@ -169,6 +169,32 @@ def test_what_is_no_video_is_refused(write):
         read_video(root, "full")
 
 
+def test_objects_that_swap_their_ids_by_their_colours_are_refused(write):
+    root = write([(0, 1, 2)] * 3, palette=True)
+    file = root / "Annotations" / "dog" / "00002.png"
+    mask = Image.open(file)
+    palette = mask.getpalette()
+    mask.putpalette(palette[:3] + palette[6:9] + palette[3:6])
+    mask.save(file)
+    with pytest.raises(InputError, match="00002.png give id 1 the colours"):
+        read_video(root, "dog")
+
+
+def test_an_object_that_is_taken_for_the_background_is_told(write):
+    with (
+        pytest.warns(UserWarning, match="classes .0. are in the test masks"),
+        pytest.warns(UserWarning, match="no background .id 0., so that id 1 is taken for it"),
+    ):
+        read_video(write([(1, 2, 1, 1, 1), (0, 1, 2)]), "dog")
+
+
+def test_names_match_in_either_form_of_unicode(write):
+    root = write([(0, 1)] * 2, name="h\u00fcnd{}")
+    for file in sorted((root / "Annotations" / "dog").iterdir()):
+        file.rename(file.with_name(f"hu\u0308nd{file.stem[-1]}.png"))
+    assert len(read_video(root, "dog").test) == 1
+
+
 def test_damaged_test_mask_is_found_at_once(write):
     root = write([(0, 1)] * 3)
     (root / "Annotations" / "dog" / "00002.png").write_bytes(b"broken")

@@ -93,6 +93,27 @@ def test_smoke_run_makes_everything(finished):
     assert list(result["units"]) == ["one", "two"]
 
 
+def test_smoke_tests_and_whole_runs_leave_each_others_folders_alone(again, recipe, lines):
+    with pytest.raises(InputError, match="holds a smoke test, which a whole run would make again"):
+        run_recipe(recipe, again, echo=lines.append)
+    (again / ".smoke").unlink()
+    with pytest.raises(InputError, match="holds a whole run, which a smoke test would make again"):
+        run(recipe, again, lines)
+    assert lines == []
+
+
+def test_a_damaged_later_frame_is_found_before_anything_is_fitted(
+    davis, recipe, tmp_path, write_videos, lines
+):
+    root = tmp_path / "data"
+    write_videos(root, ("one", "two"))
+    [*_, last] = sorted((root / "JPEGImages").rglob("*.jpg"))
+    last.write_bytes(last.read_bytes()[:200])
+    with pytest.raises(InputError, match=last.name):
+        run(replace(recipe, data=DataConfig(root=str(root), videos=("one", "two"))), tmp_path, lines)
+    assert not (tmp_path / "units").exists()
+
+
 def test_videos_are_fitted_side_by_side(finished, recipe, tmp_path, told):
     lines, shown = told
     for head in ("[1/2] one", "[2/2] two"):
