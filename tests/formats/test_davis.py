@@ -176,7 +176,7 @@ def test_objects_that_swap_their_ids_by_their_colours_are_refused(write):
     palette = mask.getpalette()
     mask.putpalette(palette[:3] + palette[6:9] + palette[3:6])
     mask.save(file)
-    with pytest.raises(InputError, match="00002.png give id 1 the colours"):
+    with pytest.raises(InputError, match=r"00002.png give id 1 the colours"):
         read_video(root, "dog")
 
 

@@ -110,7 +110,9 @@ def test_a_damaged_later_frame_is_found_before_anything_is_fitted(
     [*_, last] = sorted((root / "JPEGImages").rglob("*.jpg"))
     last.write_bytes(last.read_bytes()[:200])
     with pytest.raises(InputError, match=last.name):
-        run(replace(recipe, data=DataConfig(root=str(root), videos=("one", "two"))), tmp_path, lines)
+        run(
+            replace(recipe, data=DataConfig(root=str(root), videos=("one", "two"))), tmp_path, lines
+        )
     assert not (tmp_path / "units").exists()
 
 
