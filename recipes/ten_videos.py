@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import time
@@ -104,7 +105,11 @@ def row(result: dict[str, Any]) -> list[str]:
 def interval(values: list[float]) -> str:
     """Mean and 95 % interval over videos."""
     mean, low, high = bootstrap_interval(values)
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if low < high else f"{mean:.2f}"
+    return (
+        f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+        if math.isfinite(low) and low < high
+        else f"{mean:.2f}"
+    )
 
 
 def table(results: list[dict[str, Any]], seed: int) -> str:

@@ -53,7 +53,7 @@ _OUTPUTS = {
 earlier versions write beside it."""
 PARTIAL = ".partial-"
 """Begins the names of what is being written, and stays behind where a process is killed."""
-_HERE = f"@{platform.node()}"
+_HERE = f"@{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}"
 """Ends the names of folders that are being written: locks may not reach other machines."""
 _LITTER = (".DS_Store", "._*", "Thumbs.db", "desktop.ini")
 """Files that desktops leave in every folder."""
@@ -351,16 +351,13 @@ def check_replaceable(path: Path, *, overwrite: bool, becomes: str | None = None
         InputError: it is not empty and ``overwrite`` is off, or it holds something else than an
             earlier output of this kind: the line names a file that such a folder does not hold.
     """
-    if not path.is_dir() or not any(path.iterdir()):
+    if not path.is_dir() or all(is_litter(held.name) for held in path.iterdir()):
         return
     if not overwrite:
         raise InputError(
             f"{path} is not empty: choose another folder or add --overwrite (in Python "
             "overwrite=True)"
         )
-    litter = _any_of(_LITTER)
-    if all(litter.fullmatch(held.name) and held.is_file() for held in path.iterdir()):
-        return
     written = _format(path)
     if written not in _OUTPUTS:
         raise InputError(
@@ -374,13 +371,17 @@ def check_replaceable(path: Path, *, overwrite: bool, becomes: str | None = None
         )
     own = _any_of(("manifest.json", *names))
     for file in _files_below(path):
-        if own.fullmatch(file) or litter.fullmatch(file.rpartition("/")[2]):
-            continue
-        if not any(part.startswith(PARTIAL) for part in file.split("/")):
+        known = own.fullmatch(file) or is_litter(file.rpartition("/")[2])
+        if not known and f"/{PARTIAL}" not in f"/{file}":
             raise InputError(
                 f"{path} holds {file}, which is no part of {kind}: move it away, or choose another "
                 "folder"
             )
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file's name is one that desktops leave in every folder."""
+    return _any_of(_LITTER).fullmatch(name) is not None
 
 
 def _format(path: Path) -> str:
@@ -393,11 +394,11 @@ def _format(path: Path) -> str:
 
 
 def _files_below(path: Path) -> Iterator[str]:
-    """Relative paths of files in a folder and its folders; links to folders lose nothing."""
+    """Relative paths of the files below a folder; links to folders are not followed."""
     for where, _, names in os.walk(path):
         inside = os.path.relpath(where, path)
         for name in names:
-            yield name if inside == os.curdir else Path(inside, name).as_posix()
+            yield Path(inside, name).as_posix()
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -305,8 +305,7 @@ def _enlarge(grid: _Grid, labels: Ints, hole: Flags, source: Flags, offsets: Int
     """Bring labels to pixels, with smooth borders, where the source is reached; -1 elsewhere."""
     height, width = hole.shape
     cell, owner = grid.cell, np.full(hole.shape, -1)
-    whole = (slice(0, height), slice(0, width))
-    for box in [whole] if hole.size <= ONE_BOX_PX else _boxes(hole, 3 * cell):  # the blur's reach
+    for box in _boxes(hole, 3 * cell):  # the blur's reach
         top, left = (side.start // cell * cell for side in box)
         near = labels[top // cell : -(-box[0].stop // cell), left // cell : -(-box[1].stop // cell)]
         rows, columns = np.nonzero(hole[box])

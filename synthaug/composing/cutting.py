@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,11 +99,13 @@ def _moving(mask: NDArray[np.uint8], classes: ClassMap) -> list[Component]:
 def why_none_moves(pairs: Sequence[Sample], classes: ClassMap) -> str:
     """Say what keeps the objects of pairs, none of which moves, in their places."""
     largest, first = max(largest_area(pair.mask, classes) for pair in pairs), pairs[0].mask
-    least = MIN_OBJECT_AREA * first.size if is_scene(first, classes) else MIN_OBJECT_PX
+    least = MIN_OBJECT_AREA * first.size
+    if not is_scene(first, classes):
+        least = min(least, MIN_OBJECT_PX)
     if largest < least:
         return (
-            f"the largest object covers {largest} pixels, and from {least:.0f} up they move: label "
-            "them on larger pictures"
+            f"the largest object covers {largest} pixels, and from {math.ceil(least)} up they "
+            "move: label them on larger pictures"
         )
     return (
         f"what covers over {MAX_OBJECT_AREA:.0%} of its picture, or lies along more than "

@@ -166,6 +166,8 @@ def fit(
         if classes is None:
             raise InputError("names are those of the masks' ids: give masks, or leave them out")
         classes = classes.named(read_names(config.names))
+    if config.ignore and classes is None and not resume:
+        raise InputError("ignored ids are those of masks: give masks, or leave them out")
     if config.preset == "compose":
         words = _compose(
             target.path, pairs, classes, config, overwrite, progress, originals, white_is_object

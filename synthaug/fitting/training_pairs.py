@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -274,6 +275,14 @@ def _relabelled(
     """Give ids their meaning: what is ignored becomes 255, the white of binary masks 1."""
     shown = {pair.id: set(np.unique(pair.mask).tolist()) for pair in pairs}
     table = meaning_table(shown, ignore, white=white)
+    ids = set[int]().union(*shown.values())
+    if unused := sorted(set(ignore) - ids - {IGNORE_ID}):
+        warnings.warn(
+            f"id(s) {', '.join(map(str, unused))} to be ignored are in no mask: they hold "
+            f"{', '.join(map(str, sorted(ids)))}",
+            UserWarning,
+            stacklevel=2,
+        )
     return [replace(pair, mask=table[pair.mask]) for pair in pairs], white_is_object(table)
 
 

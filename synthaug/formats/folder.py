@@ -7,7 +7,7 @@ import struct
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath
 
@@ -223,9 +223,14 @@ def read_pairs(images: str | Path, masks: str | Path) -> list[Sample]:
 
     Raises:
         InputError: as `match_pairs`, or `read_pair` refuses one, or palettes differ.
+
+    Warns:
+        UserWarning: masks have no image.
     """
     colours: Colours = {}
-    return [read_pair(image, mask, "", colours) for image, mask in match_pairs(images, masks)]
+    paths = list(match_pairs(images, masks))
+    warn_of_lone_masks(masks, (mask for _, mask in paths))
+    return [read_pair(image, mask, "", colours) for image, mask in paths]
 
 
 def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, Path]]:
@@ -233,9 +238,6 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
 
     Raises:
         InputError: as `list_images`, one folder for both, or an image has no mask.
-
-    Warns:
-        UserWarning: masks have no image.
     """
     if Path(images).resolve() == Path(masks).resolve():
         raise InputError(
@@ -243,7 +245,6 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
             "their own, named as their images"
         )
     by_stem = {plain_stem(path): path for path in list_images(masks, "masks")}
-    matched = set()
     for path in list_images(images, "images"):
         stem = plain_stem(path)
         if stem not in by_stem:
@@ -251,15 +252,24 @@ def match_pairs(images: str | Path, masks: str | Path) -> Iterator[tuple[Path, P
                 f"image {path} has no mask {Path(masks) / path.stem}.png: "
                 f"{_mend_name(path.stem, Path(masks))}"
             )
-        matched.add(stem)
         yield path, by_stem[stem]
-    alone = [path.name for stem, path in by_stem.items() if stem not in matched]
+
+
+def warn_of_lone_masks(masks: str | Path, used: Iterable[Path]) -> None:
+    """Warn, in the name of the caller's caller, of masks in a folder that no image has.
+
+    Args:
+        masks: the folder.
+        used: masks that belong to images.
+    """
+    taken = set(used)
+    alone = [path.name for path in list_images(masks, "masks") if path not in taken]
     if alone:
         names = f"{', '.join(alone[:3])}{', ...' * (len(alone) > 3)}"
         warnings.warn(
-            f"{len(alone)} mask(s) in {masks} have no image in {images} and are left out: {names}",
+            f"{len(alone)} mask(s) in {masks} have no image and are left out: {names}",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 

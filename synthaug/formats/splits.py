@@ -13,7 +13,13 @@ from typing import Literal, overload
 import numpy as np
 
 from synthaug.errors import InputError
-from synthaug.formats.folder import Colours, match_pairs, read_mask, read_pair
+from synthaug.formats.folder import (
+    Colours,
+    match_pairs,
+    read_mask,
+    read_pair,
+    warn_of_lone_masks,
+)
 from synthaug.sample import (
     IGNORE_ID,
     ClassMap,
@@ -154,7 +160,7 @@ def read_split(
 
     Warns:
         UserWarning: the test masks hold classes that no training mask has, or lack one that
-            training masks have, or some masks look binary and others do not.
+            training masks have, some masks look binary and others do not, or masks have no image.
     """
     if (test_images is None) != (test_masks is None):
         raise InputError("a test set needs both its folders: give test images and test masks")
@@ -181,6 +187,8 @@ def read_split(
         if count < len(paths):
             training, _ = _draw(paths, count, seed, labels, least=1)
         test = list(match_pairs(test_images, test_masks))
+    for folder in {Path(masks), Path(test_masks or masks)}:
+        warn_of_lone_masks(folder, (mask for _, mask in (*paths, *test)))
     samples = LazyPairs(training, labels.read_pair)
     classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))
     warn_of_others(classes, set[int]().union(*(labels.ids(mask) for _, mask in test)))

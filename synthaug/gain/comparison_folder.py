@@ -81,22 +81,19 @@ class ComparisonFolder:
         past = self.old if self.same_settings else {}
         known = {**(self.old_arms if past else {}), **arms}
         all_seeds = list(dict.fromkeys([*past.get("seeds", []), *seeds]))
+        asked = {(unit.name, seed) for unit in self.units for seed in seeds}
         for name, arm in known.items():
             cells = ((unit, seed) for unit in self.units for seed in all_seeds)
             found = {(unit.name, seed): self._read(unit, arm, seed) for unit, seed in cells}
             self.results[name] = {cell: run for cell, run in found.items() if run is not None}
-            if name in arms:
+            have = self.results[name].keys()
+            if name in arms or (have and (len(arms) == 1 or asked <= have)):
                 continue
-            has_run = any((self.path / "runs" / u.name / name).is_dir() for u in self.units)
-            if not self.results[name]:
-                if has_run:
-                    say(f"{name}: earlier runs are of other data, sources or parents, left out")
-                del self.results[name]
-            elif len(arms) > 1 and any(
-                (unit.name, seed) not in self.results[name] for unit in self.units for seed in seeds
-            ):
-                say(f"{name}: not run on all that is asked for now, left out; name it, too")
-                del self.results[name]
+            if have:
+                say(f"{name}: not run on all that is asked for now, left out; give it, too")
+            elif any((self.path / "runs" / u.name / name).is_dir() for u in self.units):
+                say(f"{name}: earlier runs are of other data, sources or parents, left out")
+            del self.results[name]
         self._tell_other_units(past, say)
         if self.old and not self.same_settings:
             self._tell_change(say)
@@ -116,13 +113,19 @@ class ComparisonFolder:
         return [(seed, unit, arm) for seed in seeds for unit in self.units for arm in arms.values()]
 
     def _tell_other_units(self, past: Mapping[str, Any], say: Callable[[str], None]) -> None:
-        """Say which units of the call before this one's result is not of."""
-        now = {unit.name for unit in self.units}
-        if left := [unit["name"] for unit in past.get("units", []) if unit["name"] not in now]:
-            say(
-                f"the result is now without {', '.join(left)}, which an earlier call named: name "
-                "all for a result of all; their runs are kept"
-            )
+        """Name units of the last call that this one is without, or that have changed since."""
+        now = {unit.name: self._hashes[unit.name] for unit in self.units}
+        before = {unit["name"]: unit.get("hash") for unit in past.get("units", [])}
+        for name, content in now.items():
+            if before.get(name, content) != content:
+                say(f"{name}: pictures or masks are others than before, all is trained again")
+        for name, content in before.items():
+            if name in now:
+                continue
+            if content in now.values():
+                say(f"this data was named {name}: its trainings count with data.name={name} alone")
+            else:
+                say(f"{name}: not in this call, left out of the result; its runs are kept")
 
     def _tell_change(self, say: Callable[[str], None]) -> None:
         """Say which settings have changed, and whether it is a way back."""
@@ -319,7 +322,7 @@ class ComparisonFolder:
 
 def _old_manifest(path: Path) -> dict[str, Any]:
     """The manifest of an earlier call, {} for a new folder."""
-    if not path.exists() or all(held.name.startswith(".") for held in path.iterdir()):
+    if not path.exists() or all(files.is_litter(held.name) for held in path.iterdir()):
         return {}
     if (path / "manifest.json").is_file():
         found = files.read_json(path / "manifest.json", "comparison manifest")

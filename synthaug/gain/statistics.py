@@ -70,11 +70,11 @@ def bootstrap_interval(
         ValueError: no values, a unit without values, or a value that is not finite.
     """
     rows = _rows(values)
-    mean = math.fsum(row.mean() for row in rows) / len(rows)
     count = len(rows)
+    means = np.sort([math.fsum(row) / len(row) for row in rows])
+    mean = math.fsum(means) / count
     if count == 1:
         return Interval(mean, -math.inf, math.inf)
-    means = np.sort([row.mean() for row in rows])
     t = student_quantile(level, count - 1)
     if count < FEWEST_TO_RESAMPLE or (level > 0.95 and count < FEWEST_FOR_TAILS):
         reach = t * float(means.std(ddof=1)) / math.sqrt(count)
@@ -85,7 +85,7 @@ def bootstrap_interval(
     return Interval(mean, mean - stretch * (mean - low), mean + stretch * (high - mean))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _picks(seed: int, draws: int, count: int) -> NDArray[np.intp]:
     """Draw (draws, count) places of ``count`` values: a summary has many intervals of as many."""
     return numpy_stream(seed, "bootstrap").integers(0, count, (draws, count))

@@ -76,7 +76,7 @@ def summarise(
             "mean": {name: _mean_over_units(cells, name) for name in measures},
             "gain": {name: _interval(values) for name, values in gains.items()},
             "verdict": _verdict(gains[primary]),
-            "among_all": _among_all(gains[primary], strict),
+            "among_all": _verdict(gains[primary], strict),
             "per_class": _per_class(cells),
             "per_class_gain": _per_class_gain(cells, against),
             "seconds": round(_mean(run["seconds"]["train"] for run in cells.values()), 3),
@@ -105,7 +105,7 @@ def summarise(
                 "against": other,
                 "gain": _interval(values),
                 "verdict": _verdict(values),
-                "among_all": _among_all(values, strict),
+                "among_all": _verdict(values, strict),
             }
             for arm, other in CONTRASTS
             if (values := paired(found.get(arm, {}), found.get(other, {}), primary))
@@ -177,12 +177,6 @@ def _interval(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
 
 def _verdict(values: Mapping[str, Sequence[float]], level: float = 0.95) -> str:
     return verdict(bootstrap_interval(values, level=level)) if values else "no difference shown"
-
-
-def _among_all(values: Mapping[str, Sequence[float]], level: float) -> str:
-    """Return the verdict at a level above 95 % where that at 95 % is the same."""
-    found = _verdict(values, level)
-    return found if found == _verdict(values) else "no difference shown"
 
 
 def _mean_over_units(cells: Mapping[Cell, Mapping[str, Any]], measure: str) -> float:

@@ -74,6 +74,9 @@ class PatchGenerator(GeneratorFolder):
 
         Returns:
             A pair at the training pairs' size, (H, W); ids as in the training masks.
+
+        Raises:
+            InputError: the seed is no whole number in [0, 2**64).
         """
         picture = self._layout(torch_stream(latent_seed(seed), NAME)).to(self._synthesis.device)
         for octave in range(self._start, self._render_from, -1):

@@ -150,7 +150,11 @@ def run_recipe(
     out, config = Path(out), recipe.compare
     own = ("units", "parents", "comparison")
     held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    if strangers := [name for name in held if name not in own and not name.startswith(".")]:
+    if strangers := [
+        name
+        for name in held
+        if name not in own and not (name.startswith(".") or files.is_litter(name))
+    ]:
         raise InputError(
             f"{out} holds {strangers[0]}, which synthaug did not write: move it away, or choose "
             "another folder"

@@ -85,7 +85,7 @@ def test_classes_take_turns_where_more_objects_than_24_move():
 
 def test_what_keeps_objects_in_place_is_told():
     specks = [scene((10, 10, 2, 2, 5), (30, 30, 1, 3, 8))]
-    assert "covers 4 pixels, and from 12 up they move" in why_none_moves(specks, CLASSES)
+    assert "covers 4 pixels, and from 6 up they move" in why_none_moves(specks, CLASSES)
     assert "over 40% of its picture" in why_none_moves([scene((10, 10, 45, 60, 5))], CLASSES)
 
 

@@ -83,6 +83,9 @@ def test_masks_of_0_and_255_alone_are_binary(tmp_path):
 
     assert ids(*masks(255, 0, 255)) == [[0, 1], [0], [0, 1]]
     assert ids(*masks(255, 0, 255), ignore=[255]) == [[0, 255], [0], [0, 255]]
+    with pytest.warns(UserWarning, match="id.s. 9 to be ignored are in no mask: they hold 0, 3"):
+        ids(*masks(3, 3, 3), ignore=[9])
+    masks(255, 0, 255)
     files = tmp_path / "images" / "0.png", tmp_path / "masks" / "0.png", None, None
     ([one], white) = read_training_pairs(*files)
     assert (np.unique(one.mask).tolist(), white) == ([0, 1], True)

@@ -17,6 +17,8 @@ from synthaug.sample import ClassMap, Sample
         ("sky, building,car", {0: "sky", 1: "building", 2: "car"}),
         ("0=sky,7 = traffic light", {0: "sky", 7: "traffic light"}),
         (("sky", "car"), {0: "sky", 1: "car"}),
+        (("grade 1", "grade 2"), {0: "grade 1", 1: "grade 2"}),
+        (("class",), {0: "class"}),
         (["7=a, b", "3=c=d"], {7: "a, b", 3: "c=d"}),
     ],
 )
@@ -33,6 +35,10 @@ def test_names_written_down(given, names):
         "0\tsky\n1\tcar\n",
         "__ignore__\nsky\ncar\n",
         "Pixel Value, Class\n0, sky\n1, car\n",
+        "class\nsky\ncar\n",
+        "Names\n0=sky\n1=car\n",
+        "1 car\n0 sky\n",
+        "0. sky\n1. car\n",
     ],
 )
 def test_a_file_of_names(text, tmp_path):
@@ -64,6 +70,8 @@ def test_names_of_a_coco_file(tmp_path):
         ("0=sky,car", "write ID=NAME for all"),
         ("1=sky,1=car", "class id 1 is named twice"),
         ("0=sky,255=void", "there is no class id 255"),
+        ("car 8,road 3", "numbers stand beside the names, as in 'car 8': write ID=NAME"),
+        (["64 128 64\tcar", "0 128 64\troad"], "numbers stand beside the names"),
     ],
 )
 def test_wrong_names_are_refused(given, words):

@@ -294,7 +294,7 @@ def test_an_earlier_arm_of_fewer_seeds_does_not_shrink_a_later_call(
     assert [arm["runs"] for arm in tried["arms"].values()] == [1, 1, 1]
     again = compare(units, out, arms=["none"], seeds=3, steps=2, echo=lines.append)
     assert again == first
-    assert lines[0] == "again: not run on all that is asked for now, left out; name it, too"
+    assert lines[0] == "again: not run on all that is asked for now, left out; give it, too"
     assert len(runs(out)) == 7
     built = len(quick)
     assert compare(units, out, arms=["none", TWICE], seeds=3, steps=2)["complete"]
@@ -304,11 +304,25 @@ def test_an_earlier_arm_of_fewer_seeds_does_not_shrink_a_later_call(
 def test_units_that_a_later_call_leaves_out_are_told(
     tmp_path: Path, make_unit: MakeUnit, quick: list[int]
 ) -> None:
-    units, out, lines = [make_unit(name) for name in "abc"], tmp_path / "out", []
+    units = [make_unit(name, start=50 * place) for place, name in enumerate("abc")]
+    out, lines = tmp_path / "out", list[str]()
     first = compare(units, out, arms=["none"], seeds=2, steps=2)
     compare(units[:1], out, arms=["none"], seeds=2, steps=2, echo=lines.append)
-    assert lines[0].startswith("the result is now without b, c, which an earlier call named")
+    left = "not in this call, left out of the result; its runs are kept"
+    assert lines[:2] == [f"b: {left}", f"c: {left}"]
     assert compare(units, out, arms=["none"], seeds=2, steps=2) == first
+
+
+def test_other_data_of_the_same_name_and_the_same_of_another_are_told(
+    tmp_path: Path, make_unit: MakeUnit, quick: list[int]
+) -> None:
+    lines: list[str] = []
+    options: dict[str, Any] = {"arms": ["none"], "seeds": 1, "steps": 2, "echo": lines.append}
+    compare([make_unit()], tmp_path, **options)
+    compare([make_unit(start=9)], tmp_path, **options)
+    assert "toy: pictures or masks are others than before, all is trained again" in lines
+    compare([replace(make_unit(start=9), name="data")], tmp_path, **options)
+    assert "this data was named toy: its trainings count with data.name=toy alone" in lines
 
 
 def test_an_interrupted_comparison_is_balanced_and_goes_on(
