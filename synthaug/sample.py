@@ -226,6 +226,27 @@ class ClassMap:
         """Return ids and names as plain JSON values, as `from_dict` reads them."""
         return {"ids": list(self.ids), "names": list(self.names)}
 
+    def refuse_swapped(self, other: ClassMap, where: str) -> None:
+        """Refuse classes of which one has another id here.
+
+        Args:
+            other: the classes; those that have no name of this map pass.
+            where: whose they are, to begin the line.
+
+        Raises:
+            InputError: a name, in any case, stands for two ids.
+        """
+        own = {
+            name.casefold(): class_id for class_id, name in zip(self.ids, self.names, strict=True)
+        }
+        for class_id, name in zip(other.ids, other.names, strict=True):
+            here = own.get(name.casefold(), class_id)
+            if here != class_id:
+                raise InputError(
+                    f"{where} calls class {class_id} {name}, which is class {here} here: bring "
+                    "both to the same ids"
+                )
+
     def named(self, names: Mapping[int, str]) -> ClassMap:
         """Return the same ids with names; names of ids that are not there are left out.
 

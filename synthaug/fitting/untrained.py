@@ -157,6 +157,7 @@ def _object_bank(objects: str, size: tuple[int, int], classes: ClassMap) -> Bank
             f"bank {objects} has classes {list(bank.classes.ids)} but the masks have "
             f"{list(classes.ids)}: take a bank made from these pairs"
         )
+    classes.refuse_swapped(bank.classes, f"bank {objects}")
     if len(bank) and bank[0].size != size:
         height, width = bank[0].size
         raise InputError(

@@ -85,8 +85,8 @@ def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, So
     """Open what an arm uses on a unit.
 
     Raises:
-        InputError: a source is missing, is none, has classes that the unit has not, or has learned
-            from test pictures.
+        InputError: a source is missing, is none, has classes that the unit has not, or by other
+            ids, or has learned from test pictures.
     """
     opened = {}
     for kind in arm.uses:
@@ -106,6 +106,7 @@ def open_sources(unit: Unit, arm: Arm, paths: Mapping[str, Any]) -> dict[str, So
                 f"{paths[kind]} shows class {strange[0]}, which the training masks of {unit.name} "
                 f"(classes {list(unit.classes.ids)}) do not: make it from this unit's masks"
             )
+        unit.classes.refuse_swapped(source.classes, str(paths[kind]))
         refuse_leak(unit, source)
         opened[kind] = source
     return opened

@@ -106,6 +106,7 @@ def _layouts_at(
     written = files.read_json(manifest, "manifest") if manifest.is_file() else {}
     if isinstance(written, dict) and written.get("format") in (BANK_FORMAT, FORMAT):
         opened = open_source(path)
+        classes.refuse_swapped(opened.classes, str(path))
         ignored = ignore_table(painter.manifest["config"].get("ignore", ()))  # 255 is unlabelled
         if isinstance(opened, Bank):
             maps = [fitted(ignored[sample.mask], f"bank {path}") for sample in opened]

@@ -786,6 +786,22 @@ def test_a_source_of_other_classes_is_refused(
             )
 
 
+def test_a_source_whose_names_stand_for_other_ids_is_refused(
+    tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank
+) -> None:
+    unit, bank = make_unit(), make_bank()
+    manifest = read(bank / "manifest.json")
+    ids = manifest["classes"]["ids"]
+    assert list(unit.classes.ids) == ids
+    manifest["classes"]["names"] = ["Thing", "ground"]
+    files.write_json(bank / "manifest.json", manifest)
+    sources = {"toy": {"synthetic": bank}}
+    named = replace(unit, classes=unit.classes.named({ids[0]: "ground", ids[1]: "thing"}))
+    with pytest.raises(InputError, match=rf"calls class {ids[0]} Thing, which is class {ids[1]}"):
+        compare([named], tmp_path / "out", arms=["synthetic"], sources=sources)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_source_that_has_seen_the_test_pictures_is_refused(
     tmp_path: Path, make_unit: MakeUnit, make_bank: MakeBank, quick: list[int]
 ) -> None:
