@@ -166,8 +166,6 @@ def fit(
         if classes is None:
             raise InputError("names are those of the masks' ids: give masks, or leave them out")
         classes = classes.named(read_names(config.names))
-    if config.ignore and classes is None and not resume:
-        raise InputError("ignored ids are those of masks: give masks, or leave them out")
     if config.preset == "compose":
         words = _compose(
             target.path, pairs, classes, config, overwrite, progress, originals, white_is_object
@@ -191,6 +189,8 @@ def fit(
     if resume and config.source is not None:
         planned = replace(config, source=str(out))  # its own networks: the source may be gone
     plan = make_plan(planned, pairs[0].size, len(classes) if classes else None, len(pairs))
+    if config.ignore and classes is None and not resume:
+        raise InputError("ignored ids are those of masks: give masks, or leave them out")
     if resume:
         height, width = manifest.get("training_size", plan.size)  # rules of sizes may change
         plan = replace(plan, gan=manifest["gan"], size=(height, width), why="goes on")

@@ -142,6 +142,8 @@ def test_unusable_masks_are_refused(generator, mask, words):
 
 def test_wrong_requests_are_refused(tmp_path):
     scenes = write_scenes(tmp_path)
+    with pytest.raises(InputError, match="ignored ids are those of masks"):
+        fit(images=scenes["images"], out=tmp_path / "o", config=FitConfig(ignore=(3,)))
     with pytest.raises(InputError, match="give masks, or use osmis"):
         fit(images=scenes["images"], out=tmp_path / "o", config=QUICK)
     for preset in ("compose", "patch"):

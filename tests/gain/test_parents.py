@@ -127,7 +127,9 @@ def test_no_video_is_in_the_parent_it_starts_from(tmp_path: Path, units: list[Un
     parents(units)
     assert lines == ["parent of b: even is there", "parent of a, c: odd is there"]
     parents(units[:2])
-    assert lines == ["parent of b: even is there", "parent of a: odd ..."]
+    odd = "parent of a: odd"
+    again = f"{odd}: what decides it has changed, made again"
+    assert lines == ["parent of b: even is there", again, f"{odd} ..."]
     found[0].unlink()
     parents(units[:2])
     assert lines == ["parent of b: even ...", "parent of a: odd is there"]
