@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -370,8 +371,9 @@ def check_replaceable(path: Path, *, overwrite: bool, becomes: str | None = None
             f"{path} holds {kind}, and would become {wanted}: choose another folder or remove it"
         )
     own = _any_of(("manifest.json", *names))
-    for file in _files_below(path):
-        known = own.fullmatch(file) or is_litter(file.rpartition("/")[2])
+    for held in path.rglob("*"):
+        file = held.relative_to(path).as_posix()
+        known = held.is_dir() or own.fullmatch(file) or is_litter(held.name)
         if not known and f"/{PARTIAL}" not in f"/{file}":
             raise InputError(
                 f"{path} holds {file}, which is no part of {kind}: move it away, or choose another "
@@ -381,7 +383,7 @@ def check_replaceable(path: Path, *, overwrite: bool, becomes: str | None = None
 
 def is_litter(name: str) -> bool:
     """Whether a file's name is one that desktops leave in every folder."""
-    return _any_of(_LITTER).fullmatch(name) is not None
+    return any(fnmatchcase(name, each) for each in _LITTER)
 
 
 def _format(path: Path) -> str:
@@ -391,14 +393,6 @@ def _format(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     return str(manifest.get("format")).rpartition("-")[0] if isinstance(manifest, dict) else ""
-
-
-def _files_below(path: Path) -> Iterator[str]:
-    """Relative paths of the files below a folder; links to folders are not followed."""
-    for where, _, names in os.walk(path):
-        inside = os.path.relpath(where, path)
-        for name in names:
-            yield Path(inside, name).as_posix()
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -80,3 +80,12 @@ def counted(items: Iterable[T], total: int, progress: Progress | None, what: str
         yield item
         if progress is not None:
             progress(what, done, total)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as ``2 h 05 min``, ``1 min 30 s`` or ``7 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

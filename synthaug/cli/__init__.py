@@ -41,19 +41,16 @@ _UsageError: Any = typer.BadParameter.__base__
 """What typer raises for options that it does not know; it brings a click of its own."""
 
 
-_HOME = re.compile(r"(--[\w-]+=)?(~(/.*)?)")
-"""A word that is a path in the home folder, or an option with one, as shells leave it."""
+_HOME = re.compile(r"^(--[\w-]+=)?~(?=/|$)")
+"""Begins a word that is a path in the home folder, or an option with one, as shells leave it."""
 
 
 class _Group(TyperGroup):
     """Turns what a user can mend into one line and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        homes = map(_HOME.fullmatch, args)
-        words = [
-            (home[1] or "") + os.path.expanduser(home[2]) if home else word
-            for home, word in zip(homes, args, strict=True)
-        ]
+        home = os.path.expanduser("~")
+        words = [_HOME.sub(lambda found: (found[1] or "") + home, word) for word in args]
         return super().parse_args(ctx, words)
 
     def invoke(self, ctx: Any) -> Any:

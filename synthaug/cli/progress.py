@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from synthaug.stages import duration
+
 if TYPE_CHECKING:
     from synthaug.fitting import Progress
 
@@ -55,7 +57,7 @@ class ProgressLine:
         self._tenth, self._printed_at = tenth, now
         if left_s is None and done > self._first:
             left_s = (now - self._start) / (done - self._first) * (total - done)
-        left = "" if left_s is None or done >= total else f", {_duration(left_s)} left"
+        left = "" if left_s is None or done >= total else f", {duration(left_s)} left"
         line = f"{self.label} {done}/{total}{left}" + (f"  {note}" if note else "")
         if self._live:
             _write(f"\r\x1b[K{line}", end="\n" if done >= total else "")
@@ -96,11 +98,3 @@ def _write(text: str, end: str = "\n") -> None:
     if sys.stderr is not None:  # print would take stdout
         with suppress(OSError, ValueError):
             print(text, end=end, file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -385,14 +385,16 @@ def words_on_lost(pairs: Sequence[Sample], classes: ClassMap, size: tuple[int, i
         InputError: nothing but the background is left.
     """
     lost = lost_classes(pairs, classes, size)
+    if not lost:
+        return ""
     at = f"at {size[1]}x{size[0]} px, at which this preset learns, "
-    if lost and len(lost) >= len(classes) - 1:
+    if len(lost) >= len(classes) - 1:
         raise InputError(
             f"{at}the objects of the masks are smaller than a pixel: use --preset compose, a "
             "larger --max-size, or pictures cropped around the objects"
         )
-    where = f"no pixel is left of {', '.join(lost)}: --preset compose moves objects at full size"
-    return f"beware: {at}{where}" if lost else ""
+    words = f"no pixel is left of {', '.join(lost)}: --preset compose moves objects at full size"
+    return f"beware: {at}{words}"
 
 
 def index_mask(mask: NDArray[np.uint8], classes: ClassMap, size: tuple[int, int]) -> Tensor:

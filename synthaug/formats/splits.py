@@ -187,7 +187,7 @@ def read_split(
         if count < len(paths):
             training, _ = _draw(paths, count, seed, labels, least=1)
         test = list(match_pairs(test_images, test_masks))
-    for folder in {Path(masks), Path(test_masks or masks)}:
+    for folder in dict.fromkeys((Path(masks), Path(test_masks or masks))):
         warn_of_lone_masks(folder, (mask for _, mask in (*paths, *test)))
     samples = LazyPairs(training, labels.read_pair)
     classes = ClassMap.from_masks((sample.mask for sample in samples), str(masks))

@@ -117,7 +117,7 @@ class ComparisonFolder:
         now = {unit.name: self._hashes[unit.name] for unit in self.units}
         before = {unit["name"]: unit.get("hash") for unit in past.get("units", [])}
         for name, content in now.items():
-            if before.get(name, content) != content:
+            if before.get(name) not in (None, content):
                 say(f"{name}: pictures or masks are others than before, all is trained again")
         for name, content in before.items():
             if name in now:

@@ -28,6 +28,7 @@ from synthaug.sample import ClassMap, Sample, resized, usual_size
 from synthaug.seeding import derive_seed, numpy_stream
 from synthaug.segmenters import build_learner
 from synthaug.segmenters.semantic import BUNDLED_ENCODER
+from synthaug.stages import duration
 
 FORMAT = "synthaug-mix-2"
 MIX_FILE = "mix.json"
@@ -263,7 +264,7 @@ def _time_left(path: str | os.PathLike[str]) -> Callable[[int, int], None]:
         now = time.monotonic()
         if 0 < done < total and now - told >= TELL_EVERY_S:
             told, left = now, (now - start) / done * (total - done)
-            _log.warning("%s: step %d/%d, about %.0f s left", path, done, total, left)
+            _log.warning("%s: step %d/%d, about %s left", path, done, total, duration(left))
 
     return tell
 
